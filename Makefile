@@ -1,0 +1,30 @@
+# make test is what must pass before a change is taken; it fetches what it needs.
+
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: test test-long tools fmt lint doc bench
+
+test: tools lint
+	cargo test
+	$(MAKE) --no-print-directory doc
+
+# Long campaigns: more rounds of crashes and power cuts. KURA_SEED=n repeats a run.
+test-long: tools
+	KURA_LONG=1 cargo test --release -- --nocapture --test-threads=2
+
+# DCMTK and a virtual environment under target/venv, installed only where missing.
+tools:
+	@tools/install.sh
+
+fmt:
+	cargo fmt
+
+lint:
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+
+bench:
+	cargo bench

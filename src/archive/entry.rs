@@ -1,0 +1,312 @@
+//! The lines of the ledger: JSON text from facts, and facts from JSON text.
+//!
+//! Three kinds of line carry one stored instance. `study` and `series` lines hold what all their instances share and are
+//! written once a segment; the `stored` line names both. `storage-layout.md` shows each with all of its fields.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::{Copy, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values};
+use crate::volume::layout;
+
+#[derive(Serialize, Deserialize)]
+struct StudyLine {
+    study: String,
+    date: String,
+    #[serde(with = "hex_keys")]
+    values: Values,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SeriesLine {
+    series: String,
+    of: String,
+    folder: String,
+    #[serde(with = "hex_keys")]
+    values: Values,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredLine {
+    seq: u64,
+    at: String,
+    stored: String,
+    of: [String; 2],
+    class: String,
+    syntax: String,
+    /// Only when it is not the name that the SOP Instance UID gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// Offset of the data set in the file, bytes.
+    head: u64,
+    size: u64,
+    crc32: String,
+    file_crc32: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    from: String,
+    #[serde(with = "hex_keys")]
+    values: Values,
+}
+
+/// Attribute tags as eight hexadecimal digits, as the standard's tables print them.
+mod hex_keys {
+    use super::Values;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::collections::BTreeMap;
+
+    pub fn serialize<S: Serializer>(values: &Values, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            values
+                .iter()
+                .map(|(tag, value)| (format!("{tag:08X}"), value)),
+        )
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Values, D::Error> {
+        BTreeMap::<String, String>::deserialize(deserializer)?
+            .into_iter()
+            .map(|(tag, value)| {
+                u32::from_str_radix(&tag, 16)
+                    .map(|tag| (tag, value))
+                    .map_err(D::Error::custom)
+            })
+            .collect()
+    }
+}
+
+/// The lines of one stored instance: those to be written once a segment (with their keys), and its own.
+pub fn lines(stored: &Stored, volume_id: &str) -> (Vec<(u64, String)>, String) {
+    debug_assert_eq!(stored.instance.copy.volume_id, volume_id);
+    let study = &stored.study;
+    let series = &stored.series;
+    let instance = &stored.instance;
+    let once = [
+        text(&StudyLine {
+            study: study.study_instance_uid.clone(),
+            date: study.date_folder.clone(),
+            values: study.values.clone(),
+        }),
+        text(&SeriesLine {
+            series: series.series_instance_uid.clone(),
+            of: series.study_instance_uid.clone(),
+            folder: series.folder.clone(),
+            values: series.values.clone(),
+        }),
+    ];
+    let once = once.into_iter().map(|line| (key(&line), line)).collect();
+    let usual = format!(
+        "{}/{}",
+        series.folder,
+        layout::file_name(&instance.sop_instance_uid)
+    );
+    let line = text(&StoredLine {
+        seq: instance.sequence,
+        at: instance.received.clone(),
+        stored: instance.sop_instance_uid.clone(),
+        of: [
+            study.study_instance_uid.clone(),
+            series.series_instance_uid.clone(),
+        ],
+        class: instance.sop_class_uid.clone(),
+        syntax: instance.transfer_syntax.clone(),
+        file: (instance.copy.path != usual).then(|| instance.copy.path.clone()),
+        head: instance.copy.data_offset,
+        size: instance.copy.size_bytes,
+        crc32: format!("{:08x}", instance.copy.crc32),
+        file_crc32: format!("{:08x}", instance.copy.file_crc32),
+        from: instance.source_ae_title.clone(),
+        values: instance.values.clone(),
+    });
+    (once, line)
+}
+
+/// Names a line while the process lives; two lines with one key would cost a line that a reader misses, so 64 bits.
+fn key(line: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn text<T: Serialize>(line: &T) -> String {
+    serde_json::to_string(line).expect("strings and numbers always serialize")
+}
+
+/// Turns the lines of one ledger back into stored instances, in order.
+pub struct Reader {
+    volume_id: String,
+    studies: HashMap<String, Arc<StudyFacts>>,
+    series: HashMap<[String; 2], Arc<SeriesFacts>>,
+}
+
+/// Facts that an earlier line holds, for a reader that began after it.
+pub trait Known {
+    fn study(&self, study_instance_uid: &str) -> Option<StudyFacts>;
+    fn series(&self, study_instance_uid: &str, series_instance_uid: &str) -> Option<SeriesFacts>;
+}
+
+/// Studies and series kept at a time; a segment repeats what it needs, so forgetting costs one look-up.
+const KEPT_COUNT: usize = 20_000;
+
+impl Reader {
+    pub fn new(volume_id: &str) -> Self {
+        Reader {
+            volume_id: volume_id.to_owned(),
+            studies: HashMap::new(),
+            series: HashMap::new(),
+        }
+    }
+
+    /// `Ok(None)`: a line that carries no instance. `Err`: what is wrong with the line.
+    pub fn line(&mut self, json: &str, known: &dyn Known) -> Result<Option<Stored>, String> {
+        if json.starts_with("{\"seq\":") {
+            let line: StoredLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            return self.stored(line, known).map(Some);
+        }
+        if json.starts_with("{\"study\":") {
+            let line: StudyLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            if self.studies.len() >= KEPT_COUNT {
+                self.studies.clear();
+            }
+            let facts = StudyFacts {
+                study_instance_uid: line.study.clone(),
+                date_folder: line.date,
+                values: line.values,
+            };
+            self.studies.insert(line.study, Arc::new(facts));
+        } else if json.starts_with("{\"series\":") {
+            let line: SeriesLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            if self.series.len() >= KEPT_COUNT {
+                self.series.clear();
+            }
+            let facts = SeriesFacts {
+                series_instance_uid: line.series.clone(),
+                study_instance_uid: line.of.clone(),
+                folder: line.folder,
+                values: line.values,
+            };
+            self.series.insert([line.of, line.series], Arc::new(facts));
+        }
+        Ok(None)
+    }
+
+    fn stored(&mut self, line: StoredLine, known: &dyn Known) -> Result<Stored, String> {
+        let [study_uid, series_uid] = &line.of;
+        if !self.studies.contains_key(study_uid) {
+            let facts = known
+                .study(study_uid)
+                .ok_or_else(|| format!("study {study_uid} has no line before it"))?;
+            self.studies.insert(study_uid.clone(), Arc::new(facts));
+        }
+        if !self.series.contains_key(&line.of) {
+            let facts = known
+                .series(study_uid, series_uid)
+                .ok_or_else(|| format!("series {series_uid} has no line before it"))?;
+            self.series.insert(line.of.clone(), Arc::new(facts));
+        }
+        let study = self.studies[study_uid].clone();
+        let series = self.series[&line.of].clone();
+        let number = |hex: &str| {
+            u32::from_str_radix(hex, 16).map_err(|error| format!("crc32 {hex:?}: {error}"))
+        };
+        let path = match line.file {
+            Some(path) => path,
+            None => format!("{}/{}", series.folder, layout::file_name(&line.stored)),
+        };
+        if line.head > line.size {
+            return Err(format!("head {} beyond size {}", line.head, line.size));
+        }
+        Ok(Stored {
+            study,
+            series,
+            instance: InstanceFacts {
+                sequence: line.seq,
+                sop_instance_uid: line.stored,
+                sop_class_uid: line.class,
+                transfer_syntax: line.syntax,
+                values: line.values,
+                received: line.at,
+                source_ae_title: line.from,
+                copy: Copy {
+                    volume_id: self.volume_id.clone(),
+                    path,
+                    data_offset: line.head,
+                    size_bytes: line.size,
+                    crc32: number(&line.crc32)?,
+                    file_crc32: number(&line.file_crc32)?,
+                },
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    struct Nothing;
+    impl Known for Nothing {
+        fn study(&self, _: &str) -> Option<StudyFacts> {
+            None
+        }
+        fn series(&self, _: &str, _: &str) -> Option<SeriesFacts> {
+            None
+        }
+    }
+
+    pub fn stored() -> Stored {
+        let values =
+            |pairs: &[(u32, &str)]| pairs.iter().map(|(tag, v)| (*tag, v.to_string())).collect();
+        Stored {
+            study: Arc::new(StudyFacts {
+                study_instance_uid: "1.2".into(),
+                date_folder: "20260115".into(),
+                values: values(&[(0x0010_0010, "Yamada^Tarou=山田^太郎")]),
+            }),
+            series: Arc::new(SeriesFacts {
+                series_instance_uid: "1.2.3".into(),
+                study_instance_uid: "1.2".into(),
+                folder: "20260115/CT/1-1.2/1.2.3".into(),
+                values: values(&[(0x0008_0060, "CT")]),
+            }),
+            instance: InstanceFacts {
+                sequence: 7,
+                sop_instance_uid: "1.2.3.4".into(),
+                sop_class_uid: "1.2.840.10008.5.1.4.1.1.2".into(),
+                transfer_syntax: "1.2.840.10008.1.2.1".into(),
+                values: values(&[(0x0020_0013, "1")]),
+                received: "2026-01-15T01:02:03Z".into(),
+                source_ae_title: "CT1".into(),
+                copy: Copy {
+                    volume_id: "v".into(),
+                    path: "20260115/CT/1-1.2/1.2.3/1.2.3.4.dcm".into(),
+                    data_offset: 300,
+                    size_bytes: 900,
+                    crc32: 1,
+                    file_crc32: 0xffff_fffe,
+                },
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let stored = stored();
+        let (once, line) = lines(&stored, "v");
+        let mut reader = Reader::new("v");
+        for (_, line) in &once {
+            assert!(reader.line(line, &Nothing).unwrap().is_none());
+        }
+        let back = reader.line(&line, &Nothing).unwrap().unwrap();
+        assert_eq!(format!("{back:?}"), format!("{stored:?}"));
+    }
+
+    #[test]
+    fn a_line_whose_series_is_unknown_is_an_error_and_not_a_guess() {
+        let (_, line) = lines(&stored(), "v");
+        assert!(Reader::new("v").line(&line, &Nothing).is_err());
+    }
+}

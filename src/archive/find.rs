@@ -1,0 +1,150 @@
+//! Answers a query, and names the instances that a retrieve asks for.
+
+use std::ops::ControlFlow;
+
+use dicom_dictionary_std::tags;
+
+use crate::dicom::Level;
+use crate::index::{IndexError, InstanceEntry, Key, Match, Query, Snapshot};
+
+use super::Archive;
+use super::places::key;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("more than {SELECTED_COUNT_MAX} instances; ask for less at a time")]
+    TooMany,
+    /// Every match known so far was given; more may come when the index is complete.
+    #[error("the index is being rebuilt, {percent} % done; ask again")]
+    Rebuilding { percent: u8 },
+}
+
+/// What a retrieve selects: UIDs at one level; the levels above may be empty (relational, as workstations send it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    Patients(Vec<String>),
+    Studies(Vec<String>),
+    Series(Vec<String>),
+    Instances(Vec<String>),
+}
+
+/// Instances that one retrieve may name; more is refused rather than held in memory.
+pub const SELECTED_COUNT_MAX: usize = 1_000_000;
+
+/// One instance to be sent: what the association must have a context for.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    pub sop_instance_uid: String,
+    pub sop_class_uid: String,
+    pub transfer_syntax: String,
+}
+
+impl Archive {
+    /// Gives each match to `f` until it breaks. An incomplete index is an error *after* its matches were given.
+    pub fn find(
+        &self,
+        query: &Query,
+        f: &mut dyn FnMut(Match) -> ControlFlow<()>,
+    ) -> Result<(), FindError> {
+        let view = self.view()?;
+        view.snapshot
+            .find(query, f)
+            .inspect_err(|error| self.index_failed(error))?;
+        match view.rebuilding_percent {
+            Some(percent) => Err(FindError::Rebuilding { percent }),
+            None => Ok(()),
+        }
+    }
+
+    /// The instances of a selection, in the order of the index; what is not known selects nothing.
+    pub fn select(&self, selection: &Selection) -> Result<Vec<Selected>, FindError> {
+        let view = self.view()?;
+        let snapshot = &view.snapshot;
+        let mut selected = Vec::new();
+        let mut too_many = false;
+        let mut take = |entry: InstanceEntry| {
+            if selected.len() == SELECTED_COUNT_MAX {
+                too_many = true;
+                return ControlFlow::Break(());
+            }
+            selected.push(Selected {
+                sop_instance_uid: entry.sop_instance_uid,
+                sop_class_uid: entry.record.sop_class_uid,
+                transfer_syntax: entry.record.transfer_syntax,
+            });
+            ControlFlow::Continue(())
+        };
+        let result = (|| {
+            match selection {
+                Selection::Patients(ids) => {
+                    for id in ids {
+                        for study in studies_of_patient(snapshot, id)? {
+                            snapshot.instances(&study, None, &mut take)?;
+                        }
+                    }
+                }
+                Selection::Studies(uids) => {
+                    for uid in uids {
+                        snapshot.instances(uid, None, &mut take)?;
+                    }
+                }
+                Selection::Series(uids) => {
+                    for uid in uids {
+                        if let Some(record) = snapshot.series_by_uid(uid)? {
+                            snapshot.instances(
+                                &record.facts.study_instance_uid,
+                                Some(uid),
+                                &mut take,
+                            )?;
+                        }
+                    }
+                }
+                Selection::Instances(uids) => {
+                    for uid in uids {
+                        if let Some(entry) = snapshot.by_sop(uid)? {
+                            let _ = take(entry);
+                        }
+                    }
+                }
+            }
+            Ok::<(), IndexError>(())
+        })();
+        result.inspect_err(|error| self.index_failed(error))?;
+        if too_many {
+            return Err(FindError::TooMany);
+        }
+        match view.rebuilding_percent {
+            // What is not in the index yet would be missing from a "complete" retrieve.
+            Some(percent) if selected.is_empty() => Err(FindError::Rebuilding { percent }),
+            _ => Ok(selected),
+        }
+    }
+}
+
+/// The studies whose Patient ID is exactly this one; a query would also match by case and wildcard.
+fn studies_of_patient(snapshot: &Snapshot, patient_id: &str) -> Result<Vec<String>, IndexError> {
+    let keys = vec![Key {
+        tag: key(tags::PATIENT_ID),
+        vr: dicom_core::VR::LO,
+        value: patient_id.to_owned(),
+    }];
+    let mut studies = Vec::new();
+    snapshot.find(
+        &Query {
+            level: Level::Study,
+            keys,
+        },
+        &mut |found| {
+            let value = |tag| found.values.get(&key(tag)).map(String::as_str);
+            if value(tags::PATIENT_ID) == Some(patient_id)
+                && let Some(uid) = value(tags::STUDY_INSTANCE_UID)
+            {
+                studies.push(uid.to_owned());
+            }
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(studies)
+}

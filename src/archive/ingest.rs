@@ -1,0 +1,480 @@
+//! One instance from the first byte to "it is durable": the path of every C-STORE.
+//!
+//! ```text
+//! begin    choose a volume, open a file in incoming/, write the file meta
+//! write    scan, checksum, write: a constant amount of memory whatever the size
+//! finish   check the UIDs → lock the SOP Instance UID → duplicate? → place → make_durable → index
+//! ```
+//!
+//! [`Archive::make_durable`] is the one place that knows the order of the flushes.
+
+use std::sync::Arc;
+
+use dicom_dictionary_std::tags;
+
+use crate::dicom::scan::{ScanError, Scanner, Wanted};
+use crate::dicom::{Attributes, FileMeta, Level, Tag};
+use crate::index::{
+    Class, Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Stored, classify,
+};
+use crate::volume::{Incoming, Published, VolumeError, layout};
+
+use super::{Archive, entry};
+
+/// What the C-STORE command says of the instance that follows.
+#[derive(Debug, Clone)]
+pub struct Announced {
+    pub sop_class_uid: String,
+    pub sop_instance_uid: String,
+    pub transfer_syntax: String,
+    pub calling_ae_title: String,
+}
+
+/// What became of an instance that was received completely. All of them are successes to the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Stored,
+    /// The same bytes are here already; nothing was stored.
+    Duplicate,
+    /// The same instance in another transfer syntax; kept beside the first.
+    Variant,
+    /// Another data set under a SOP Instance UID that is taken; kept, the first is answered.
+    Conflict,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// No volume takes it: full, unwritable or failed.
+    #[error("not stored: {0}")]
+    NoVolume(String),
+    #[error("not stored: {0}")]
+    Volume(#[from] VolumeError),
+    #[error("{name} {tag} is missing or empty; not stored")]
+    Missing { name: &'static str, tag: Tag },
+    #[error("{name} in the data set is not the command's; not stored")]
+    Mismatch { name: &'static str, tag: Tag },
+    #[error("the data set cannot be read: {0}; not stored")]
+    DataSet(#[from] ScanError),
+    #[error("not stored: {0}")]
+    Index(#[from] IndexError),
+}
+
+impl IngestError {
+    /// The sender's bytes are at fault, not our disks: they are kept in quarantine.
+    fn is_the_senders(&self) -> bool {
+        matches!(
+            self,
+            IngestError::Missing { .. } | IngestError::Mismatch { .. } | IngestError::DataSet(_)
+        )
+    }
+}
+
+/// An instance being received.
+pub struct Receiving<'a> {
+    archive: &'a Archive,
+    announced: Announced,
+    volume: usize,
+    incoming: Incoming,
+    scanner: Option<Scanner>,
+    data_crc: crc32fast::Hasher,
+    meta_crc: crc32fast::Hasher,
+    meta_len: u64,
+    /// What is wrong with the bytes, found while they came; they are received to the end for the quarantine.
+    fault: Option<IngestError>,
+}
+
+/// Must be kept until the answer is on its way: then the name in `incoming/` goes, which nobody waits for.
+#[must_use]
+pub struct Kept {
+    pub outcome: Outcome,
+    incoming: Incoming,
+}
+
+impl Kept {
+    pub fn answered(self) {
+        self.incoming.finish();
+    }
+}
+
+/// What goes into one file: everything `make_durable` needs.
+struct Ready<'a> {
+    announced: &'a Announced,
+    attributes: &'a Attributes,
+    study_uid: String,
+    series_uid: String,
+    data_offset: u64,
+    data_crc: u32,
+    file_crc: u32,
+}
+
+impl Archive {
+    pub fn begin(&self, announced: Announced) -> Result<Receiving<'_>, IngestError> {
+        let volume = self.choose_volume()?;
+        let mut incoming = self.volumes[volume]
+            .begin()
+            .inspect_err(|error| self.volume_failed(volume, error))?;
+        let meta = FileMeta {
+            sop_class_uid: announced.sop_class_uid.clone(),
+            sop_instance_uid: announced.sop_instance_uid.clone(),
+            transfer_syntax: announced.transfer_syntax.clone(),
+            source_ae_title: announced.calling_ae_title.clone(),
+        }
+        .encode();
+        incoming
+            .write(&meta)
+            .inspect_err(|error| self.volume_failed(volume, error))?;
+        let mut meta_crc = crc32fast::Hasher::new();
+        meta_crc.update(&meta);
+        let scanner = Scanner::new(&announced.transfer_syntax, Wanted::Indexed);
+        Ok(Receiving {
+            archive: self,
+            announced,
+            volume,
+            incoming,
+            scanner: Some(scanner),
+            data_crc: crc32fast::Hasher::new(),
+            meta_crc,
+            meta_len: meta.len() as u64,
+            fault: None,
+        })
+    }
+}
+
+impl Receiving<'_> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), IngestError> {
+        self.data_crc.update(bytes);
+        if let Some(scanner) = &mut self.scanner
+            && let Err(error) = scanner.feed(bytes)
+        {
+            self.fault = Some(error.into());
+            self.scanner = None;
+        }
+        self.incoming
+            .write(bytes)
+            .inspect_err(|error| self.archive.volume_failed(self.volume, error))?;
+        Ok(())
+    }
+
+    /// Decides what the instance is and makes it durable; on return it is on stable storage and findable.
+    pub fn finish(mut self) -> Result<Kept, IngestError> {
+        match self.checked() {
+            Ok((attributes, study_uid, series_uid)) => {
+                let mut file_crc = self.meta_crc.clone();
+                file_crc.combine(&self.data_crc);
+                let ready = Ready {
+                    announced: &self.announced,
+                    attributes: &attributes,
+                    study_uid,
+                    series_uid,
+                    data_offset: self.meta_len,
+                    data_crc: self.data_crc.finalize(),
+                    file_crc: file_crc.finalize(),
+                };
+                self.archive.settle(self.volume, self.incoming, &ready)
+            }
+            Err(error) => {
+                if error.is_the_senders() {
+                    let report = serde_json::json!({
+                        "at": super::now(),
+                        "reason": error.to_string(),
+                        "calling_ae_title": self.announced.calling_ae_title,
+                        "sop_class_uid": self.announced.sop_class_uid,
+                        "sop_instance_uid": self.announced.sop_instance_uid,
+                        "transfer_syntax": self.announced.transfer_syntax,
+                        "bytes": self.incoming.len(),
+                    });
+                    self.archive
+                        .quarantine(self.volume, self.incoming, &report.to_string());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The attributes and the Study and Series Instance UID, if the data set is one we can keep.
+    fn checked(&mut self) -> Result<(Attributes, String, String), IngestError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        let scanner = self.scanner.take().expect("no fault, so it is still there");
+        let attributes = scanner.finish()?;
+        let uid = |tag, name| {
+            attributes
+                .uid(tag)
+                .ok_or(IngestError::Missing { name, tag })
+        };
+        let study = uid(tags::STUDY_INSTANCE_UID, "Study Instance UID")?;
+        let series = uid(tags::SERIES_INSTANCE_UID, "Series Instance UID")?;
+        let sop = uid(tags::SOP_INSTANCE_UID, "SOP Instance UID")?;
+        if sop != self.announced.sop_instance_uid {
+            return Err(IngestError::Mismatch {
+                name: "SOP Instance UID",
+                tag: tags::SOP_INSTANCE_UID,
+            });
+        }
+        // Absent is tolerated (old consoles); another class is not.
+        let class = attributes.uid(tags::SOP_CLASS_UID);
+        if class.is_some_and(|class| class != self.announced.sop_class_uid) {
+            return Err(IngestError::Mismatch {
+                name: "SOP Class UID",
+                tag: tags::SOP_CLASS_UID,
+            });
+        }
+        Ok((attributes, study, series))
+    }
+}
+
+impl Archive {
+    /// From the duplicate check to the ledger line, under the lock of the SOP Instance UID.
+    fn settle(
+        &self,
+        volume: usize,
+        mut incoming: Incoming,
+        ready: &Ready<'_>,
+    ) -> Result<Kept, IngestError> {
+        let _lock = self.locks.lock(&ready.announced.sop_instance_uid);
+        let view = self.keeper.view()?;
+        let (study, series) = self.places.assign(
+            ready.attributes,
+            &ready.study_uid,
+            &ready.series_uid,
+            &super::today(),
+            &view.snapshot,
+        )?;
+        let mut instance = InstanceFacts {
+            sequence: 0,
+            sop_instance_uid: ready.announced.sop_instance_uid.clone(),
+            sop_class_uid: ready.announced.sop_class_uid.clone(),
+            transfer_syntax: ready.announced.transfer_syntax.clone(),
+            values: ready.attributes.values(Level::Instance),
+            received: super::now(),
+            source_ae_title: ready.announced.calling_ae_title.clone(),
+            copy: Copy {
+                volume_id: self.volumes[volume].id().to_owned(),
+                path: format!(
+                    "{}/{}",
+                    series.folder,
+                    layout::file_name(&ready.announced.sop_instance_uid)
+                ),
+                data_offset: ready.data_offset,
+                size_bytes: incoming.len(),
+                crc32: ready.data_crc,
+                file_crc32: ready.file_crc,
+            },
+        };
+        let mut outcome = Outcome::Stored;
+        let mut names = Vec::new();
+        if let Some(existing) = view.snapshot.by_sop(&instance.sop_instance_uid)? {
+            outcome = self.compare(
+                &existing,
+                &ready.study_uid,
+                &ready.series_uid,
+                &instance,
+                &mut incoming,
+            )?;
+            if outcome == Outcome::Duplicate {
+                return Ok(Kept { outcome, incoming });
+            }
+            names = names_given(&existing.record, self.volumes[volume].id());
+        }
+        drop(view);
+        instance.sequence = self.keeper.next_sequence();
+        let stored = Stored {
+            study,
+            series,
+            instance,
+        };
+        let incoming = self
+            .make_durable(volume, incoming, stored, &names)
+            .inspect_err(|error| self.volume_failed(volume, error))?;
+        Ok(Kept { outcome, incoming })
+    }
+
+    /// Is what was received here already, another form of it, or something else under the same UID?
+    fn compare(
+        &self,
+        existing: &InstanceEntry,
+        study_uid: &str,
+        series_uid: &str,
+        instance: &InstanceFacts,
+        incoming: &mut Incoming,
+    ) -> Result<Outcome, IngestError> {
+        let record = &existing.record;
+        // Every form that is kept under this UID: the one that is answered, then variants and conflicts.
+        let others = record
+            .others
+            .iter()
+            .map(|other| (&other.transfer_syntax, &other.copies));
+        for (syntax, copies) in
+            std::iter::once((&record.transfer_syntax, &record.copies)).chain(others)
+        {
+            if *syntax != instance.transfer_syntax {
+                continue;
+            }
+            for copy in copies
+                .iter()
+                .filter(|copy| same_data_set(copy, &instance.copy))
+            {
+                // Size and CRC agree; only the bytes themselves decide, and a copy that cannot be read is no copy.
+                let same = self.open_checked(copy).and_then(|file| {
+                    let length = copy.size_bytes - copy.data_offset;
+                    incoming.compare(&file, instance.copy.data_offset, copy.data_offset, length)
+                });
+                match same {
+                    Ok(true) => return Ok(Outcome::Duplicate),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(volume = copy.volume_id, %error,
+                            "the copy of an instance that was sent again cannot be read; it is stored again");
+                    }
+                }
+            }
+        }
+        Ok(match classify(existing, study_uid, series_uid, instance) {
+            Class::SameCopy | Class::AnotherCopy => Outcome::Stored,
+            Class::Variant => Outcome::Variant,
+            Class::Conflict => Outcome::Conflict,
+        })
+    }
+
+    /// **The** function that makes an instance durable. What stands in front of the disks stands in front of this.
+    ///
+    /// Each step waits for the one before, because each is the proof of the next:
+    /// 1. the bytes (`fdatasync`), so that no name in the tree ever leads to a torn file;
+    /// 2. the name in the tree (`link`, which never replaces) and its folders (`fsync`), so that no ledger line ever
+    ///    speaks of a file that a power cut can take away;
+    /// 3. the ledger line (group flush), which is the instance's existence; its leader puts it in the index.
+    ///
+    /// A crash between them leaves the name in `incoming/`, where the next start looks.
+    ///
+    /// `names`: paths that the ledger gave to this SOP Instance UID before. None is used again, even if its file is gone:
+    /// a path stands for one content for ever.
+    fn make_durable(
+        &self,
+        volume: usize,
+        mut incoming: Incoming,
+        mut stored: Stored,
+        names: &[String],
+    ) -> Result<Incoming, VolumeError> {
+        let volume = &self.volumes[volume];
+        incoming.flush()?;
+        let folder = stored.series.folder.clone();
+        let sop = stored.instance.sop_instance_uid.clone();
+        let mut attempt = 0;
+        while names.contains(&stored.instance.copy.path)
+            || incoming.publish(&stored.instance.copy.path)? == Published::Taken
+        {
+            if attempt == ALTERNATIVES_MAX {
+                return Err(VolumeError::NameTaken {
+                    path: stored.instance.copy.path,
+                });
+            }
+            let name = layout::alternative_file_name(&sop, stored.instance.copy.crc32, attempt);
+            stored.instance.copy.path = format!("{folder}/{name}");
+            attempt += 1;
+        }
+        let (once, line) = entry::lines(&stored, volume.id());
+        if let Err(error) = volume.ledger().append(&once, line, Arc::new(stored)) {
+            // The line may be there or not; the name in incoming/ makes the next start find out.
+            incoming.keep();
+            return Err(error.into());
+        }
+        Ok(incoming)
+    }
+
+    /// Start-up: an instance whose name is still in `incoming/` and that had reached its place in the tree is carried to
+    /// its end; every other one was never answered and goes.
+    pub(super) fn resume(&self, volume: usize) -> Result<u64, VolumeError> {
+        let mut carried = 0;
+        let leftovers = self.volumes[volume]
+            .leftovers()
+            .map_err(|source| VolumeError::Io {
+                path: self.volumes[volume].root().join(layout::INCOMING_FOLDER),
+                source,
+            })?;
+        for leftover in leftovers {
+            let published = leftover.links > 1;
+            let name = leftover.path.clone();
+            match published.then(|| self.carry_on(volume, leftover.clone())) {
+                Some(Ok(())) => carried += 1,
+                Some(Err(reason)) => {
+                    tracing::error!(path = %name.display(), reason, "an unfinished instance is left in incoming/");
+                }
+                None => self.volumes[volume].resume(&leftover)?.finish(),
+            }
+        }
+        Ok(carried)
+    }
+
+    fn carry_on(&self, volume: usize, leftover: crate::volume::Leftover) -> Result<(), String> {
+        let incoming = self.volumes[volume]
+            .resume(&leftover)
+            .map_err(|error| error.to_string())?;
+        let mut file = self.volumes[volume]
+            .disk()
+            .open_read(&leftover.path)
+            .map_err(|error| error.to_string())?;
+        let (meta, data_offset) =
+            crate::dicom::read_meta(&mut file).map_err(|error| error.to_string())?;
+        let announced = Announced {
+            sop_class_uid: meta.sop_class_uid,
+            sop_instance_uid: meta.sop_instance_uid,
+            transfer_syntax: meta.transfer_syntax,
+            calling_ae_title: meta.source_ae_title,
+        };
+        let mut scanner = Scanner::new(&announced.transfer_syntax, Wanted::Indexed);
+        let mut data_crc = crc32fast::Hasher::new();
+        let mut file_crc = crc32fast::Hasher::new();
+        let mut head = vec![0; data_offset as usize];
+        file.read_exact_at(&mut head, 0)
+            .map_err(|error| error.to_string())?;
+        file_crc.update(&head);
+        let mut buffer = vec![0; 256 << 10];
+        let mut at = data_offset;
+        while at < incoming.len() {
+            let count = buffer.len().min((incoming.len() - at) as usize);
+            file.read_exact_at(&mut buffer[..count], at)
+                .map_err(|error| error.to_string())?;
+            scanner
+                .feed(&buffer[..count])
+                .map_err(|error| error.to_string())?;
+            data_crc.update(&buffer[..count]);
+            at += count as u64;
+        }
+        file_crc.combine(&data_crc);
+        let attributes = scanner.finish().map_err(|error| error.to_string())?;
+        let uid = |tag, name: &str| {
+            attributes
+                .uid(tag)
+                .ok_or_else(|| format!("{name} is missing"))
+        };
+        let ready = Ready {
+            study_uid: uid(tags::STUDY_INSTANCE_UID, "Study Instance UID")?,
+            series_uid: uid(tags::SERIES_INSTANCE_UID, "Series Instance UID")?,
+            announced: &announced,
+            attributes: &attributes,
+            data_offset,
+            data_crc: data_crc.finalize(),
+            file_crc: file_crc.finalize(),
+        };
+        self.settle(volume, incoming, &ready)
+            .map(Kept::answered)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn names_given(record: &InstanceRecord, volume_id: &str) -> Vec<String> {
+    let others = record.others.iter().flat_map(|other| &other.copies);
+    let copies = record.copies.iter().chain(others);
+    copies
+        .filter(|copy| copy.volume_id == volume_id)
+        .map(|copy| copy.path.clone())
+        .collect()
+}
+
+fn same_data_set(a: &Copy, b: &Copy) -> bool {
+    a.crc32 == b.crc32 && a.size_bytes - a.data_offset == b.size_bytes - b.data_offset
+}
+
+/// Names tried for one instance before it is refused; each holds its content's checksum, so even the second is rare.
+const ALTERNATIVES_MAX: u32 = 16;

@@ -1,0 +1,475 @@
+//! Keeps the index in step with the ledgers, and replaces it when it fails.
+//!
+//! The index is a cache. Changes reach it from the ledgers alone: live, from the leader of each group flush, in ledger
+//! order; or by reading the ledger files, at start and when it is rebuilt. While it is read in, the live way does nothing
+//! (the reader will come to those lines), and the change-over happens while the live way is held back, so no line is
+//! missed. Applying a line twice changes nothing.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::index::{Change, Engine, Index, IndexError, SeriesFacts, Snapshot, Stored, StudyFacts};
+use crate::volume::ledger::{self, Position};
+use crate::volume::ledger_extent;
+
+use super::entry::{Known, Reader};
+
+/// One volume's ledger as the keeper reads it.
+#[derive(Clone)]
+pub struct Source {
+    pub volume_id: String,
+    pub folder: PathBuf,
+    pub disk: crate::volume::io::Disk,
+}
+
+pub struct Keeper {
+    folder: PathBuf,
+    engine: Engine,
+    state: RwLock<State>,
+    sources: Mutex<Vec<Source>>,
+    progress: Progress,
+    /// Highest sequence number seen in any ledger line.
+    sequence: AtomicU64,
+    stop: AtomicBool,
+    /// Told when an index has failed and a new one is wanted.
+    wanted: Mutex<bool>,
+    wake: Condvar,
+}
+
+struct State {
+    index: Index,
+    live: bool,
+}
+
+/// How far reading the ledgers has come; bytes, so that it moves evenly.
+#[derive(Default)]
+struct Progress {
+    done_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+    bad_lines: AtomicU64,
+}
+
+/// A consistent view of the index, and whether it is complete.
+pub struct View {
+    pub snapshot: Snapshot,
+    /// `Some(percent)` while the ledgers are being read in.
+    pub rebuilding_percent: Option<u8>,
+}
+
+/// Changes applied in one batch while reading ledgers.
+const BATCH_COUNT: usize = 1_024;
+/// How long an index that is behind may hold up the start before the server goes on without it.
+const CATCH_UP: Duration = Duration::from_secs(2);
+const CHECKPOINT: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    /// Opens the index in `folder`, or sets aside what does not open and begins an empty one.
+    pub fn open(folder: PathBuf, engine: Engine) -> Result<Arc<Keeper>, IndexError> {
+        let index = match Index::open(&folder, engine) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(%error, "the index does not open; it is set aside and rebuilt from the ledgers");
+                crate::index::set_aside(&folder)?;
+                Index::open(&folder, engine)?
+            }
+        };
+        Ok(Arc::new(Keeper {
+            folder,
+            engine,
+            state: RwLock::new(State { index, live: false }),
+            sources: Mutex::new(Vec::new()),
+            progress: Progress::default(),
+            sequence: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            wanted: Mutex::new(true),
+            wake: Condvar::new(),
+        }))
+    }
+
+    /// The live way: called by the leader of a group flush, in ledger order.
+    pub fn apply(&self, volume_id: &str, group: Vec<(Arc<Stored>, Position)>) {
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some((_, last)) = group.last() else {
+            return;
+        };
+        if !state.live {
+            return;
+        }
+        let position = encode(*last);
+        let changes: Vec<Change> = group
+            .into_iter()
+            .map(|(stored, _)| Change::Stored((*stored).clone()))
+            .collect();
+        if let Err(error) = state
+            .index
+            .apply(&changes, &[(volume_id.to_owned(), position)])
+        {
+            drop(state);
+            self.failed(&error);
+        }
+    }
+
+    /// A number higher than that of every ledger line seen so far.
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn view(&self) -> Result<View, IndexError> {
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let rebuilding_percent = (!state.live).then(|| {
+            let total = self.progress.total_bytes.load(Ordering::Relaxed).max(1);
+            let done = self.progress.done_bytes.load(Ordering::Relaxed).min(total);
+            (done * 99 / total) as u8
+        });
+        let snapshot = match state.index.snapshot() {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                drop(state);
+                self.failed(&error);
+                return Err(error);
+            }
+        };
+        Ok(View {
+            snapshot,
+            rebuilding_percent,
+        })
+    }
+
+    /// Ledger lines that were damaged and had to be skipped since the start.
+    pub fn bad_lines(&self) -> u64 {
+        self.progress.bad_lines.load(Ordering::Relaxed)
+    }
+
+    /// An engine call failed or a record did not pass its checksum: answer no more from it, make a new one.
+    pub fn failed(&self, error: &IndexError) {
+        tracing::error!(%error, "the index failed; it is rebuilt from the ledgers while receiving goes on");
+        self.rebuild();
+    }
+
+    /// Throws the index away and reads the ledgers again, in the background.
+    pub fn rebuild(&self) {
+        *self.wanted.lock().expect("no panic while held") = true;
+        self.state
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .live = false;
+        self.wake.notify_all();
+    }
+
+    /// Starts the keeper's thread, and waits a moment for an index that is only a little behind.
+    pub fn start(
+        self: &Arc<Self>,
+        sources: Vec<Source>,
+        sequence: u64,
+    ) -> std::thread::JoinHandle<()> {
+        *self.sources.lock().expect("no panic while held") = sources;
+        self.sequence.fetch_max(sequence, Ordering::Relaxed);
+        let keeper = self.clone();
+        let thread = std::thread::Builder::new()
+            .name("index".to_owned())
+            .spawn(move || keeper.run())
+            .expect("a thread at start");
+        let begun = Instant::now();
+        while begun.elapsed() < CATCH_UP && !self.is_live() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .live
+    }
+
+    /// Makes the thread end; the index is made durable first, so that the next start has little to read.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake.notify_all();
+    }
+
+    fn run(&self) {
+        let mut first = true;
+        let mut failures = 0_u32;
+        loop {
+            if std::mem::take(&mut *self.wanted.lock().expect("no panic while held")) {
+                match self.read_in(first) {
+                    Ok(()) => failures = 0,
+                    Err(error) => {
+                        // A state folder on a full or broken disk: do not spin, the archive goes on receiving.
+                        failures += 1;
+                        tracing::error!(%error, failures, "the index could not be rebuilt; trying again");
+                        *self.wanted.lock().expect("no panic while held") = true;
+                    }
+                }
+                first = false;
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let pause = if failures > 0 {
+                Duration::from_secs(1 << failures.min(6))
+            } else {
+                CHECKPOINT
+            };
+            let wanted = self.wanted.lock().expect("no panic while held");
+            let (wanted, _) = if *wanted && failures == 0 {
+                (wanted, None)
+            } else {
+                let (guard, timeout) = self
+                    .wake
+                    .wait_timeout(wanted, pause)
+                    .expect("no panic while held");
+                (guard, Some(timeout))
+            };
+            let checkpoint = !*wanted;
+            drop(wanted);
+            if checkpoint {
+                let index = self
+                    .state
+                    .read()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner())
+                    .index
+                    .clone();
+                if let Err(error) = index.checkpoint() {
+                    self.failed(&error);
+                }
+            }
+        }
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if state.live
+            && let Err(error) = state.index.checkpoint()
+        {
+            tracing::warn!(%error, "the index was not made durable; the next start reads more of the ledgers");
+        }
+    }
+
+    /// Reads every ledger into the index and goes live. `keep`: go on from where the index is, if it is of these ledgers.
+    fn read_in(&self, keep: bool) -> Result<(), IndexError> {
+        let begun = Instant::now();
+        let sources = self.sources.lock().expect("no panic while held").clone();
+        let mut fresh = !keep;
+        loop {
+            if fresh {
+                let mut state = self
+                    .state
+                    .write()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                // The old handle goes first: an engine locks its file.
+                state.live = false;
+                state.index.close();
+                crate::index::set_aside(&self.folder)?;
+                state.index = Index::open(&self.folder, self.engine)?;
+            }
+            let index = self
+                .state
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .index
+                .clone();
+            match self.read_sources(&index, &sources) {
+                Ok(true) => {}
+                Ok(false) if !fresh => {
+                    tracing::warn!("the index does not belong to these ledgers; rebuilding it");
+                    fresh = true;
+                    continue;
+                }
+                Ok(false) => return Ok(()),
+                Err(error) if !fresh => {
+                    tracing::warn!(%error, "the index could not be brought up to date; rebuilding it");
+                    fresh = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            // The last lines, with the live way held back.
+            let mut state = self
+                .state
+                .write()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            if !self.read_sources(&index, &sources)? {
+                return Ok(());
+            }
+            state.live = true;
+            let totals = index.snapshot()?.totals()?;
+            tracing::info!(
+                instances_count = totals.instances,
+                ms = begun.elapsed().as_millis() as u64,
+                rebuilt = fresh,
+                "the index is up to date"
+            );
+            return Ok(());
+        }
+    }
+
+    /// `Ok(false)`: an index position that is not in its ledger, or told to stop.
+    fn read_sources(&self, index: &Index, sources: &[Source]) -> Result<bool, IndexError> {
+        let snapshot = index.snapshot()?;
+        let mut starts = Vec::new();
+        let mut total = 0;
+        for source in sources {
+            let from = snapshot
+                .position(&source.volume_id)?
+                .and_then(|bytes| decode(&bytes))
+                .unwrap_or_default();
+            total += ledger_extent::bytes_after(&source.disk, &source.folder, from);
+            starts.push(from);
+        }
+        drop(snapshot);
+        self.progress.total_bytes.store(total, Ordering::Relaxed);
+        self.progress.done_bytes.store(0, Ordering::Relaxed);
+        for (source, from) in sources.iter().zip(starts) {
+            if !self.read_source(index, source, from)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_source(
+        &self,
+        index: &Index,
+        source: &Source,
+        from: Position,
+    ) -> Result<bool, IndexError> {
+        let mut reader = Reader::new(&source.volume_id);
+        let mut batch: Vec<Change> = Vec::new();
+        let mut reached = from;
+        let mut failure = None;
+        let known = FromIndex(index.snapshot()?);
+        let report = ledger::read(&source.disk, &source.folder, from, &mut |json, after| {
+            match reader.line(json, &known) {
+                Ok(Some(stored)) => {
+                    self.sequence
+                        .fetch_max(stored.instance.sequence, Ordering::Relaxed);
+                    batch.push(Change::Stored(stored));
+                }
+                Ok(None) => {}
+                Err(reason) => {
+                    self.progress.bad_lines.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(
+                        volume = source.volume_id,
+                        segment = after.segment,
+                        offset = after.offset,
+                        reason,
+                        "a ledger line could not be used and is skipped"
+                    );
+                }
+            }
+            if after.segment == reached.segment {
+                self.progress.done_bytes.fetch_add(
+                    after.offset.saturating_sub(reached.offset),
+                    Ordering::Relaxed,
+                );
+            } else {
+                self.progress
+                    .done_bytes
+                    .fetch_add(after.offset, Ordering::Relaxed);
+            }
+            reached = after;
+            if batch.len() >= BATCH_COUNT {
+                if let Err(error) =
+                    index.apply(&batch, &[(source.volume_id.clone(), encode(reached))])
+                {
+                    failure = Some(error);
+                    return std::ops::ControlFlow::Break(());
+                }
+                batch.clear();
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return std::ops::ControlFlow::Break(());
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        match report {
+            Ok(report) if report.mismatch => return Ok(false),
+            Ok(report) => {
+                self.progress
+                    .bad_lines
+                    .fetch_add(report.bad_lines, Ordering::Relaxed);
+            }
+            Err(error) => {
+                // The volume went away: its instances stay unknown until it is read again; the others are served.
+                tracing::error!(volume = source.volume_id, %error, "a ledger cannot be read");
+            }
+        }
+        if !batch.is_empty() || reached != from {
+            index.apply(&batch, &[(source.volume_id.clone(), encode(reached))])?;
+        }
+        Ok(!self.stop.load(Ordering::Relaxed))
+    }
+}
+
+/// What lines before the reader's start said, from the index that was filled by them.
+struct FromIndex(Snapshot);
+
+impl Known for FromIndex {
+    fn study(&self, study_instance_uid: &str) -> Option<StudyFacts> {
+        self.0
+            .study(study_instance_uid)
+            .ok()
+            .flatten()
+            .map(|record| record.facts)
+    }
+
+    fn series(&self, study_instance_uid: &str, series_instance_uid: &str) -> Option<SeriesFacts> {
+        self.0
+            .series(study_instance_uid, series_instance_uid)
+            .ok()
+            .flatten()
+            .map(|record| record.facts)
+    }
+}
+
+/// A position as the index keeps it: opaque to the index, 16 bytes big-endian.
+fn encode(position: Position) -> Vec<u8> {
+    let mut bytes = position.segment.to_be_bytes().to_vec();
+    bytes.extend(position.offset.to_be_bytes());
+    bytes.extend(position.chain.to_be_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Position> {
+    let bytes: &[u8; 16] = bytes.try_into().ok()?;
+    Some(Position {
+        segment: u32::from_be_bytes(bytes[..4].try_into().ok()?),
+        offset: u64::from_be_bytes(bytes[4..12].try_into().ok()?),
+        chain: u32::from_be_bytes(bytes[12..].try_into().ok()?),
+    })
+}
+
+/// The highest sequence number in the newest segment of each ledger. Numbers are given out in the order of the lines but
+/// for those of one group, so older segments hold lower ones.
+pub fn last_sequence(sources: &[Source]) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        seq: u64,
+    }
+    let mut highest = 0;
+    for source in sources {
+        let read = ledger_extent::read_last_segment(&source.disk, &source.folder, &mut |json| {
+            if let Ok(line) = serde_json::from_str::<Line>(json) {
+                highest = highest.max(line.seq);
+            }
+        });
+        if let Err(error) = read {
+            tracing::error!(volume = source.volume_id, %error, "a ledger cannot be read");
+        }
+    }
+    highest
+}

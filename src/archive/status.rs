@@ -1,0 +1,201 @@
+//! What the archive is like at this moment: it looks at the disks, not at memory.
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
+use crate::volume::VolumeState;
+use crate::volume::layout::Role;
+
+use super::Archive;
+
+/// Answer of `kura status`. Bytes and counts; the screen turns them into GB.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this object's shape.
+    pub version: u32,
+    /// `ok`, `degraded` or `lost`.
+    pub state: String,
+    /// What is wrong and what to do, a sentence each.
+    pub actions: Vec<String>,
+    pub index: IndexStatus,
+    pub volumes: Vec<VolumeStatus>,
+    /// Refused instances kept for the administrator: the report of each.
+    pub quarantine: Vec<serde_json::Value>,
+    /// SOP Instance UIDs under which different data sets came; the first is answered.
+    pub conflicts: Vec<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IndexStatus {
+    /// `live` or `rebuilding`.
+    pub state: String,
+    pub rebuilding_percent: Option<u8>,
+    pub studies_count: u64,
+    pub series_count: u64,
+    pub instances_count: u64,
+    pub instances_bytes: u64,
+    pub variants_count: u64,
+    pub conflicts_count: u64,
+    /// Ledger lines that were damaged and skipped since the start.
+    pub ledger_bad_lines_count: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    pub name: String,
+    pub volume_id: String,
+    /// `archive` or `mirror`.
+    pub role: String,
+    pub path: String,
+    /// `ok`, or why it is not written.
+    pub state: String,
+    pub used_bytes: Option<u64>,
+    pub free_bytes: Option<u64>,
+}
+
+/// Conflicts and quarantine reports listed at most; the counts are complete.
+const LISTED_COUNT_MAX: usize = 1_000;
+
+impl Archive {
+    pub fn status(&self) -> Status {
+        let mut actions = Vec::new();
+        let mut volumes = Vec::new();
+        let mut quarantine = Vec::new();
+        for volume in &self.volumes {
+            let space = volume.space();
+            let state = match (volume.state(), &space) {
+                (VolumeState::Failed(reason), _) => reason,
+                (VolumeState::Ok, Err(error)) => format!("cannot be read: {error}"),
+                (VolumeState::Ok, Ok(_)) => "ok".to_owned(),
+            };
+            if state != "ok" {
+                actions.push(format!(
+                    "volume {} is not written ({state}): check the disk and its mount, then restart kura",
+                    volume.name()
+                ));
+            }
+            for report in volume.quarantined() {
+                if quarantine.len() < LISTED_COUNT_MAX {
+                    let mut report: serde_json::Value =
+                        serde_json::from_str(&report).unwrap_or_default();
+                    report["volume"] = volume.name().into();
+                    quarantine.push(report);
+                }
+            }
+            let role = match volume.role() {
+                Role::Archive => "archive",
+                Role::Mirror => "mirror",
+            };
+            volumes.push(VolumeStatus {
+                name: volume.name().to_owned(),
+                volume_id: volume.id().to_owned(),
+                role: role.to_owned(),
+                path: volume.root().display().to_string(),
+                state,
+                used_bytes: space
+                    .as_ref()
+                    .ok()
+                    .map(|space| space.total_bytes.saturating_sub(space.free_bytes)),
+                free_bytes: space.ok().map(|space| space.free_bytes),
+            });
+        }
+        let (index, conflicts) = self.index_status(&mut actions);
+        let state = if actions.is_empty() { "ok" } else { "degraded" };
+        Status {
+            version: 1,
+            state: state.to_owned(),
+            actions,
+            index,
+            volumes,
+            quarantine,
+            conflicts,
+        }
+    }
+
+    fn index_status(&self, actions: &mut Vec<String>) -> (IndexStatus, Vec<serde_json::Value>) {
+        let mut totals = Totals::default();
+        let mut conflicts = Vec::new();
+        let mut rebuilding_percent = Some(0);
+        if let Ok(view) = self.view() {
+            rebuilding_percent = view.rebuilding_percent;
+            let read = view.snapshot.totals().and_then(|read| {
+                totals = read;
+                view.snapshot.with_others(&mut |entry| {
+                    if entry
+                        .record
+                        .others
+                        .iter()
+                        .any(|other| other.kind == OtherKind::Conflict)
+                    {
+                        conflicts.push(conflict(&entry));
+                    }
+                    if conflicts.len() < LISTED_COUNT_MAX {
+                        std::ops::ControlFlow::Continue(())
+                    } else {
+                        std::ops::ControlFlow::Break(())
+                    }
+                })
+            });
+            if let Err(error) = read {
+                self.index_failed(&error);
+                rebuilding_percent = Some(0);
+            }
+        }
+        if let Some(percent) = rebuilding_percent {
+            actions.push(format!(
+                "the index is being rebuilt, {percent} % done: nothing to do, receiving goes on"
+            ));
+        }
+        let bad_lines = self.keeper.bad_lines();
+        if bad_lines > 0 {
+            actions.push(format!(
+                "{bad_lines} ledger lines are damaged: check the disk they are on"
+            ));
+        }
+        let index = IndexStatus {
+            state: if rebuilding_percent.is_some() {
+                "rebuilding"
+            } else {
+                "live"
+            }
+            .to_owned(),
+            rebuilding_percent,
+            studies_count: totals.studies,
+            series_count: totals.series,
+            instances_count: totals.instances,
+            instances_bytes: totals.bytes,
+            variants_count: totals.variants,
+            conflicts_count: totals.conflicts,
+            ledger_bad_lines_count: bad_lines,
+        };
+        (index, conflicts)
+    }
+}
+
+/// A conflict as the administrator reads it: where each data set lies and when it came.
+fn conflict(entry: &InstanceEntry) -> serde_json::Value {
+    let paths = |copies: &[Copy]| {
+        copies
+            .iter()
+            .map(|copy| copy.path.clone())
+            .collect::<Vec<_>>()
+    };
+    let record = &entry.record;
+    let others: Vec<_> = record
+        .others
+        .iter()
+        .filter(|other| other.kind == OtherKind::Conflict)
+        .map(|other| {
+            serde_json::json!({ "study_instance_uid": other.study_instance_uid, "received": other.received,
+                "source_ae_title": other.source_ae_title, "paths": paths(&other.copies) })
+        })
+        .collect();
+    serde_json::json!({
+        "sop_instance_uid": entry.sop_instance_uid,
+        "study_instance_uid": entry.study_instance_uid,
+        "received": record.received,
+        "source_ae_title": record.source_ae_title,
+        "paths": paths(&record.copies),
+        "others": others,
+    })
+}

@@ -1,0 +1,58 @@
+//! `kura echo`: is a DICOM node there, and does it talk to us?
+
+use std::time::Instant;
+
+use super::output;
+use super::{End, Failure};
+use crate::config::Config;
+use crate::dicom::{sop, ts};
+use crate::net::{Association, Timeouts};
+
+#[derive(clap::Args)]
+pub struct Echo {
+    /// AE title of a configured peer, or AE@HOST:PORT
+    peer: String,
+}
+
+pub fn run(verb: &Echo, config: &Config, json: bool) -> Result<End, Failure> {
+    let peer = super::peer(config, &verb.peer)?;
+    let begun = Instant::now();
+    let contexts = vec![(
+        sop::VERIFICATION.to_owned(),
+        vec![ts::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()],
+    )];
+    let addresses = super::address(&peer)?;
+    let timeouts = Timeouts::default();
+    let mut association = Association::request(
+        addresses.as_slice(),
+        &config.ae_title,
+        &peer.ae_title,
+        contexts,
+        timeouts,
+        &[],
+    )?;
+    if association.contexts().is_empty() {
+        return Err(format!(
+            "{} accepts the association but not the verification service",
+            peer.ae_title
+        )
+        .into());
+    }
+    let status = crate::scu::echo(&mut association)?;
+    association.release()?;
+    if status != 0 {
+        return Err(format!("{} answered status {status:04X}H", peer.ae_title).into());
+    }
+    let ms = begun.elapsed().as_millis() as u64;
+    if json {
+        output::json(
+            &serde_json::json!({ "version": 1, "peer": peer.ae_title.as_str(), "ms": ms }),
+        );
+    } else {
+        output::line(&format!(
+            "ok: {} at {}:{} answered in {ms} ms",
+            peer.ae_title, peer.host, peer.port
+        ));
+    }
+    Ok(End::Ok)
+}

@@ -1,0 +1,135 @@
+//! The command line: one file per verb.
+
+mod dump;
+mod echo;
+mod find;
+mod index;
+mod init;
+mod output;
+mod send;
+mod serve;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::archive::{Archive, Mode};
+use crate::config::Config;
+use crate::control::{self, Request, Response};
+
+/// What a verb ends with; `main` turns it into the process's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// 0: ok or done.
+    Ok,
+    /// 1: degraded; a person is needed.
+    Degraded,
+    /// 4: something is lost.
+    Lost,
+}
+
+/// Any failure to do what was asked: exit code 3.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(
+    name = "kura",
+    version,
+    about = "An embedded DICOM archive server",
+    arg_required_else_help = true
+)]
+struct Arguments {
+    /// Configuration file [default: ./kura.toml where present, else the embedded default]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON: one object, with "version"
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start the archive; stays in the foreground until SIGTERM or Ctrl-C
+    Serve(serve::Serve),
+    /// Is everything well? Looks at the disks now
+    Status,
+    /// Search the archive
+    Find(find::Find),
+    /// Ask a DICOM node whether it is there (C-ECHO)
+    Echo(echo::Echo),
+    /// Send files or folders to a DICOM node (C-STORE)
+    Send(send::Send),
+    /// Show the tags of a DICOM file
+    Dump(dump::Dump),
+    /// Look after the index
+    Index(index::Index),
+    /// Write a commented kura.toml with the defaults
+    Init(init::Init),
+}
+
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    match dispatch(arguments) {
+        Ok(End::Ok) => ExitCode::SUCCESS,
+        Ok(End::Degraded) => ExitCode::from(1),
+        Ok(End::Lost) => ExitCode::from(4),
+        Err(failure) => {
+            output::failure(json, failure.as_ref());
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<End, Failure> {
+    let json = arguments.json;
+    match arguments.verb {
+        Verb::Init(verb) => return init::run(&verb, json),
+        Verb::Dump(verb) => return dump::run(&verb, json),
+        _ => {}
+    }
+    let config = Config::load(arguments.config.as_deref())?;
+    match arguments.verb {
+        Verb::Serve(verb) => serve::run(verb, config),
+        Verb::Status => status::run(&config, json),
+        Verb::Find(verb) => find::run(&verb, &config, json),
+        Verb::Echo(verb) => echo::run(&verb, &config, json),
+        Verb::Send(verb) => send::run(&verb, &config, json),
+        Verb::Index(verb) => index::run(&verb, &config, json),
+        Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
+    }
+}
+
+/// Asks the running server; where none runs, opens the archive here (taking its locks).
+fn ask(config: &Config, request: Request) -> Result<(Response, bool), Failure> {
+    if let Some(response) = control::ask(&config.state, &request)? {
+        return Ok((response, true));
+    }
+    let archive = Archive::open(config, Mode::Existing)?;
+    Ok((control::answer(&archive, request), false))
+}
+
+/// The node that a verb is to call: a configured peer's AE title, or `AE@HOST:PORT`.
+fn peer(config: &Config, text: &str) -> Result<crate::config::PeerEntry, Failure> {
+    if text.contains('@') {
+        return text
+            .parse()
+            .map_err(|reason| format!("{text}: {reason}; expected AE@HOST:PORT").into());
+    }
+    let known = config.peer(text).cloned();
+    known.ok_or_else(|| {
+        format!("{text} is not a configured peer; add a [[peer]], or give AE@HOST:PORT").into()
+    })
+}
+
+fn address(peer: &crate::config::PeerEntry) -> Result<Vec<std::net::SocketAddr>, Failure> {
+    use std::net::ToSocketAddrs;
+    let found = (peer.host.as_str(), peer.port).to_socket_addrs();
+    Ok(found
+        .map_err(|error| format!("{}: {error}", peer.host))?
+        .collect())
+}

@@ -1,0 +1,140 @@
+//! Everything that is printed: tables, bars, bytes, JSON, failures.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Decimal, as printed on the disk: `3.12 TB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1_000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1_000.0;
+    let mut unit = 0;
+    while value >= 999.995 && unit + 1 < UNITS.len() {
+        value /= 1_000.0;
+        unit += 1;
+    }
+    format!("{value:.2} {}", UNITS[unit])
+}
+
+/// Text that came from outside, safe to print: control characters would move the terminal's cursor or change its state.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// Columns as wide as their widest cell, two spaces between, no trailing spaces.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut text = line(header.to_vec());
+    for row in rows {
+        text.push_str(&line(row.iter().map(String::as_str).collect()));
+    }
+    text
+}
+
+pub fn json(value: &serde_json::Value) {
+    line(&value.to_string());
+}
+
+/// To standard output; a reader that went away (`| head`) is not an error.
+pub fn line(text: &str) {
+    drop(writeln!(
+        std::io::stdout(),
+        "{}",
+        text.trim_end_matches('\n')
+    ));
+}
+
+pub fn failure(as_json: bool, failure: &dyn std::error::Error) {
+    if as_json {
+        json(&serde_json::json!({ "version": 1, "error": failure.to_string() }));
+    }
+    drop(writeln!(std::io::stderr(), "error: {failure}"));
+}
+
+/// Progress of long work on standard error: a bar on a terminal, nothing elsewhere.
+pub struct Bar {
+    total: u64,
+    begun: Instant,
+    drawn: Option<Instant>,
+    shown: bool,
+}
+
+impl Bar {
+    pub fn new(total: u64) -> Bar {
+        Bar {
+            total: total.max(1),
+            begun: Instant::now(),
+            drawn: None,
+            shown: std::io::stderr().is_terminal(),
+        }
+    }
+
+    pub fn at(&mut self, done: u64, note: &str) {
+        let due = self
+            .drawn
+            .is_none_or(|drawn| drawn.elapsed() >= Duration::from_millis(100));
+        if !self.shown || !(due || done >= self.total) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        let share = done as f64 / self.total as f64;
+        let filled = (share * 30.0) as usize;
+        let elapsed = self.begun.elapsed().as_secs_f64();
+        let left = if done > 0 {
+            elapsed / share - elapsed
+        } else {
+            0.0
+        };
+        eprint!(
+            "\r[{:30}] {:3.0} %  {note}  {left:.0} s left \x1b[K",
+            "#".repeat(filled),
+            share * 100.0
+        );
+    }
+
+    pub fn end(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_printed_as_on_the_disk() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.00 kB"),
+            (999_999, "1.00 MB"),
+            (3_120_000_000_000, "3.12 TB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn a_name_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(plain("A\x1b[2J\r^B"), "A\u{fffd}[2J\u{fffd}^B");
+    }
+}

@@ -1,0 +1,446 @@
+//! `kura.toml`: the file in, checked values out.
+//!
+//! Every key has a default, so an absent file is a complete configuration (the *embedded default*: one volume under
+//! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::dicom::AeTitle;
+
+/// What the server and every verb work with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the values came from; `None` for the embedded default.
+    pub file: Option<PathBuf>,
+    pub ae_title: AeTitle,
+    pub bind: IpAddr,
+    /// TCP port of the DICOM listener.
+    pub port: u16,
+    /// Folder of the index and small state; created when missing.
+    pub state: PathBuf,
+    /// Which engine keeps the index: `redb` or `sled`.
+    pub engine: EngineName,
+    /// Serve associations whose called AE title is not ours (modalities are often set up wrong). Default true.
+    pub accept_any_called: bool,
+    pub volumes: Vec<VolumeEntry>,
+    pub peers: Vec<PeerEntry>,
+    pub placement: Placement,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    Redb,
+    Sled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleName {
+    /// Receives.
+    Archive,
+    /// Holds second copies.
+    Mirror,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeEntry {
+    pub name: String,
+    pub path: PathBuf,
+    pub role: RoleName,
+}
+
+/// A DICOM node we may send to.
+#[derive(Debug, Clone)]
+pub struct PeerEntry {
+    pub ae_title: AeTitle,
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placement {
+    /// Room that every volume keeps free: `"8 MiB"`, `"10 GB"` or `"2 %"`.
+    pub reserve: String,
+    pub order: OrderName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderName {
+    /// Fill the volumes one after the other.
+    InOrder,
+    /// The volume with the most free bytes.
+    MostFree,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Associations at the same moment; one more is rejected with "local limit exceeded".
+    pub associations: usize,
+    /// Associations at the same moment from one address.
+    pub associations_per_address: usize,
+    /// Most bytes that a volume's quarantine holds.
+    pub quarantine_bytes: u64,
+    /// Seconds that an association may be open and silent between two messages.
+    pub idle_seconds: u64,
+    /// Seconds that a message may stall in the middle.
+    pub stall_seconds: u64,
+    /// Seconds that work in flight gets when the server is told to stop.
+    pub stop_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            associations: 256,
+            associations_per_address: 128,
+            quarantine_bytes: 1 << 30,
+            idle_seconds: 30 * 60,
+            stall_seconds: 30,
+            stop_seconds: 20,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {source}; nothing was started")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path}: {reason}; nothing was started")]
+    Parse { path: PathBuf, reason: String },
+    #[error("--peer {text}: expected AE@HOST:PORT, such as HOROS@192.168.1.20:11112 ({reason})")]
+    Peer { text: String, reason: String },
+}
+
+// The file as written; everything optional.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    ae_title: Option<String>,
+    bind: Option<IpAddr>,
+    port: Option<u16>,
+    state: Option<PathBuf>,
+    engine: Option<EngineName>,
+    accept_any_called: Option<bool>,
+    #[serde(default)]
+    volume: Vec<VolumeEntry>,
+    #[serde(default)]
+    peer: Vec<PeerFile>,
+    placement: Option<PlacementFile>,
+    limits: Option<Limits>,
+    /// Read so that one file serves every version; the administrator's page will use it.
+    #[serde(rename = "admin")]
+    _admin: Option<AdminFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdminFile {
+    #[serde(rename = "bind")]
+    _bind: Option<IpAddr>,
+    #[serde(rename = "port")]
+    _port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerFile {
+    ae_title: String,
+    host: String,
+    port: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlacementFile {
+    reserve: Option<String>,
+    order: Option<OrderName>,
+}
+
+/// Room kept free where nothing is configured: enough for the ledger, the folders and the largest ordinary instance.
+const RESERVE_DEFAULT: &str = "64 MiB";
+const PORT_DEFAULT: u16 = 11112;
+const FOLDER_DEFAULT: &str = "kura-data";
+
+impl Config {
+    /// Loads `path`; without one, `./kura.toml` where present, else the embedded default.
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        match path {
+            Some(path) => Config::read(path),
+            None if Path::new("kura.toml").exists() => Config::read(Path::new("kura.toml")),
+            None => {
+                let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+                Config::parse("", &here).map_err(|reason| ConfigError::Parse { path: here, reason })
+            }
+        }
+    }
+
+    fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let base = absolute.parent().unwrap_or(Path::new("/"));
+        let mut config = Config::parse(&text, base).map_err(|reason| ConfigError::Parse {
+            path: path.to_owned(),
+            reason,
+        })?;
+        config.file = Some(absolute);
+        Ok(config)
+    }
+
+    /// `base`: the folder that relative paths in the text start from.
+    fn parse(text: &str, base: &Path) -> Result<Config, String> {
+        let file: File =
+            toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
+        let title = |text: &str| {
+            AeTitle::from_str(text).map_err(|error| format!("ae_title {text:?}: {error}"))
+        };
+        let mut volumes = file.volume;
+        if volumes.is_empty() {
+            let path = PathBuf::from(FOLDER_DEFAULT).join("A");
+            volumes.push(VolumeEntry {
+                name: "A".to_owned(),
+                path,
+                role: RoleName::Archive,
+            });
+        }
+        for volume in &mut volumes {
+            volume.path = base.join(&volume.path);
+        }
+        check_volumes(&volumes)?;
+        let mut peers: Vec<PeerEntry> = Vec::new();
+        for peer in file.peer {
+            let ae_title = title(&peer.ae_title)?;
+            if peers.iter().any(|other| other.ae_title == ae_title) {
+                return Err(format!("two [[peer]] entries have the ae_title {ae_title}"));
+            }
+            peers.push(PeerEntry {
+                ae_title,
+                host: peer.host,
+                port: peer.port,
+            });
+        }
+        let placement = Placement {
+            reserve: file
+                .placement
+                .as_ref()
+                .and_then(|p| p.reserve.clone())
+                .unwrap_or(RESERVE_DEFAULT.to_owned()),
+            order: file
+                .placement
+                .as_ref()
+                .and_then(|p| p.order)
+                .unwrap_or(OrderName::InOrder),
+        };
+        Ok(Config {
+            file: None,
+            ae_title: title(file.ae_title.as_deref().unwrap_or("KURA"))?,
+            bind: file.bind.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            port: file.port.unwrap_or(PORT_DEFAULT),
+            state: base.join(
+                file.state
+                    .unwrap_or_else(|| PathBuf::from(FOLDER_DEFAULT).join("state")),
+            ),
+            engine: file.engine.unwrap_or(EngineName::Redb),
+            accept_any_called: file.accept_any_called.unwrap_or(true),
+            volumes,
+            peers,
+            placement,
+            limits: file.limits.unwrap_or_default(),
+        })
+    }
+
+    /// The peer of that AE title; spaces and case do not count, as modalities write them as they like.
+    pub fn peer(&self, ae_title: &str) -> Option<&PeerEntry> {
+        let wanted = ae_title.trim();
+        self.peers
+            .iter()
+            .find(|peer| peer.ae_title.as_str().eq_ignore_ascii_case(wanted))
+    }
+
+    /// Adds or replaces a peer given as `AE@HOST:PORT` on the command line.
+    pub fn add_peer(&mut self, text: &str) -> Result<(), ConfigError> {
+        let peer = PeerEntry::from_str(text).map_err(|reason| ConfigError::Peer {
+            text: text.to_owned(),
+            reason,
+        })?;
+        self.peers.retain(|other| other.ae_title != peer.ae_title);
+        self.peers.push(peer);
+        Ok(())
+    }
+}
+
+impl FromStr for PeerEntry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (title, address) = text.split_once('@').ok_or("no @")?;
+        let (host, port) = address.rsplit_once(':').ok_or("no :PORT")?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err("no host".to_owned());
+        }
+        Ok(PeerEntry {
+            ae_title: AeTitle::from_str(title).map_err(|error| error.to_string())?,
+            host: host.to_owned(),
+            port: port.parse().map_err(|_| format!("{port} is not a port"))?,
+        })
+    }
+}
+
+fn check_volumes(volumes: &[VolumeEntry]) -> Result<(), String> {
+    for (i, volume) in volumes.iter().enumerate() {
+        let name_is_plain = !volume.name.is_empty()
+            && volume.name.len() <= 32
+            && volume
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if !name_is_plain {
+            return Err(format!(
+                "volume name {:?}: 1 to 32 letters, digits, - or _",
+                volume.name
+            ));
+        }
+        for other in &volumes[..i] {
+            if other.name == volume.name {
+                return Err(format!("two [[volume]] entries are named {}", volume.name));
+            }
+            if other.path == volume.path {
+                return Err(format!(
+                    "volumes {} and {} have the same path",
+                    other.name, volume.name
+                ));
+            }
+        }
+    }
+    if !volumes
+        .iter()
+        .any(|volume| volume.role == RoleName::Archive)
+    {
+        return Err("no [[volume]] has role = \"archive\"; nothing could be received".to_owned());
+    }
+    Ok(())
+}
+
+/// What `kura init` writes: the defaults, each with its comment.
+pub const TEMPLATE: &str = r#"# Kura: configuration. Every key is optional; the values shown are the defaults.
+# Relative paths start from the folder of this file.
+
+# Our AE title: 1 to 16 characters.
+ae_title = "KURA"
+
+# Address and TCP port of the DICOM listener.
+bind = "0.0.0.0"
+port = 11112
+
+# Folder of the index and small state. The index can be deleted at any time; it is rebuilt from the volumes.
+state = "kura-data/state"
+
+# Engine of the index: "redb" or "sled".
+engine = "redb"
+
+# Serve a sender that calls us by another AE title.
+accept_any_called = true
+
+# Where images are kept. An empty folder is labelled at the first start; a folder with other files in it is refused.
+# role: "archive" receives, "mirror" holds second copies.
+[[volume]]
+name = "A"
+path = "kura-data/A"
+role = "archive"
+
+# Where C-MOVE may send to: one table for each workstation.
+# [[peer]]
+# ae_title = "HOROS"
+# host = "192.168.1.20"
+# port = 11112
+
+[placement]
+# Room that each volume keeps free: bytes ("64 MiB", "10 GB") or a share ("2 %").
+reserve = "64 MiB"
+# "in-order" fills one volume after the other; "most-free" takes the one with the most room.
+order = "in-order"
+
+[limits]
+# Associations at the same moment, in all and from one address.
+associations = 256
+associations_per_address = 128
+# Most bytes of refused instances that a volume keeps for the administrator.
+quarantine_bytes = 1073741824
+# Seconds of silence allowed: between messages, and in the middle of one.
+idle_seconds = 1800
+stall_seconds = 30
+# Seconds that work in flight gets at a stop.
+stop_seconds = 20
+"#;
+
+/// Writes [`TEMPLATE`]; refuses to replace a file that is there.
+pub fn write_template(path: &Path) -> Result<(), ConfigError> {
+    use std::io::Write;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(TEMPLATE.as_bytes()))
+        .map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_says_the_defaults() {
+        let base = Path::new("/srv");
+        let written = Config::parse(TEMPLATE, base).unwrap();
+        let default = Config::parse("", base).unwrap();
+        assert_eq!(format!("{written:?}"), format!("{default:?}"));
+    }
+
+    #[test]
+    fn a_bad_key_is_named_with_its_line() {
+        let error = Config::parse("port = 104\nprot = 105\n", Path::new("/srv")).unwrap_err();
+        assert!(
+            error.contains("line 2") && error.contains("prot"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_peer_on_the_command_line_replaces_the_one_in_the_file() {
+        let text = "[[peer]]\nae_title = \"MAC\"\nhost = \"10.0.0.1\"\nport = 104\n";
+        let mut config = Config::parse(text, Path::new("/srv")).unwrap();
+        config.add_peer("MAC@[::1]:11113").unwrap();
+        let peer = config.peer(" mac ").unwrap();
+        assert_eq!((peer.host.as_str(), peer.port), ("::1", 11113));
+        assert!(config.add_peer("MAC:104").is_err());
+    }
+
+    #[test]
+    fn impossible_volumes_are_refused() {
+        for text in [
+            "[[volume]]\nname = \"A\"\npath = \"a\"\nrole = \"mirror\"\n",
+            "[[volume]]\nname = \"../A\"\npath = \"a\"\nrole = \"archive\"\n",
+            "[[volume]]\nname = \"A\"\npath = \"a\"\nrole = \"archive\"\n[[volume]]\nname = \"B\"\npath = \"a\"\nrole = \"archive\"\n",
+        ] {
+            assert!(Config::parse(text, Path::new("/srv")).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Values from bytes, and bytes from values: tags, UIDs, AE titles, character sets, data sets and file meta
+//! information (PS3.5, PS3.6, PS3.10).
+//!
+//! Nothing here opens a socket or a file or looks at the clock. Every byte is taken to come from a stranger: lengths,
+//! depths and counts are bounded before they are believed.
+
+pub mod ae_title;
+pub mod attributes;
+pub mod charset;
+pub mod elements;
+mod header;
+mod inflate;
+pub mod part10;
+pub mod scan;
+pub mod uid;
+mod values;
+
+pub use ae_title::{AeTitle, AeTitleError};
+pub use attributes::{INDEXED, Level, level_of, vr_of};
+pub use charset::CharacterSet;
+pub use dicom_core::{Tag, VR};
+pub use dicom_dictionary_std::tags;
+pub use part10::{FileMeta, MetaError, read_meta};
+pub use scan::{ScanError, Scanner, Wanted, scan};
+pub use uid::{
+    Encoding, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, encoding_of, is_conforming,
+    is_encapsulated, is_lossless_compressed, is_storage_class, sop, trim_uid, ts,
+};
+pub use values::Attributes;

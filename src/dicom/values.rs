@@ -1,0 +1,201 @@
+//! The top-level values that a scan keeps of one data set, and what they say.
+
+use std::collections::BTreeMap;
+
+use dicom_core::{Tag, VR};
+
+use super::attributes::{INDEXED, Level, vr_of};
+use super::charset::CharacterSet;
+use super::tags;
+use super::uid::trim_uid;
+
+/// Longest single value kept, in bytes. Longer ones are passed over.
+const VALUE_LENGTH_MAX: u64 = 64 * 1024;
+
+/// Most that is kept of one data set, in bytes, each element counted with [`ENTRY_COST`].
+const KEPT_LENGTH_MAX: usize = 1024 * 1024;
+
+/// What an element counts besides its value, so that empty ones are bounded too.
+const ENTRY_COST: usize = 16;
+
+/// Longest text that the index gets of one attribute, in bytes.
+const INDEXED_LENGTH_MAX: usize = 1024;
+
+/// Top-level values of a data set as they were sent, with what is needed to read them.
+#[derive(Debug, Clone, Default)]
+pub struct Attributes {
+    entries: BTreeMap<Tag, Entry>,
+    bytes: Vec<u8>,
+    big_endian: bool,
+    charset: CharacterSet,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    vr: VR,
+    /// Place in `bytes`; None for a sequence, and for a value too long to be kept.
+    value: Option<(usize, usize)>,
+}
+
+impl Attributes {
+    /// The value field as sent, padding included. None when absent, a sequence, or too long to be kept.
+    pub fn raw(&self, tag: Tag) -> Option<&[u8]> {
+        self.slice(self.entries.get(&tag)?)
+    }
+
+    /// Whether the attribute is there: true also when it is empty, a sequence, or too long to be kept.
+    pub fn contains(&self, tag: Tag) -> bool {
+        self.entries.contains_key(&tag)
+    }
+
+    /// The value as text: decoded with the data set's character set, numbers in decimal, several values joined by
+    /// `\`, padding trimmed off each. None when absent, empty or not text.
+    pub fn text(&self, tag: Tag) -> Option<String> {
+        let entry = self.entries.get(&tag)?;
+        let text = self.decoded(entry.vr, self.slice(entry)?);
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// A UID without its padding. None when absent or empty.
+    pub fn uid(&self, tag: Tag) -> Option<String> {
+        Some(trim_uid(self.raw(tag)?)).filter(|uid| !uid.is_empty())
+    }
+
+    /// The kept values, in the order of their tags.
+    pub fn iter(&self) -> impl Iterator<Item = (Tag, VR, &[u8])> {
+        self.entries
+            .iter()
+            .filter_map(|(tag, entry)| Some((*tag, entry.vr, self.slice(entry)?)))
+    }
+
+    /// Every attribute that is there, in the order of tags: empty ones, sequences and over-long values too.
+    pub fn tags(&self) -> impl Iterator<Item = (Tag, VR)> {
+        self.entries.iter().map(|(tag, entry)| (*tag, entry.vr))
+    }
+
+    /// The character set which the data set declares.
+    pub fn charset(&self) -> &CharacterSet {
+        &self.charset
+    }
+
+    /// What the index keeps at one level: non-empty values, each cut at 1024 bytes between two characters. The key is
+    /// group × 65536 + element.
+    pub fn values(&self, level: Level) -> BTreeMap<u32, String> {
+        let of_level = INDEXED.iter().filter(|(of, _)| *of == level);
+        of_level
+            .filter_map(|(_, tag)| {
+                let mut text = self.text(*tag)?;
+                let fits = |end: &usize| text.is_char_boundary(*end);
+                let end = (0..=text.len().min(INDEXED_LENGTH_MAX)).rev().find(fits);
+                text.truncate(end.unwrap_or(0));
+                Some((
+                    u32::from(tag.group()) << 16 | u32::from(tag.element()),
+                    text,
+                ))
+            })
+            .collect()
+    }
+
+    fn slice(&self, entry: &Entry) -> Option<&[u8]> {
+        let (start, end) = entry.value?;
+        self.bytes.get(start..end)
+    }
+
+    fn decoded(&self, vr: VR, raw: &[u8]) -> String {
+        let big = self.big_endian;
+        macro_rules! numbers {
+            ($number:ty) => {
+                joined(raw, |bytes| {
+                    let number = if big {
+                        <$number>::from_be_bytes(bytes)
+                    } else {
+                        <$number>::from_le_bytes(bytes)
+                    };
+                    number.to_string()
+                })
+            };
+        }
+        match vr {
+            VR::US => numbers!(u16),
+            VR::SS => numbers!(i16),
+            VR::UL => numbers!(u32),
+            VR::SL => numbers!(i32),
+            VR::UV => numbers!(u64),
+            VR::SV => numbers!(i64),
+            VR::FL => numbers!(f32),
+            VR::FD => numbers!(f64),
+            VR::AT => joined(raw, |[a, b, c, d]: [u8; 4]| {
+                if big {
+                    format!("{a:02X}{b:02X}{c:02X}{d:02X}")
+                } else {
+                    format!("{b:02X}{a:02X}{d:02X}{c:02X}")
+                }
+            }),
+            VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::SQ => String::new(),
+            // In these a backslash is a character, and leading spaces count (PS3.5 6.2).
+            VR::ST | VR::LT | VR::UT | VR::UR => self
+                .charset
+                .decode(raw, vr)
+                .trim_end_matches([' ', '\0'])
+                .to_owned(),
+            VR::UI => trim_uid(raw)
+                .split('\\')
+                .map(|one| one.trim_matches([' ', '\0']))
+                .collect::<Vec<_>>()
+                .join("\\"),
+            _ => {
+                let text = self.charset.decode(raw, vr);
+                text.split('\\')
+                    .map(|one| one.trim_matches([' ', '\0']))
+                    .collect::<Vec<_>>()
+                    .join("\\")
+            }
+        }
+    }
+
+    /// Notes an element; true when its value is wanted: then exactly `length` bytes follow through [`Self::push`].
+    /// The first of several elements of one tag counts.
+    pub(super) fn note(&mut self, tag: Tag, vr: VR, length: Option<u64>) -> bool {
+        let spent = self.bytes.len() + self.entries.len() * ENTRY_COST;
+        if self.entries.contains_key(&tag) || spent + ENTRY_COST > KEPT_LENGTH_MAX {
+            return false;
+        }
+        // The bound makes the conversion exact.
+        let length = length
+            .filter(|length| *length <= VALUE_LENGTH_MAX)
+            .map(|length| length as usize);
+        let fits = length.filter(|length| spent + ENTRY_COST + length <= KEPT_LENGTH_MAX);
+        let value = fits.map(|length| (self.bytes.len(), self.bytes.len() + length));
+        let known = vr_of(tag);
+        let vr = if vr == VR::UN && length.is_some() && known != VR::SQ {
+            known
+        } else {
+            vr
+        };
+        self.entries.insert(tag, Entry { vr, value });
+        value.is_some()
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Called once when the scan is through.
+    pub(super) fn complete(mut self, big_endian: bool) -> Attributes {
+        self.big_endian = big_endian;
+        if let Some(raw) = self.raw(tags::SPECIFIC_CHARACTER_SET) {
+            self.charset = CharacterSet::new(&String::from_utf8_lossy(raw));
+        }
+        self
+    }
+}
+
+/// Numbers of a fixed size, joined by backslashes; a rest that is no whole number is left out.
+fn joined<const N: usize>(raw: &[u8], print: impl Fn([u8; N]) -> String) -> String {
+    let (numbers, _) = raw.as_chunks::<N>();
+    numbers
+        .iter()
+        .map(|number| print(*number))
+        .collect::<Vec<_>>()
+        .join("\\")
+}

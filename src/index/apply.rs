@@ -1,0 +1,457 @@
+//! Takes a batch of ledger statements into the index: records are folded in memory and each is written once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::engine::{Reader, Store, Table, Write, seal};
+use super::key;
+use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
+use super::record::{FirstRecord, InstanceEntry, KeptSeries, KeptStudy, Merged, OtherKind, count};
+use super::snapshot::{decode, get, instance_entry, position_key, totals};
+use super::{Change, IndexError, Stored, TOTALS_KEY, Totals, Values, damaged};
+
+pub(super) fn batch(
+    store: &dyn Store,
+    changes: &[Change],
+    positions: &[(String, Vec<u8>)],
+) -> Result<(), IndexError> {
+    let reader = store.reader()?;
+    let mut batch = Batch {
+        reader: &*reader,
+        studies: Vec::new(),
+        study_places: HashMap::new(),
+        series: Vec::new(),
+        series_places: HashMap::new(),
+        instances: HashMap::with_capacity(changes.len()),
+        last: None,
+    };
+    for change in changes {
+        match change {
+            Change::Stored(stored) => batch.stored(stored)?,
+        }
+    }
+    let mut writes = batch.writes()?;
+    for (volume_id, position) in positions {
+        put(
+            &mut writes,
+            Table::Meta,
+            position_key(volume_id),
+            position.clone(),
+        );
+    }
+    drop(reader);
+    if writes.is_empty() {
+        return Ok(());
+    }
+    Ok(store.commit(writes)?)
+}
+
+struct Batch<'a> {
+    reader: &'a dyn Reader,
+    studies: Vec<Worked<KeptStudy>>,
+    study_places: HashMap<Vec<u8>, usize>,
+    series: Vec<Worked<KeptSeries>>,
+    series_places: HashMap<Vec<u8>, usize>,
+    instances: HashMap<&'a str, Instance<'a>>,
+    last: Option<Last>,
+}
+
+/// A study or series that the batch touches.
+struct Worked<T> {
+    uid: String,
+    key: Vec<u8>,
+    /// For a series: the place of its study.
+    study: usize,
+    before: Option<T>,
+    now: T,
+    changed: bool,
+}
+
+/// The place of the last statement; the next one is mostly of the same series, with the very same facts.
+struct Last {
+    study_facts: usize,
+    series_facts: usize,
+    /// Lowest sequence these facts were merged with.
+    sequence: u64,
+    series: usize,
+}
+
+enum Instance<'a> {
+    /// Its first statement: written as it is.
+    First { stored: &'a Stored, series: usize },
+    Known {
+        before: Option<Box<InstanceEntry>>,
+        now: Box<InstanceEntry>,
+    },
+}
+
+impl<'a> Batch<'a> {
+    fn stored(&mut self, stored: &'a Stored) -> Result<(), IndexError> {
+        let series = self.merge(stored)?;
+        let sop = stored.instance.sop_instance_uid.as_str();
+        let (before, held) = match self.instances.remove(sop) {
+            Some(Instance::First { stored, .. }) => (None, InstanceEntry::new(stored)),
+            Some(Instance::Known { before, now }) => (before, *now),
+            None => match instance_entry(self.reader, sop)? {
+                Some(entry) => (Some(Box::new(entry.clone())), entry),
+                None => {
+                    self.add(
+                        series,
+                        &stored.instance.sop_class_uid,
+                        stored.instance.copy.data_bytes(),
+                        1,
+                    );
+                    self.instances
+                        .insert(sop, Instance::First { stored, series });
+                    return Ok(());
+                }
+            },
+        };
+        let place = |entry: &InstanceEntry| {
+            (
+                entry.study_instance_uid.clone(),
+                entry.series_instance_uid.clone(),
+                entry.record.sop_class_uid.clone(),
+                entry.data_bytes(),
+            )
+        };
+        let old = place(&held);
+        let entry = held.with(stored);
+        let new = place(&entry);
+        if old != new {
+            for ((study, series, sop_class, bytes), difference) in [(old, -1), (new, 1)] {
+                // Both were merged once, so that their records exist.
+                let at = self.series_at(&study, &series, None)?;
+                self.add(at, &sop_class, bytes, difference);
+            }
+        }
+        self.instances.insert(
+            sop,
+            Instance::Known {
+                before,
+                now: Box::new(entry),
+            },
+        );
+        Ok(())
+    }
+
+    /// Merges the facts of a statement into its study and series; the place of the series.
+    fn merge(&mut self, stored: &Stored) -> Result<usize, IndexError> {
+        let sequence = stored.instance.sequence;
+        let study_facts = Arc::as_ptr(&stored.study) as usize;
+        let series_facts = Arc::as_ptr(&stored.series) as usize;
+        if let Some(last) = &self.last
+            && (last.study_facts, last.series_facts) == (study_facts, series_facts)
+            && last.sequence <= sequence
+        {
+            return Ok(last.series);
+        }
+        let series = self.series_at(
+            &stored.study.study_instance_uid,
+            &stored.series.series_instance_uid,
+            Some(stored),
+        )?;
+        let worked = &mut self.series[series];
+        worked.changed |=
+            worked
+                .now
+                .merged
+                .merge(sequence, &stored.series.folder, &stored.series.values);
+        let worked = &mut self.studies[worked.study];
+        worked.changed |=
+            worked
+                .now
+                .merged
+                .merge(sequence, &stored.study.date_folder, &stored.study.values);
+        self.last = Some(Last {
+            study_facts,
+            series_facts,
+            sequence,
+            series,
+        });
+        Ok(series)
+    }
+
+    fn study_at(&mut self, uid: &str, stored: Option<&Stored>) -> Result<usize, IndexError> {
+        let key = key::pack(&[uid]);
+        if let Some(at) = self.study_places.get(&key) {
+            return Ok(*at);
+        }
+        let before: Option<KeptStudy> = match get(self.reader, Table::Study, &key)? {
+            Some(bytes) => Some(decode(Table::Study, &bytes)?),
+            None => None,
+        };
+        let now = match (&before, stored) {
+            (Some(kept), _) => kept.clone(),
+            (None, Some(stored)) => KeptStudy {
+                merged: Merged::new(
+                    stored.instance.sequence,
+                    &stored.study.date_folder,
+                    &stored.study.values,
+                ),
+                series_count: 0,
+                instances_count: 0,
+                modalities: Default::default(),
+                sop_classes: Default::default(),
+                bytes: 0,
+            },
+            (None, None) => return Err(damaged(Table::Study)),
+        };
+        self.study_places.insert(key.clone(), self.studies.len());
+        let changed = before.is_none();
+        self.studies.push(Worked {
+            uid: uid.to_owned(),
+            key,
+            study: 0,
+            before,
+            now,
+            changed,
+        });
+        Ok(self.studies.len() - 1)
+    }
+
+    /// `stored`: where the first facts come from when there is no record yet; without it a record must exist.
+    fn series_at(
+        &mut self,
+        study_uid: &str,
+        series_uid: &str,
+        stored: Option<&Stored>,
+    ) -> Result<usize, IndexError> {
+        let key = key::pack(&[study_uid, series_uid]);
+        if let Some(at) = self.series_places.get(&key) {
+            return Ok(*at);
+        }
+        let study = self.study_at(study_uid, stored)?;
+        let before: Option<KeptSeries> = match get(self.reader, Table::Series, &key)? {
+            Some(bytes) => Some(decode(Table::Series, &bytes)?),
+            None => None,
+        };
+        let now = match (&before, stored) {
+            (Some(kept), _) => kept.clone(),
+            (None, Some(stored)) => KeptSeries {
+                merged: Merged::new(
+                    stored.instance.sequence,
+                    &stored.series.folder,
+                    &stored.series.values,
+                ),
+                instances_count: 0,
+                sop_classes: Default::default(),
+            },
+            (None, None) => return Err(damaged(Table::Series)),
+        };
+        self.series_places.insert(key.clone(), self.series.len());
+        let changed = before.is_none();
+        self.series.push(Worked {
+            uid: series_uid.to_owned(),
+            key,
+            study,
+            before,
+            now,
+            changed,
+        });
+        Ok(self.series.len() - 1)
+    }
+
+    /// Counts one answered instance in or out.
+    fn add(&mut self, series: usize, sop_class: &str, bytes: u64, difference: i64) {
+        let series = &mut self.series[series];
+        let study = &mut self.studies[series.study];
+        series.changed = true;
+        study.changed = true;
+        series.now.instances_count = series.now.instances_count.saturating_add_signed(difference);
+        count(&mut series.now.sop_classes, sop_class, difference);
+        study.now.instances_count = study.now.instances_count.saturating_add_signed(difference);
+        count(&mut study.now.sop_classes, sop_class, difference);
+        study.now.bytes = match difference {
+            ..0 => study.now.bytes.saturating_sub(bytes),
+            _ => study.now.bytes.saturating_add(bytes),
+        };
+    }
+
+    fn writes(mut self) -> Result<Vec<Write>, IndexError> {
+        let mut writes = Vec::with_capacity(
+            self.instances.len() * 2 + self.series.len() * 2 + self.studies.len() * 6,
+        );
+        let before = totals(self.reader)?;
+        let mut totals = before;
+        for series in self.series.iter().filter(|series| series.changed) {
+            let study = &mut self.studies[series.study];
+            let (old, new) = (series.before.as_ref(), &series.now);
+            let had = old.is_some_and(|old| old.instances_count > 0);
+            let has = new.instances_count > 0;
+            let difference = i64::from(has) - i64::from(had);
+            study.now.series_count = study.now.series_count.saturating_add_signed(difference);
+            totals.series = totals.series.saturating_add_signed(difference);
+            let (left, came) = (old.and_then(KeptSeries::modality), new.modality());
+            if left != came {
+                study.changed = true;
+                if let Some(modality) = left {
+                    count(&mut study.now.modalities, modality, -1);
+                }
+                if let Some(modality) = came {
+                    count(&mut study.now.modalities, modality, 1);
+                }
+            }
+            if old.is_none() {
+                let mut key = key::pack(&[&series.uid]);
+                key.extend_from_slice(&study.key);
+                put(&mut writes, Table::SeriesUid, key, Vec::new());
+            }
+            put_record(&mut writes, Table::Series, series.key.clone(), new)?;
+        }
+        for study in self.studies.iter().filter(|study| study.changed) {
+            let (old, new) = (study.before.as_ref(), &study.now);
+            let had = old.is_some_and(|old| old.instances_count > 0);
+            totals.studies = totals
+                .studies
+                .saturating_add_signed(i64::from(new.instances_count > 0) - i64::from(had));
+            totals.instances = (totals.instances + new.instances_count)
+                .saturating_sub(old.map_or(0, |old| old.instances_count));
+            totals.bytes =
+                (totals.bytes + new.bytes).saturating_sub(old.map_or(0, |old| old.bytes));
+            let same = old.is_some_and(|old| {
+                old.merged.values == new.merged.values
+                    && (old.instances_count > 0) == (new.instances_count > 0)
+            });
+            if !same {
+                let left = old
+                    .map(|old| value_keys(&study.uid, old))
+                    .unwrap_or_default();
+                let came = value_keys(&study.uid, new);
+                for (table, key) in left.difference(&came) {
+                    writes.push(Write {
+                        table: *table,
+                        key: key.clone(),
+                        value: None,
+                    });
+                }
+                for (table, key) in came.difference(&left) {
+                    put(&mut writes, *table, key.clone(), Vec::new());
+                }
+            }
+            put_record(&mut writes, Table::Study, study.key.clone(), new)?;
+        }
+        for (sop, instance) in &self.instances {
+            match instance {
+                Instance::First { stored, series } => {
+                    let place = &self.series[*series].key;
+                    let packed = key::pack(&[sop]);
+                    let key = [place.as_slice(), &packed].concat();
+                    put_record(
+                        &mut writes,
+                        Table::Instance,
+                        key,
+                        &FirstRecord::of(&stored.instance),
+                    )?;
+                    put(&mut writes, Table::Sop, packed, place.clone());
+                }
+                Instance::Known { before, now } if before.as_ref() != Some(now) => {
+                    known_writes(&mut writes, before.as_deref(), now, &mut totals)?;
+                }
+                Instance::Known { .. } => {}
+            }
+        }
+        if totals != before {
+            put_record(&mut writes, Table::Meta, TOTALS_KEY.to_vec(), &totals)?;
+        }
+        Ok(writes)
+    }
+}
+
+/// Writes of an instance with more than one statement.
+fn known_writes(
+    writes: &mut Vec<Write>,
+    before: Option<&InstanceEntry>,
+    now: &InstanceEntry,
+    totals: &mut Totals,
+) -> Result<(), IndexError> {
+    let place =
+        |entry: &InstanceEntry| key::pack(&[&entry.study_instance_uid, &entry.series_instance_uid]);
+    let packed = key::pack(&[&now.sop_instance_uid]);
+    let (old_place, new_place) = (before.map(place), place(now));
+    let others =
+        |entry: Option<&InstanceEntry>, kind| entry.map_or(0, |entry| entry.others_count(kind));
+    totals.variants = (totals.variants + now.others_count(OtherKind::Variant))
+        .saturating_sub(others(before, OtherKind::Variant));
+    totals.conflicts = (totals.conflicts + now.others_count(OtherKind::Conflict))
+        .saturating_sub(others(before, OtherKind::Conflict));
+    if let Some(old_place) = old_place
+        .as_ref()
+        .filter(|old_place| **old_place != new_place)
+    {
+        writes.push(Write {
+            table: Table::Instance,
+            key: [old_place.as_slice(), &packed].concat(),
+            value: None,
+        });
+    }
+    let key = [new_place.as_slice(), &packed].concat();
+    put_record(writes, Table::Instance, key, &now.record)?;
+    // An entry never loses its others: statements are only added.
+    if !now.record.others.is_empty() && before.is_none_or(|before| before.record.others.is_empty())
+    {
+        put(writes, Table::Other, packed.clone(), Vec::new());
+    }
+    if old_place.as_ref() != Some(&new_place) {
+        put(writes, Table::Sop, packed, new_place);
+    }
+    Ok(())
+}
+
+fn put(writes: &mut Vec<Write>, table: Table, key: Vec<u8>, content: Vec<u8>) {
+    let value = Some(seal(table, &key, content));
+    writes.push(Write { table, key, value });
+}
+
+fn put_record(
+    writes: &mut Vec<Write>,
+    table: Table,
+    key: Vec<u8>,
+    record: &impl Serialize,
+) -> Result<(), IndexError> {
+    let content = postcard::to_stdvec(record).map_err(|_| damaged(table))?;
+    put(writes, table, key, content);
+    Ok(())
+}
+
+/// The keys by which a study is found; none while it has no answered instance.
+fn value_keys(uid: &str, study: &KeptStudy) -> BTreeSet<(Table, Vec<u8>)> {
+    let mut keys = BTreeSet::new();
+    if study.instances_count == 0 {
+        return keys;
+    }
+    let values = &study.merged.values;
+    for (table, tag, separators) in [
+        (Table::PatientId, PATIENT_ID, &['\\'][..]),
+        (Table::Name, PATIENT_NAME, &['\\', '=']),
+        (Table::Accession, ACCESSION_NUMBER, &['\\']),
+    ] {
+        for part in values
+            .get(&tag)
+            .map_or("", String::as_str)
+            .split(separators)
+        {
+            let folded = match table {
+                Table::Name => super::matching::fold_name(part),
+                _ => key::fold(part),
+            };
+            if !folded.is_empty() {
+                keys.insert((table, key::value_key(&folded, uid)));
+            }
+        }
+    }
+    let mut date = date_key(values);
+    key::pack_into(&mut date, uid);
+    keys.insert((Table::Date, date));
+    keys
+}
+
+/// Study Date as eight digits; zeros when there is none that can be read.
+fn date_key(values: &Values) -> Vec<u8> {
+    let date = values
+        .get(&STUDY_DATE)
+        .and_then(|text| super::matching::date(text));
+    format!("{:08}", date.unwrap_or(0)).into_bytes()
+}

@@ -1,0 +1,203 @@
+//! Answers queries. A cache of the ledgers: it may be deleted at any time and comes back from them.
+//!
+//! | table | key → value |
+//! |---|---|
+//! | study | pack(study) → values, counts |
+//! | series | pack(study)·pack(series) → values, counts |
+//! | instance | pack(study)·pack(series)·pack(SOP) → the answered content, its copies, other contents |
+//! | sop | pack(SOP) → pack(study)·pack(series) |
+//! | series_uid | pack(series)·pack(study) → empty; two studies may claim one series |
+//! | patient_id, name, accession | fold(value)·00·pack(study) → empty |
+//! | date | `YYYYMMDD`·pack(study) → empty; `00000000` for studies without a date |
+//! | other | pack(SOP) → empty; instances with variants or conflicts |
+//! | meta | schema, totals, position of each volume's ledger |
+//!
+//! Keys are made by [`key`], the rules of what a record says are in [`record`]. Every value carries a CRC-32 over
+//! table, key and content. A study without answered instances has its record but no key in the tables of values.
+
+mod apply;
+pub mod engine;
+mod find;
+pub mod key;
+mod matching;
+mod query;
+mod record;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+
+use engine::Store;
+pub use engine::{Engine, EngineError, Table};
+pub use query::{Key, Match, Query};
+pub use record::{
+    Change, Class, Copy, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind,
+    SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values, classify,
+};
+pub use snapshot::Snapshot;
+
+/// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
+const SCHEMA: u32 = 1;
+const SCHEMA_KEY: &[u8] = b"schema";
+const TOTALS_KEY: &[u8] = b"totals";
+
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the index has schema {found}, this Kura writes {SCHEMA}; it was not opened")]
+    Schema { found: u32 },
+    #[error("an index record in table {table:?} cannot be read")]
+    Damaged { table: Table },
+    /// An earlier call failed; what is in the engine is not trusted any more.
+    #[error("the index failed before and is not used: {reason}")]
+    FailedBefore { reason: String },
+    #[error("the index is closed")]
+    Closed,
+}
+
+fn damaged(table: Table) -> IndexError {
+    IndexError::Damaged { table }
+}
+
+/// The open index. Clones are the same index.
+#[derive(Clone)]
+pub struct Index {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// None when closed.
+    store: RwLock<Option<Arc<dyn Store>>>,
+    /// Held by the one who applies; the reason when a write failed.
+    writer: Mutex<Option<String>>,
+}
+
+impl Index {
+    /// Opens the index in `dir`, or creates it.
+    ///
+    /// Err for another schema, another engine's index and for files that the engine cannot read or panics over: the
+    /// caller sets it aside ([`set_aside`]) and rebuilds.
+    pub fn open(dir: &Path, engine: Engine) -> Result<Index, IndexError> {
+        let store = engine::open(dir, engine)?;
+        let reader = store.reader()?;
+        match snapshot::get(&*reader, Table::Meta, SCHEMA_KEY)? {
+            Some(bytes) => {
+                let found = bytes
+                    .try_into()
+                    .map(u32::from_le_bytes)
+                    .map_err(|_| damaged(Table::Meta))?;
+                if found != SCHEMA {
+                    return Err(IndexError::Schema { found });
+                }
+            }
+            // Neither new nor ours: the schema's record is gone, so others may be.
+            None if !reader
+                .range(Table::Meta, &[], &[], engine::Direction::Forward, 1)?
+                .is_empty() =>
+            {
+                return Err(damaged(Table::Meta));
+            }
+            None => {
+                let value = engine::seal(Table::Meta, SCHEMA_KEY, SCHEMA.to_le_bytes().to_vec());
+                let schema = engine::Write {
+                    table: Table::Meta,
+                    key: SCHEMA_KEY.to_vec(),
+                    value: Some(value),
+                };
+                store.commit(vec![schema])?;
+                store.checkpoint()?;
+            }
+        }
+        drop(reader);
+        let shared = Shared {
+            store: RwLock::new(Some(store)),
+            writer: Mutex::new(None),
+        };
+        Ok(Index {
+            shared: Arc::new(shared),
+        })
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>, IndexError> {
+        let store = self
+            .shared
+            .store
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        store.clone().ok_or(IndexError::Closed)
+    }
+
+    /// Takes in what ledgers say, and how far they were read: one commit, all or nothing, not waiting for the disk,
+    /// visible to snapshots when this returns.
+    ///
+    /// The order of changes, within and across calls, makes no difference; nor does a change that comes again.
+    /// After an error nothing more is applied: the index must be opened again or rebuilt.
+    pub fn apply(
+        &self,
+        changes: &[Change],
+        positions: &[(String, Vec<u8>)],
+    ) -> Result<(), IndexError> {
+        let mut failed = self
+            .shared
+            .writer
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(reason) = &*failed {
+            return Err(IndexError::FailedBefore {
+                reason: reason.clone(),
+            });
+        }
+        let store = self.store()?;
+        let result = apply::batch(&*store, changes, positions);
+        if let Err(error) = &result {
+            *failed = Some(error.to_string());
+        }
+        result
+    }
+
+    /// Makes everything applied so far durable. To be called every few seconds: after a crash the ledgers are read
+    /// from the positions of the last one.
+    pub fn checkpoint(&self) -> Result<(), IndexError> {
+        let mut failed = self
+            .shared
+            .writer
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(reason) = &*failed {
+            return Err(IndexError::FailedBefore {
+                reason: reason.clone(),
+            });
+        }
+        let result = self.store()?.checkpoint().map_err(IndexError::from);
+        if let Err(error) = &result {
+            *failed = Some(error.to_string());
+        }
+        result
+    }
+
+    /// What is applied now, unchanged by what is applied later.
+    pub fn snapshot(&self) -> Result<Snapshot, IndexError> {
+        let store = self.store()?;
+        Ok(Snapshot::new(store.reader()?))
+    }
+
+    /// Lets go of the engine, for all clones; its files are free when the last snapshot is gone too.
+    pub fn close(&self) {
+        let mut store = self
+            .shared
+            .store
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let store = store.take();
+        drop(store);
+    }
+}
+
+/// Moves the files of a closed or unusable index out of the way (`dir/aside`, only the newest is kept), so that
+/// [`Index::open`] begins an empty one.
+pub fn set_aside(dir: &Path) -> Result<(), IndexError> {
+    Ok(engine::set_aside(dir)?)
+}

@@ -1,0 +1,66 @@
+//! What a query asks and what it gets, in words of DICOM; how it is found is [`super::find`]'s matter.
+
+use dicom_core::VR;
+
+use super::Values;
+use crate::dicom::Level;
+
+pub const SOP_CLASS_UID: u32 = 0x0008_0016;
+pub const SOP_INSTANCE_UID: u32 = 0x0008_0018;
+pub const STUDY_DATE: u32 = 0x0008_0020;
+pub const STUDY_TIME: u32 = 0x0008_0030;
+pub const ACCESSION_NUMBER: u32 = 0x0008_0050;
+pub const MODALITY: u32 = super::record::MODALITY;
+pub const MODALITIES_IN_STUDY: u32 = 0x0008_0061;
+pub const SOP_CLASSES_IN_STUDY: u32 = 0x0008_0062;
+pub const AVAILABLE_TRANSFER_SYNTAX_UID: u32 = 0x0008_3002;
+pub const PATIENT_NAME: u32 = 0x0010_0010;
+pub const PATIENT_ID: u32 = 0x0010_0020;
+pub const ISSUER_OF_PATIENT_ID: u32 = 0x0010_0021;
+pub const PATIENT_BIRTH_DATE: u32 = 0x0010_0030;
+pub const STUDY_INSTANCE_UID: u32 = 0x0020_000D;
+pub const SERIES_INSTANCE_UID: u32 = 0x0020_000E;
+pub const SERIES_NUMBER: u32 = 0x0020_0011;
+pub const PATIENT_STUDIES: u32 = 0x0020_1200;
+pub const PATIENT_SERIES: u32 = 0x0020_1202;
+pub const PATIENT_INSTANCES: u32 = 0x0020_1204;
+pub const STUDY_SERIES: u32 = 0x0020_1206;
+pub const STUDY_INSTANCES: u32 = 0x0020_1208;
+pub const SERIES_INSTANCES: u32 = 0x0020_1209;
+pub const IMAGE_COMMENTS: u32 = 0x0020_4000;
+pub const STUDY_COMMENTS: u32 = 0x0032_4000;
+
+/// One C-FIND identifier. Keys of any level may come together and parents may be missing (relational queries).
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub level: Level,
+    pub keys: Vec<Key>,
+}
+
+/// One matching or return key.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// `group << 16 | element`.
+    pub tag: u32,
+    /// Used for attributes that the dictionary does not know.
+    pub vr: VR,
+    /// Decoded, several values joined by `\`; empty = universal matching, only asked for.
+    pub value: String,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    pub level: Level,
+    pub patient_id: String,
+    /// At PATIENT level that of the patient's newest matching study.
+    pub study_instance_uid: String,
+    /// Empty above SERIES level.
+    pub series_instance_uid: String,
+    /// Empty above IMAGE level.
+    pub sop_instance_uid: String,
+    /// All that is known at this level and above, including what is computed: modalities and SOP classes in study,
+    /// numbers of related series and instances. Only when asked for: numbers related to the patient, and at STUDY
+    /// level the series' attributes, distinct values joined by `\`.
+    pub values: Values,
+}

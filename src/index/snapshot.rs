@@ -1,0 +1,281 @@
+//! Reading the index: single records, lists, counts.
+
+use std::ops::ControlFlow;
+
+use serde::de::DeserializeOwned;
+
+use super::engine::{Direction, Reader, Table, unseal};
+use super::record::{KeptSeries, KeptStudy};
+use super::{
+    IndexError, InstanceEntry, InstanceRecord, SeriesRecord, StudyRecord, TOTALS_KEY, Totals,
+    damaged, key,
+};
+
+/// First and largest number of entries taken from the engine at once.
+const CHUNK_MIN: usize = 16;
+const CHUNK_MAX: usize = 512;
+
+/// The index as it was at one moment. Cheap to make; to be dropped soon, since the engine keeps old pages for it.
+pub struct Snapshot {
+    pub(super) reader: Box<dyn Reader>,
+}
+
+pub(super) fn get(
+    reader: &dyn Reader,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, IndexError> {
+    match reader.get(table, key)? {
+        Some(sealed) => Ok(Some(unseal(table, key, sealed)?)),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn decode<T: DeserializeOwned>(table: Table, content: &[u8]) -> Result<T, IndexError> {
+    postcard::from_bytes(content).map_err(|_| damaged(table))
+}
+
+pub(super) fn position_key(volume_id: &str) -> Vec<u8> {
+    [b"position/", volume_id.as_bytes()].concat()
+}
+
+pub(super) fn totals(reader: &dyn Reader) -> Result<Totals, IndexError> {
+    match get(reader, Table::Meta, TOTALS_KEY)? {
+        Some(content) => decode(Table::Meta, &content),
+        None => Ok(Totals::default()),
+    }
+}
+
+/// The entry of a SOP Instance UID, through the sop table.
+pub(super) fn instance_entry(
+    reader: &dyn Reader,
+    sop: &str,
+) -> Result<Option<InstanceEntry>, IndexError> {
+    let packed = key::pack(&[sop]);
+    let Some(place) = get(reader, Table::Sop, &packed)? else {
+        return Ok(None);
+    };
+    let full = [place.as_slice(), &packed].concat();
+    // Both are written in one commit: one without the other is damage.
+    let content = get(reader, Table::Instance, &full)?.ok_or_else(|| damaged(Table::Instance))?;
+    entry_of(&full, &content).map(Some)
+}
+
+/// The entry of an instance record, its UIDs taken from the key.
+fn entry_of(full: &[u8], content: &[u8]) -> Result<InstanceEntry, IndexError> {
+    let split = || {
+        let (study_instance_uid, rest) = key::unpack(full)?;
+        let (series_instance_uid, rest) = key::unpack(rest)?;
+        let (sop_instance_uid, rest) = key::unpack(rest)?;
+        rest.is_empty()
+            .then_some((study_instance_uid, series_instance_uid, sop_instance_uid))
+    };
+    let (study_instance_uid, series_instance_uid, sop_instance_uid) =
+        split().ok_or_else(|| damaged(Table::Instance))?;
+    let record: InstanceRecord = decode(Table::Instance, content)?;
+    Ok(InstanceEntry {
+        study_instance_uid,
+        series_instance_uid,
+        sop_instance_uid,
+        record,
+    })
+}
+
+/// What a visitor of entries says: go on or stop, or what is wrong.
+pub(super) type Visited = Result<ControlFlow<()>, IndexError>;
+
+impl Snapshot {
+    pub(super) fn new(reader: Box<dyn Reader>) -> Snapshot {
+        Snapshot { reader }
+    }
+
+    /// All entries of `[from, to)` (empty `to`: to the end), checked, until the visitor stops.
+    pub(super) fn each(
+        &self,
+        table: Table,
+        (mut from, mut to): (Vec<u8>, Vec<u8>),
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], Vec<u8>) -> Visited,
+    ) -> Result<(), IndexError> {
+        let mut chunk = CHUNK_MIN;
+        loop {
+            let entries = self.reader.range(table, &from, &to, direction, chunk)?;
+            let last = entries.len() < chunk;
+            if let Some((key, _)) = entries.last() {
+                match direction {
+                    Direction::Forward => {
+                        from.clone_from(key);
+                        from.push(0);
+                    }
+                    Direction::Backward => to.clone_from(key),
+                }
+            }
+            for (key, sealed) in entries {
+                let content = unseal(table, &key, sealed)?;
+                if visit(&key, content)?.is_break() {
+                    return Ok(());
+                }
+            }
+            // An empty `to` would mean "to the end" and begin again.
+            if last || (direction == Direction::Backward && to.is_empty()) {
+                return Ok(());
+            }
+            chunk = (chunk * 2).min(CHUNK_MAX);
+        }
+    }
+
+    /// How far the ledger of a volume was read, as given to `apply`.
+    pub fn position(&self, volume_id: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        get(&*self.reader, Table::Meta, &position_key(volume_id))
+    }
+
+    pub fn by_sop(&self, sop_instance_uid: &str) -> Result<Option<InstanceEntry>, IndexError> {
+        instance_entry(&*self.reader, sop_instance_uid)
+    }
+
+    /// Also a study that has no answered instance (`instances_count` 0).
+    pub fn study(&self, study_instance_uid: &str) -> Result<Option<StudyRecord>, IndexError> {
+        match get(
+            &*self.reader,
+            Table::Study,
+            &key::pack(&[study_instance_uid]),
+        )? {
+            Some(content) => {
+                let kept: KeptStudy = decode(Table::Study, &content)?;
+                Ok(Some(kept.into_record(study_instance_uid)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Also a series that has no answered instance (`instances_count` 0).
+    pub fn series(
+        &self,
+        study_instance_uid: &str,
+        series_instance_uid: &str,
+    ) -> Result<Option<SeriesRecord>, IndexError> {
+        let key = key::pack(&[study_instance_uid, series_instance_uid]);
+        match get(&*self.reader, Table::Series, &key)? {
+            Some(content) => {
+                let kept: KeptSeries = decode(Table::Series, &content)?;
+                Ok(Some(
+                    kept.into_record(study_instance_uid, series_instance_uid),
+                ))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// A series by its UID alone. Where several studies claim it: one with answered instances, the first stored.
+    pub fn series_by_uid(
+        &self,
+        series_instance_uid: &str,
+    ) -> Result<Option<SeriesRecord>, IndexError> {
+        let mut all = self.all_series_by_uid(series_instance_uid)?;
+        all.sort_by_key(|series| (series.instances_count == 0, series.sequence));
+        Ok(all.into_iter().next())
+    }
+
+    /// The series of that UID in every study that claims it.
+    pub(super) fn all_series_by_uid(
+        &self,
+        series_instance_uid: &str,
+    ) -> Result<Vec<SeriesRecord>, IndexError> {
+        let prefix = key::pack(&[series_instance_uid]);
+        let length = prefix.len();
+        let mut studies = Vec::new();
+        self.each(
+            Table::SeriesUid,
+            key::prefix_range(prefix),
+            Direction::Forward,
+            &mut |key, _| {
+                let (study, _) =
+                    key::unpack(&key[length..]).ok_or_else(|| damaged(Table::SeriesUid))?;
+                studies.push(study);
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
+        let mut all = Vec::new();
+        for study in studies {
+            all.push(
+                self.series(&study, series_instance_uid)?
+                    .ok_or_else(|| damaged(Table::Series))?,
+            );
+        }
+        Ok(all)
+    }
+
+    /// Every series of a study, in the order of their UIDs.
+    pub fn series_of(
+        &self,
+        study_instance_uid: &str,
+        f: &mut dyn FnMut(SeriesRecord) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        let prefix = key::pack(&[study_instance_uid]);
+        let length = prefix.len();
+        self.each(
+            Table::Series,
+            key::prefix_range(prefix),
+            Direction::Forward,
+            &mut |key, content| {
+                let (series, _) =
+                    key::unpack(&key[length..]).ok_or_else(|| damaged(Table::Series))?;
+                let kept: KeptSeries = decode(Table::Series, &content)?;
+                Ok(f(kept.into_record(study_instance_uid, &series)))
+            },
+        )
+    }
+
+    /// The answered instances of a study, or of one of its series, in the order of their UIDs.
+    pub fn instances(
+        &self,
+        study_instance_uid: &str,
+        series_instance_uid: Option<&str>,
+        f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        let mut prefix = key::pack(&[study_instance_uid]);
+        if let Some(series) = series_instance_uid {
+            key::pack_into(&mut prefix, series);
+        }
+        self.each(
+            Table::Instance,
+            key::prefix_range(prefix),
+            Direction::Forward,
+            &mut |key, content| Ok(f(entry_of(key, &content)?)),
+        )
+    }
+
+    /// Every answered instance of the archive, study by study.
+    pub fn all_instances(
+        &self,
+        f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        self.each(
+            Table::Instance,
+            (Vec::new(), Vec::new()),
+            Direction::Forward,
+            &mut |key, content| Ok(f(entry_of(key, &content)?)),
+        )
+    }
+
+    /// Instances under whose UID other contents are kept: variants and conflicts.
+    pub fn with_others(
+        &self,
+        f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        self.each(
+            Table::Other,
+            (Vec::new(), Vec::new()),
+            Direction::Forward,
+            &mut |key, _| {
+                let (sop, _) = key::unpack(key).ok_or_else(|| damaged(Table::Other))?;
+                let entry = self.by_sop(&sop)?.ok_or_else(|| damaged(Table::Sop))?;
+                Ok(f(entry))
+            },
+        )
+    }
+
+    pub fn totals(&self) -> Result<Totals, IndexError> {
+        totals(&*self.reader)
+    }
+}

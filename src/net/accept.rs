@@ -1,0 +1,575 @@
+//! The accepting side of negotiation (PS3.8 7.1, 9.3): ours, for a storage server takes any
+//! storage class and any transfer syntax, also those that no registry knows.
+
+use super::NetError;
+use super::association::{Association, Context, Peer, Timeouts, usable_pdu_length};
+use super::pdu::{
+    self, APPLICATION_CONTEXT, ASSOCIATE_AC, ASSOCIATE_LENGTH_MAX, ASSOCIATE_RQ, AbortReason,
+    Associate, ContextItem, Header, PDU_HEADER_LENGTH, PDU_LENGTH_MAX, Reject, RoleSelection,
+};
+use crate::dicom::{
+    AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_lossless_compressed,
+    is_storage_class, sop, ts,
+};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Accepting fails with the same facts as any other use of the network.
+pub type AcceptError = NetError;
+
+/// Whom we let in.
+#[derive(Debug, Clone)]
+pub struct AcceptPolicy {
+    pub ae_title: AeTitle,
+    /// Modalities are often configured with the wrong called AE title.
+    pub accept_any_called: bool,
+    /// Maximum Length Received that we announce, in bytes; [`PDU_LENGTH_MAX`] is good.
+    pub pdu_length_max: u32,
+}
+
+// Result of a presentation context. Source: PS3.8 table 9-18.
+const ACCEPTANCE: u8 = 0;
+const NO_REASON: u8 = 2;
+const ABSTRACT_SYNTAX_NOT_SUPPORTED: u8 = 3;
+const TRANSFER_SYNTAXES_NOT_SUPPORTED: u8 = 4;
+
+/// Negotiates, and yields a blocking association; the answer has been sent.
+///
+/// The caller sets the deadline for all of it. `reject_busy` refuses with "local limit
+/// exceeded", which tells the peer to come back. With any error the peer has had its A-ABORT
+/// or A-ASSOCIATE-RJ, as far as it listens.
+pub async fn accept(
+    mut stream: TcpStream,
+    policy: &AcceptPolicy,
+    reject_busy: bool,
+) -> Result<Association, AcceptError> {
+    let address = stream.peer_addr()?;
+    stream.set_nodelay(true)?;
+    let request = match read_request(&mut stream).await {
+        Ok(request) => request,
+        Err(error) => {
+            if let NetError::Protocol { reason, .. } = &error {
+                last_words(&mut stream, &pdu::abort(2, *reason)).await;
+            }
+            return Err(error);
+        }
+    };
+    if let Err(reject) = judge(&request, policy, reject_busy) {
+        last_words(&mut stream, &reject.encode()).await;
+        return Err(NetError::Refused(reject));
+    }
+    let announced = match policy.pdu_length_max {
+        0 => PDU_LENGTH_MAX,
+        some => some,
+    };
+    let (answer, contexts) = answer(&request, announced);
+    stream
+        .write_all(&answer.encode(ASSOCIATE_AC))
+        .await
+        .map_err(NetError::from_io)?;
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    let peer = peer_of(&request, address);
+    Association::new(
+        stream,
+        peer,
+        contexts,
+        false,
+        announced,
+        Timeouts::default(),
+    )
+}
+
+async fn read_request(stream: &mut TcpStream) -> Result<Associate, NetError> {
+    let mut raw = [0u8; PDU_HEADER_LENGTH];
+    match stream.read_exact(&mut raw).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(NetError::Closed);
+        }
+        Err(error) => return Err(NetError::from_io(error)),
+    }
+    let header = Header::parse(&raw);
+    if header.pdu_type != ASSOCIATE_RQ {
+        return Err(NetError::protocol(
+            "first bytes are not an A-ASSOCIATE-RQ",
+            AbortReason::misplaced(header.pdu_type),
+        ));
+    }
+    if header.length > ASSOCIATE_LENGTH_MAX {
+        return Err(NetError::protocol(
+            "A-ASSOCIATE-RQ longer than 1 MiB",
+            AbortReason::InvalidParameter,
+        ));
+    }
+    // Grows with what really comes: a claimed length alone costs nothing.
+    let mut body = Vec::new();
+    let read = (&mut *stream)
+        .take(u64::from(header.length))
+        .read_to_end(&mut body)
+        .await
+        .map_err(NetError::from_io)?;
+    if read < header.length as usize {
+        return Err(NetError::Closed);
+    }
+    Associate::decode(&body).map_err(|what| NetError::protocol(what, AbortReason::InvalidParameter))
+}
+
+/// Sends an abort or a rejection, and gives the peer our end of stream behind it. The deadline
+/// of the caller covers a peer that does not read.
+async fn last_words(stream: &mut TcpStream, bytes: &[u8]) {
+    if stream.write_all(bytes).await.is_ok() {
+        let _ = stream.shutdown().await;
+        // Unread bytes would turn the close into a reset, which can overtake the answer.
+        let mut rest = [0u8; 4096];
+        for _ in 0..64 {
+            match stream.try_read(&mut rest) {
+                Ok(count) if count > 0 => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Whether there is to be an association at all.
+fn judge(request: &Associate, policy: &AcceptPolicy, reject_busy: bool) -> Result<(), Reject> {
+    // Only bit 0 is tested, whatever later versions set. Source: PS3.8 9.3.2.
+    if request.protocol_version & 1 == 0 {
+        return Err(Reject::PROTOCOL_VERSION);
+    }
+    if request.application_context != APPLICATION_CONTEXT {
+        return Err(Reject::APPLICATION_CONTEXT);
+    }
+    if !policy.accept_any_called
+        && !pdu::text(&request.called).eq_ignore_ascii_case(policy.ae_title.as_str())
+    {
+        return Err(Reject::CALLED_AE_TITLE);
+    }
+    if reject_busy {
+        return Err(Reject::LOCAL_LIMIT);
+    }
+    Ok(())
+}
+
+fn peer_of(request: &Associate, address: SocketAddr) -> Peer {
+    Peer {
+        calling: pdu::text(&request.calling),
+        called: pdu::text(&request.called),
+        address,
+        implementation_class_uid: request.implementation_class_uid.clone(),
+        implementation_version_name: request.implementation_version_name.clone(),
+        pdu_length_max: usable_pdu_length(request.pdu_length_max),
+    }
+}
+
+/// The A-ASSOCIATE-AC, and the contexts accepted in it.
+fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
+    let wants_get = request
+        .contexts
+        .iter()
+        .any(|item| is_get(&item.abstract_syntax));
+    let roles: Vec<RoleSelection> = request
+        .roles
+        .iter()
+        .filter_map(|proposed| {
+            let storage = is_storage_class(&proposed.sop_class_uid);
+            (storage || is_service(&proposed.sop_class_uid)).then(|| RoleSelection {
+                sop_class_uid: proposed.sop_class_uid.clone(),
+                scu: proposed.scu,
+                // Only storage is something that we, too, ask of others.
+                scp: proposed.scp && storage,
+            })
+        })
+        .collect();
+    let mut seen = HashSet::new();
+    let mut contexts = Vec::new();
+    let mut results = Vec::with_capacity(request.contexts.len());
+    for item in &request.contexts {
+        let chosen = if item.id % 2 == 0 || !seen.insert(item.id) {
+            Err(NO_REASON)
+        } else {
+            choose(item, wants_get)
+        };
+        let (result, syntax) = match chosen {
+            Ok(syntax) => (ACCEPTANCE, syntax.to_owned()),
+            // Not significant, but some requestors insist on one being there (PS3.8 9.3.3.2).
+            Err(result) => {
+                let first = item.transfer_syntaxes.first().map(String::as_str);
+                (
+                    result,
+                    first.unwrap_or(ts::IMPLICIT_VR_LITTLE_ENDIAN).to_owned(),
+                )
+            }
+        };
+        if result == ACCEPTANCE {
+            contexts.push(Context {
+                id: item.id,
+                abstract_syntax: item.abstract_syntax.clone(),
+                transfer_syntax: syntax.clone(),
+                peer_is_scp: roles
+                    .iter()
+                    .any(|role| role.scp && role.sop_class_uid == item.abstract_syntax),
+            });
+        }
+        results.push(ContextItem {
+            id: item.id,
+            result,
+            abstract_syntax: String::new(),
+            transfer_syntaxes: vec![syntax],
+        });
+    }
+    let answer = Associate {
+        protocol_version: 1,
+        called: request.called,
+        calling: request.calling,
+        application_context: APPLICATION_CONTEXT.to_owned(),
+        contexts: results,
+        pdu_length_max: announced,
+        implementation_class_uid: IMPLEMENTATION_CLASS_UID.to_owned(),
+        implementation_version_name: IMPLEMENTATION_VERSION_NAME.to_owned(),
+        roles,
+    };
+    (answer, contexts)
+}
+
+/// The transfer syntax for a proposed context, or why there is none.
+fn choose(item: &ContextItem, wants_get: bool) -> Result<&str, u8> {
+    let offered = |wanted: &str| {
+        item.transfer_syntaxes
+            .iter()
+            .map(String::as_str)
+            .find(|syntax| *syntax == wanted)
+    };
+    let explicit = offered(ts::EXPLICIT_VR_LITTLE_ENDIAN);
+    let implicit = offered(ts::IMPLICIT_VR_LITTLE_ENDIAN);
+    let first = item
+        .transfer_syntaxes
+        .iter()
+        .map(String::as_str)
+        .find(|syntax| !syntax.is_empty());
+    let chosen = if is_service(&item.abstract_syntax) {
+        // Horos offers JPEG on query contexts, too; identifiers are never compressed.
+        explicit.or(implicit)
+    } else if !is_storage_class(&item.abstract_syntax) {
+        return Err(ABSTRACT_SYNTAX_NOT_SUPPORTED);
+    } else if wants_get {
+        // We are going to send on it, and can make these of whatever is stored.
+        explicit.or(implicit).or(first)
+    } else {
+        item.transfer_syntaxes
+            .iter()
+            .map(String::as_str)
+            .find(|syntax| is_lossless_compressed(syntax))
+            .or(explicit)
+            .or(first)
+    };
+    chosen.ok_or(TRANSFER_SYNTAXES_NOT_SUPPORTED)
+}
+
+fn is_get(abstract_syntax: &str) -> bool {
+    matches!(
+        abstract_syntax,
+        sop::PATIENT_ROOT_GET | sop::STUDY_ROOT_GET | sop::PATIENT_STUDY_ONLY_GET
+    )
+}
+
+/// Services whose data sets, if any, are identifiers.
+fn is_service(abstract_syntax: &str) -> bool {
+    is_get(abstract_syntax)
+        || matches!(
+            abstract_syntax,
+            sop::VERIFICATION
+                | sop::PATIENT_ROOT_FIND
+                | sop::PATIENT_ROOT_MOVE
+                | sop::STUDY_ROOT_FIND
+                | sop::STUDY_ROOT_MOVE
+                | sop::PATIENT_STUDY_ONLY_FIND
+                | sop::PATIENT_STUDY_ONLY_MOVE
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::loopback::{CT, dcmtk, policy, read_pdu, serve, title};
+    use super::super::pdu::{ABORT, ASSOCIATE_RJ, ae_title_field};
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::{Read, Write};
+
+    const J2K: &str = ts::JPEG_2000_LOSSLESS;
+    const BASELINE: &str = ts::JPEG_BASELINE;
+    const EXPLICIT: &str = ts::EXPLICIT_VR_LITTLE_ENDIAN;
+    const IMPLICIT: &str = ts::IMPLICIT_VR_LITTLE_ENDIAN;
+    const BIG: &str = ts::EXPLICIT_VR_BIG_ENDIAN;
+
+    fn item(id: u8, class: &str, syntaxes: &[&str]) -> ContextItem {
+        ContextItem {
+            id,
+            result: 0,
+            abstract_syntax: class.to_owned(),
+            transfer_syntaxes: syntaxes.iter().map(|s| (*s).to_owned()).collect(),
+        }
+    }
+
+    fn request(contexts: Vec<ContextItem>) -> Associate {
+        Associate {
+            protocol_version: 1,
+            called: ae_title_field("kura"),
+            calling: ae_title_field("CT 1"),
+            application_context: APPLICATION_CONTEXT.to_owned(),
+            contexts,
+            ..Associate::default()
+        }
+    }
+
+    fn results(contexts: Vec<ContextItem>) -> Vec<(u8, String)> {
+        let (answer, _) = answer(&request(contexts), PDU_LENGTH_MAX);
+        answer
+            .contexts
+            .into_iter()
+            .map(|mut item| (item.result, item.transfer_syntaxes.remove(0)))
+            .collect()
+    }
+
+    /// Abstract syntax, transfer syntaxes offered, the one taken.
+    #[test]
+    fn the_transfer_syntax_suits_the_service() {
+        let cases: &[(&str, &[&str], Result<&str, u8>)] = &[
+            (sop::VERIFICATION, &[IMPLICIT], Ok(IMPLICIT)),
+            (
+                sop::STUDY_ROOT_FIND,
+                &[J2K, IMPLICIT, EXPLICIT],
+                Ok(EXPLICIT),
+            ),
+            (sop::STUDY_ROOT_MOVE, &[J2K, BIG], Err(4)),
+            (CT, &[IMPLICIT, EXPLICIT, J2K], Ok(J2K)),
+            (CT, &[IMPLICIT, EXPLICIT], Ok(EXPLICIT)),
+            (CT, &[BASELINE, IMPLICIT], Ok(BASELINE)),
+            (CT, &["1.2.840.113619.5.2"], Ok("1.2.840.113619.5.2")),
+            (CT, &[], Err(4)),
+            ("1.2.840.10008.5.1.4.31", &[EXPLICIT], Err(3)),
+            ("", &[EXPLICIT], Err(3)),
+        ];
+        for (class, offered, expected) in cases {
+            assert_eq!(
+                choose(&item(1, class, offered), false),
+                *expected,
+                "{class} {offered:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn storage_contexts_beside_c_get_take_what_we_can_always_send() {
+        let found = results(vec![
+            item(1, CT, &[J2K, IMPLICIT, EXPLICIT]),
+            item(3, CT, &[J2K, IMPLICIT]),
+            item(5, CT, &[J2K]),
+            item(7, sop::STUDY_ROOT_GET, &[EXPLICIT]),
+        ]);
+        let taken: Vec<&str> = found.iter().map(|(_, syntax)| syntax.as_str()).collect();
+        assert_eq!(taken, [EXPLICIT, IMPLICIT, J2K, EXPLICIT]);
+    }
+
+    #[test]
+    fn even_and_repeated_ids_are_refused_one_by_one() {
+        let found = results(vec![
+            item(0, CT, &[EXPLICIT]),
+            item(1, CT, &[EXPLICIT]),
+            item(2, CT, &[EXPLICIT]),
+            item(1, sop::VERIFICATION, &[EXPLICIT]),
+            item(255, CT, &[EXPLICIT]),
+        ]);
+        let results: Vec<u8> = found.iter().map(|(result, _)| *result).collect();
+        assert_eq!(results, [2, 0, 2, 2, 0]);
+    }
+
+    #[test]
+    fn a_proposed_scp_role_is_accepted_for_storage_only() {
+        let mut request = request(vec![item(1, CT, &[EXPLICIT])]);
+        for class in [CT, sop::STUDY_ROOT_GET, "1.2.3.4.5"] {
+            request.roles.push(RoleSelection {
+                sop_class_uid: class.to_owned(),
+                scu: true,
+                scp: true,
+            });
+        }
+        let (answer, contexts) = answer(&request, PDU_LENGTH_MAX);
+        assert!(contexts[0].peer_is_scp);
+        let roles: Vec<bool> = answer.roles.iter().map(|role| role.scp).collect();
+        assert!(roles.starts_with(&[true, false]), "{roles:?}");
+    }
+
+    /// What is odd in the request, and what the peer is told.
+    #[test]
+    fn an_association_is_rejected_for_the_right_reason() {
+        let good = request(vec![item(1, CT, &[EXPLICIT])]);
+        let strict = AcceptPolicy {
+            accept_any_called: false,
+            ..policy()
+        };
+        assert_eq!(
+            judge(&good, &strict, false),
+            Ok(()),
+            "AE titles ignore case"
+        );
+        let version_3 = Associate {
+            protocol_version: 3,
+            ..good.clone()
+        };
+        assert_eq!(judge(&version_3, &strict, false), Ok(()));
+        let version_2 = Associate {
+            protocol_version: 2,
+            ..good.clone()
+        };
+        let no_context = Associate {
+            application_context: String::new(),
+            ..good.clone()
+        };
+        let other_title = Associate {
+            called: ae_title_field("OTHER"),
+            ..good.clone()
+        };
+        let cases = [
+            (version_2, false, Reject::PROTOCOL_VERSION),
+            (no_context, false, Reject::APPLICATION_CONTEXT),
+            (other_title, false, Reject::CALLED_AE_TITLE),
+            (good, true, Reject::LOCAL_LIMIT),
+        ];
+        for (request, busy, expected) in cases {
+            let (address, server) = serve(strict.clone(), busy, |result| result.map(drop));
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(&request.encode(ASSOCIATE_RQ)).unwrap();
+            let (kind, body) = read_pdu(&mut stream);
+            assert_eq!(kind, ASSOCIATE_RJ);
+            assert_eq!(Reject::decode(&body), Some(expected));
+            let result = server.join().unwrap();
+            assert!(matches!(result, Err(NetError::Refused(reject)) if reject == expected));
+        }
+    }
+
+    #[test]
+    fn a_request_with_128_contexts_is_answered_with_128() {
+        let wanted: Vec<(String, Vec<String>)> = (0..128)
+            .map(|_| {
+                (
+                    CT.to_owned(),
+                    vec![EXPLICIT.to_owned(), IMPLICIT.to_owned()],
+                )
+            })
+            .collect();
+        let (address, server) = serve(policy(), false, |result| result.unwrap());
+        let ask = |contexts| {
+            let (calling, called) = (title("A"), title("B"));
+            Association::request(
+                address,
+                &calling,
+                &called,
+                contexts,
+                Timeouts::default(),
+                &[],
+            )
+        };
+        let too_many = [&wanted[..], &wanted[..1]].concat();
+        assert!(matches!(ask(too_many), Err(NetError::TooManyContexts(129))));
+        let requestor = ask(wanted).unwrap();
+        let acceptor = server.join().unwrap();
+        assert_eq!(requestor.contexts().len(), 128);
+        assert_eq!(acceptor.contexts().len(), 128);
+        assert_eq!(requestor.context(255).unwrap().transfer_syntax, EXPLICIT);
+        assert!(requestor.context(1).unwrap().peer_is_scp);
+        assert!(!acceptor.context(1).unwrap().peer_is_scp);
+        assert_eq!(acceptor.peer().calling, "A");
+        assert_eq!(
+            requestor.peer().implementation_version_name,
+            IMPLEMENTATION_VERSION_NAME
+        );
+    }
+
+    /// First bytes on the connection, and the reason in the abort.
+    #[test]
+    fn strangers_are_sent_away() {
+        let long = [1, 0, 0x7f, 0, 0, 0];
+        let http: &[u8] = b"GET / HTTP/1.1\r\nHost: kura\r\n\r\n";
+        let cases: [(&[u8], u8); 4] = [
+            (http, 1),
+            (&[5, 0, 0, 0, 0, 4, 0, 0, 0, 0], 2),
+            (&long, 6),
+            (&[1, 0, 0, 0, 0, 4, 0, 1, 0, 0], 6),
+        ];
+        for (bytes, reason) in cases {
+            let (address, server) = serve(policy(), false, |result| result.map(drop));
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(bytes).unwrap();
+            let (kind, body) = read_pdu(&mut stream);
+            assert_eq!((kind, body[2], body[3]), (ABORT, 2, reason));
+            assert!(matches!(
+                server.join().unwrap(),
+                Err(NetError::Protocol { .. })
+            ));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn garbage_instead_of_a_request_never_panics(
+            noise in proptest::collection::vec(any::<u8>(), 0..200), framed in any::<bool>(),
+        ) {
+            let (address, server) = serve(policy(), false, |result| result.map(drop));
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            if framed {
+                stream.write_all(&[1, 0, 0, 0, 0, noise.len() as u8]).unwrap();
+            }
+            stream.write_all(&noise).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+            prop_assert!(server.join().unwrap().is_err());
+        }
+    }
+
+    #[test]
+    fn dcmtk_echoscu_is_answered() {
+        use super::super::{CommandSet, Received};
+        let Some(mut echoscu) = dcmtk("echoscu") else {
+            return;
+        };
+        let (address, server) = serve(policy(), false, |result| {
+            let mut association = result.unwrap();
+            let mut count = 0;
+            while let Received::Command {
+                context_id,
+                command,
+            } = association.next_command().unwrap()
+            {
+                let response = CommandSet::response_to(&command, 0);
+                association.send(context_id, &response, None).unwrap();
+                count += 1;
+            }
+            association.release_reply();
+            (count, association.peer().clone())
+        });
+        let port = address.port().to_string();
+        let output = echoscu
+            .args([
+                "--repeat",
+                "3",
+                "-pts",
+                "5",
+                "-ppc",
+                "128",
+                "127.0.0.1",
+                &port,
+            ])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let (count, peer) = server.join().unwrap();
+        assert_eq!(count, 3);
+        assert_eq!(peer.calling, "ECHOSCU");
+        assert!(peer.implementation_version_name.starts_with("OFFIS"));
+    }
+}

@@ -1,0 +1,115 @@
+//! The services we answer: one association from its first message to its end.
+
+mod echo;
+mod find;
+mod identifier;
+mod retrieve;
+pub mod status;
+mod store;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::archive::Archive;
+use crate::config::Config;
+use crate::net::dimse::{self, CommandSet};
+use crate::net::{Association, NetError, Received};
+
+use status::Status;
+
+/// What serving an association needs: shared by all of them.
+pub struct Services {
+    pub archive: Arc<Archive>,
+    pub config: Config,
+}
+
+/// What went over one association; the line in the log at its end.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub instances: u64,
+    pub bytes: u64,
+}
+
+/// Answers until the peer releases, aborts or goes away. `id` is the association's number in the log.
+pub fn serve(services: &Services, mut association: Association, id: u64) {
+    let begun = Instant::now();
+    let peer = association.peer();
+    tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
+        implementation = peer.implementation_version_name, "association opened");
+    let mut counts = Counts::default();
+    let end = match messages(services, &mut association, &mut counts) {
+        Ok(end) => end.to_owned(),
+        Err(error) => {
+            association.abort();
+            format!("aborted: {error}")
+        }
+    };
+    let peer = association.peer();
+    tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
+        instances_count = counts.instances, bytes = counts.bytes, ms = begun.elapsed().as_millis() as u64, end,
+        "association closed");
+}
+
+fn messages(
+    services: &Services,
+    association: &mut Association,
+    counts: &mut Counts,
+) -> Result<&'static str, NetError> {
+    loop {
+        let (context_id, command) = match association.next_command()? {
+            Received::Command {
+                context_id,
+                command,
+            } => (context_id, command),
+            Received::Release => {
+                association.release_reply();
+                return Ok("released");
+            }
+            Received::Abort => return Ok("aborted by the peer"),
+        };
+        match command.command_field().unwrap_or_default() {
+            dimse::C_STORE_RQ => {
+                store::answer(services, association, context_id, &command, counts)?
+            }
+            dimse::C_ECHO_RQ => echo::answer(association, context_id, &command)?,
+            dimse::C_FIND_RQ => find::answer(services, association, context_id, &command)?,
+            dimse::C_MOVE_RQ => {
+                retrieve::answer_move(services, association, context_id, &command, counts)?
+            }
+            dimse::C_GET_RQ => {
+                retrieve::answer_get(services, association, context_id, &command, counts)?
+            }
+            // A cancel that crossed our final response: there is nothing left to cancel.
+            dimse::C_CANCEL_RQ => {}
+            _ => {
+                drain(association)?;
+                refuse(
+                    association,
+                    context_id,
+                    &command,
+                    &Status::new(
+                        status::UNRECOGNIZED_OPERATION,
+                        "not a service of this server",
+                    ),
+                )?;
+            }
+        }
+    }
+}
+
+/// Reads and drops the rest of the message's data set.
+fn drain(association: &mut Association) -> Result<(), NetError> {
+    while association.data_fragment()?.is_some() {}
+    Ok(())
+}
+
+fn refuse(
+    association: &mut Association,
+    context_id: u8,
+    command: &CommandSet,
+    status: &Status,
+) -> Result<(), NetError> {
+    let mut response = CommandSet::response_to(command, status.code);
+    response.set_error_comment(&status.comment);
+    association.send(context_id, &response, None)
+}

@@ -1,0 +1,92 @@
+//! C-STORE as SCP (PS3.4 Annex B): bytes from the association to the archive, one answer back.
+
+use crate::archive::{Announced, IngestError, Outcome};
+use crate::dicom::uid;
+use crate::net::dimse::CommandSet;
+use crate::net::{Association, NetError};
+
+use super::status::{self, Status};
+use super::{Counts, Services};
+
+pub fn answer(
+    services: &Services,
+    association: &mut Association,
+    context_id: u8,
+    command: &CommandSet,
+    counts: &mut Counts,
+) -> Result<(), NetError> {
+    let Some(context) = association.context(context_id) else {
+        return super::drain(association);
+    };
+    if !uid::is_storage_class(&context.abstract_syntax) {
+        super::drain(association)?;
+        let status = Status::new(
+            status::SOP_CLASS_NOT_SUPPORTED,
+            "not a storage presentation context",
+        );
+        return super::refuse(association, context_id, command, &status);
+    }
+    let announced = Announced {
+        sop_class_uid: command.affected_sop_class_uid().unwrap_or_default(),
+        sop_instance_uid: command.affected_sop_instance_uid().unwrap_or_default(),
+        transfer_syntax: context.transfer_syntax.clone(),
+        calling_ae_title: association.peer().calling.clone(),
+    };
+    match receive(services, association, announced, counts)? {
+        Ok(kept) => {
+            counts.instances += 1;
+            match kept.outcome {
+                Outcome::Stored | Outcome::Duplicate => {}
+                Outcome::Variant => tracing::info!(
+                    sop_instance_uid = command.affected_sop_instance_uid(),
+                    "a variant: the instance is here in another transfer syntax; both are kept"
+                ),
+                Outcome::Conflict => tracing::warn!(
+                    sop_instance_uid = command.affected_sop_instance_uid(),
+                    "a conflict: another data set has this SOP Instance UID; both are kept, the first is answered"
+                ),
+            }
+            let sent = association.send(
+                context_id,
+                &CommandSet::response_to(command, status::SUCCESS),
+                None,
+            );
+            kept.answered();
+            sent
+        }
+        Err(error) => {
+            tracing::warn!(calling = association.peer().calling, %error, "an instance was refused");
+            super::refuse(association, context_id, command, &Status::from(&error))
+        }
+    }
+}
+
+/// The outer result is the association's, the inner one the instance's. A refused instance is still received to its end,
+/// because the sender listens only then.
+fn receive<'a>(
+    services: &'a Services,
+    association: &mut Association,
+    announced: Announced,
+    counts: &mut Counts,
+) -> Result<Result<crate::archive::Kept, IngestError>, NetError> {
+    let mut receiving = match services.archive.begin(announced) {
+        Ok(receiving) => receiving,
+        Err(error) => {
+            super::drain(association)?;
+            return Ok(Err(error));
+        }
+    };
+    loop {
+        let Some(fragment) = association.data_fragment()? else {
+            break;
+        };
+        counts.bytes += fragment.len() as u64;
+        if let Err(error) = receiving.write(fragment) {
+            // The partial file goes now, so that the disk has its room again while the rest is read.
+            drop(receiving);
+            super::drain(association)?;
+            return Ok(Err(error));
+        }
+    }
+    Ok(receiving.finish())
+}

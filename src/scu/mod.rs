@@ -1,0 +1,19 @@
+//! The services that we call on other systems (PS3.4): verification, storage, query.
+
+mod echo;
+mod find;
+mod store;
+
+pub use echo::echo;
+pub use find::find;
+pub use store::{StoreOutcome, StoreRequest, store};
+
+use crate::net::pdu::AbortReason;
+use crate::net::{Association, CommandSet, NetError};
+
+/// Every response has a status (PS3.7 C); one without it ends the association.
+fn status_of(association: &mut Association, response: &CommandSet) -> Result<u16, NetError> {
+    response.status().ok_or_else(|| {
+        association.violated("response without a status", AbortReason::InvalidParameter)
+    })
+}

@@ -1,0 +1,271 @@
+//! Start and stop order: bind, open the archive, listen; at the end stop listening, let what is in flight finish, close.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::archive::{Archive, Mode, OpenError};
+use crate::config::Config;
+use crate::control;
+use crate::net::{self, AcceptPolicy, Association, AssociationHandle, Timeouts, pdu};
+use crate::scp::{self, Services};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}: {source}; nothing was started")]
+    Bind {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot start: {0}")]
+    Start(std::io::Error),
+}
+
+/// Deadline over connection and negotiation: what PS3.8 9.1.5 calls the ARTIM timer.
+const NEGOTIATION: Duration = Duration::from_secs(30);
+
+/// Stack of an association's thread, bytes. Nothing on it recurses.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Serves until SIGTERM or SIGINT; then ends what is in flight within the configured time.
+pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(ServeError::Start)?;
+    // The port first: a second server on the same machine must be refused before it touches a disk.
+    let address = SocketAddr::new(config.bind, config.port);
+    let listener = runtime
+        .block_on(bind(address))
+        .map_err(|source| ServeError::Bind { address, source })?;
+    let archive = Arc::new(Archive::open(&config, Mode::Create)?);
+    let control =
+        control::Listener::start(&config.state, archive.clone()).map_err(ServeError::Start)?;
+    let shared = Arc::new(Shared {
+        services: Services {
+            archive: archive.clone(),
+            config,
+        },
+        associations: Mutex::default(),
+        ended: Condvar::new(),
+        next_id: AtomicU64::new(1),
+        trace,
+    });
+    let config = &shared.services.config;
+    tracing::info!(%address, ae_title = %config.ae_title, "kura is listening");
+    runtime
+        .block_on(listen(listener, &shared))
+        .map_err(ServeError::Start)?;
+    tracing::info!("stopping: no new associations; what is in flight is finished");
+    control.stop();
+    shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        tokio::net::TcpSocket::new_v4()
+    } else {
+        tokio::net::TcpSocket::new_v6()
+    }?;
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+struct Shared {
+    services: Services,
+    associations: Mutex<Associations>,
+    ended: Condvar,
+    next_id: AtomicU64,
+    trace: bool,
+}
+
+#[derive(Default)]
+struct Associations {
+    by_address: HashMap<IpAddr, usize>,
+    count: usize,
+    handles: HashMap<u64, AssociationHandle>,
+    stopping: bool,
+}
+
+/// One place among the associations, from the connection to its end.
+struct Place {
+    shared: Arc<Shared>,
+    address: IpAddr,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut associations = self.shared.associations();
+        associations.count -= 1;
+        associations.handles.remove(&self.id);
+        if let Some(count) = associations.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                associations.by_address.remove(&self.address);
+            }
+        }
+        self.shared.ended.notify_all();
+    }
+}
+
+async fn listen(listener: TcpListener, shared: &Arc<Shared>) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (place, busy) = shared.place(peer.ip());
+                tokio::spawn(open(stream, peer, place, busy));
+            }
+            Err(error) => {
+                // Out of file descriptors, say: the connection waits in the backlog; do not spin.
+                tracing::error!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn open(stream: TcpStream, peer: SocketAddr, place: Place, busy: bool) {
+    let config = &place.shared.services.config;
+    let policy = AcceptPolicy {
+        ae_title: config.ae_title.clone(),
+        accept_any_called: config.accept_any_called,
+        pdu_length_max: pdu::PDU_LENGTH_MAX,
+    };
+    let association = match tokio::time::timeout(NEGOTIATION, net::accept(stream, &policy, busy))
+        .await
+    {
+        Ok(Ok(association)) => association,
+        Ok(Err(error)) => {
+            tracing::info!(association_id = place.id, %peer, %error, "no association");
+            return;
+        }
+        Err(_) => {
+            tracing::info!(association_id = place.id, %peer, "no association: nothing negotiated within 30 s");
+            return;
+        }
+    };
+    // Files block, so an association runs on a thread of its own.
+    let name = format!("association {}", place.id);
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .stack_size(STACK_BYTES)
+        .spawn(move || run(association, place));
+    if let Err(error) = thread {
+        tracing::error!(%peer, %error, "no thread for an association");
+    }
+}
+
+fn run(mut association: Association, place: Place) {
+    let limits = &place.shared.services.config.limits;
+    let timeouts = Timeouts {
+        idle: Duration::from_secs(limits.idle_seconds),
+        stall: Duration::from_secs(limits.stall_seconds),
+        ..Timeouts::default()
+    };
+    if association.set_timeouts(timeouts).is_err() {
+        return;
+    }
+    association.trace(place.shared.trace);
+    if !place.shared.register(place.id, association.handle()) {
+        association.abort();
+        return;
+    }
+    // A panic ends one association, never the server; what it had not answered is sent again.
+    let services = &place.shared.services;
+    let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        scp::serve(services, association, place.id)
+    }));
+    if served.is_err() {
+        tracing::error!(
+            association_id = place.id,
+            "an association ended by a fault in this program; please report it"
+        );
+    }
+}
+
+impl Shared {
+    fn associations(&self) -> std::sync::MutexGuard<'_, Associations> {
+        self.associations
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Counts a connection in, and says whether it is one too many (it is then told so, and counted while that lasts).
+    fn place(self: &Arc<Self>, address: IpAddr) -> (Place, bool) {
+        let limits = &self.services.config.limits;
+        let mut associations = self.associations();
+        let of_address = *associations.by_address.get(&address).unwrap_or(&0);
+        let busy = associations.count >= limits.associations
+            || of_address >= limits.associations_per_address;
+        associations.count += 1;
+        *associations.by_address.entry(address).or_default() += 1;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        (
+            Place {
+                shared: self.clone(),
+                address,
+                id,
+            },
+            busy,
+        )
+    }
+
+    fn register(&self, id: u64, handle: AssociationHandle) -> bool {
+        let mut associations = self.associations();
+        if !associations.stopping {
+            associations.handles.insert(id, handle);
+        }
+        !associations.stopping
+    }
+
+    /// Idle associations end at once, the others after the message at hand; at the deadline, whatever they do.
+    fn end_associations(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut associations = self.associations();
+        associations.stopping = true;
+        for handle in associations.handles.values() {
+            handle.shutdown_when_idle();
+        }
+        while !associations.handles.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(
+                    associations_count = associations.handles.len(),
+                    "ended in the middle of a message"
+                );
+                for handle in associations.handles.values() {
+                    handle.shutdown_now();
+                }
+                let _ = self
+                    .ended
+                    .wait_timeout(associations, Duration::from_secs(2));
+                return;
+            }
+            associations = match self.ended.wait_timeout(associations, left) {
+                Ok((guard, _)) => guard,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! An instance on its way in: a name in `incoming/` until it has its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::io::{DIRECT_ALIGNMENT, DIRECT_IO, DiskFile, check_relative};
+use super::{PublishBy, Shared, VolumeError, layout};
+
+/// Bytes gathered before they are written.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// What [`Incoming::publish`] found at the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// The name was free and is this file's now.
+    New,
+    /// The name is this very file already: it was published before a crash.
+    AlreadyOurs,
+    /// Another file has the name. It was not touched; choose another name.
+    Taken,
+}
+
+/// A file in `incoming/`.
+///
+/// Dropped without [`finish`](Incoming::finish) it removes its name in
+/// `incoming/` too, unless it came from [`super::Volume::resume`]; a name it
+/// was published under is never removed.
+pub struct Incoming {
+    shared: Arc<Shared>,
+    file: DiskFile,
+    path: PathBuf,
+    /// Bytes that are in the file; the rest is in `buffer`.
+    written: u64,
+    buffer: Option<Aligned>,
+    direct: bool,
+    /// All bytes are in the file and flushed.
+    durable: bool,
+    /// The name in `incoming/` stays when this is dropped.
+    keep: bool,
+}
+
+impl Incoming {
+    pub(super) fn create(shared: &Arc<Shared>) -> Result<Incoming, VolumeError> {
+        let name = format!("{}.part", uuid::Uuid::new_v4().simple());
+        let path = shared.root.join(layout::INCOMING_FOLDER).join(name);
+        // The new name is not flushed. After a power cut it may be missing; then
+        // so is everything done since, or the instance has its own name and at
+        // most lacks a ledger line: nothing was answered, and a sender who comes
+        // again finds the same bytes under that name.
+        let file = shared
+            .disk
+            .create_new(&path)
+            .map_err(VolumeError::io(&path))?;
+        let direct = DIRECT_IO && file.set_direct(true);
+        Ok(Incoming {
+            shared: shared.clone(),
+            file,
+            path,
+            written: 0,
+            buffer: None,
+            direct,
+            durable: false,
+            keep: false,
+        })
+    }
+
+    pub(super) fn resume(shared: &Arc<Shared>, path: PathBuf) -> Result<Incoming, VolumeError> {
+        let file = shared
+            .disk
+            .open_write(&path)
+            .map_err(VolumeError::io(&path))?;
+        let written = file.len().map_err(VolumeError::io(&path))?;
+        Ok(Incoming {
+            shared: shared.clone(),
+            file,
+            path,
+            written,
+            buffer: None,
+            direct: false,
+            // A killed process leaves bytes that only memory has.
+            durable: false,
+            keep: true,
+        })
+    }
+
+    /// Bytes taken so far, whether in the file or still in memory.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.written + self.buffer.as_ref().map_or(0, |buffer| buffer.fill as u64)
+    }
+
+    /// The name in `incoming/`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The volume it is on.
+    pub fn volume_id(&self) -> &str {
+        &self.shared.label.volume_id
+    }
+
+    /// Takes more bytes.
+    ///
+    /// After an error [`len`](Incoming::len) says how many were taken in all;
+    /// [`read_at`](Incoming::read_at) gives them back, as far as the disk can be
+    /// read, so that the instance can go on elsewhere.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), VolumeError> {
+        self.durable = false;
+        while !bytes.is_empty() {
+            let shared = &self.shared;
+            let buffer = self.buffer.get_or_insert_with(|| shared.take_buffer());
+            let count = bytes.len().min(BUFFER_BYTES - buffer.fill);
+            buffer.space()[..count].copy_from_slice(&bytes[..count]);
+            buffer.fill += count;
+            bytes = &bytes[count..];
+            if buffer.fill == BUFFER_BYTES {
+                self.write_buffer()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_buffer(&mut self) -> Result<(), VolumeError> {
+        let Some(buffer) = &mut self.buffer else {
+            return Ok(());
+        };
+        if buffer.fill == 0 {
+            return Ok(());
+        }
+        // Only whole blocks can go past the page cache: the last part of a file
+        // goes through it.
+        if self.direct && !buffer.fill.is_multiple_of(DIRECT_ALIGNMENT) {
+            let whole = buffer.fill - buffer.fill % DIRECT_ALIGNMENT;
+            if whole > 0 {
+                write_block(
+                    &self.file,
+                    &mut self.direct,
+                    self.written,
+                    &buffer.bytes()[..whole],
+                )
+                .map_err(VolumeError::io(&self.path))?;
+                buffer.drop_first(whole);
+                self.written += whole as u64;
+            }
+            self.direct = self.file.set_direct(false);
+        }
+        write_block(&self.file, &mut self.direct, self.written, buffer.bytes())
+            .map_err(VolumeError::io(&self.path))?;
+        self.written += buffer.fill as u64;
+        buffer.fill = 0;
+        Ok(())
+    }
+
+    /// Writes what is in memory and waits until all of it is on stable storage.
+    ///
+    /// After [`VolumeError::FlushFailed`] the volume is out of use.
+    pub fn flush(&mut self) -> Result<(), VolumeError> {
+        self.write_buffer()?;
+        // Before the instance gets its own name, and so before any line speaks
+        // of it: a ledger line means the bytes are there.
+        self.file.sync_data().map_err(|error| {
+            let error = VolumeError::flush(&self.path)(error);
+            if let VolumeError::FlushFailed { .. } = error {
+                self.shared.mark_failed(&error.to_string());
+            }
+            error
+        })?;
+        self.durable = true;
+        if let Some(buffer) = self.buffer.take() {
+            self.shared.give_buffer(buffer);
+        }
+        Ok(())
+    }
+
+    /// Reads back what was taken so far; 0 at its end.
+    pub fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        if offset < self.written {
+            if self.direct {
+                // Direct reads need alignment, and so would the next write.
+                self.direct = self.file.set_direct(false);
+            }
+            let left = usize::try_from(self.written - offset).unwrap_or(usize::MAX);
+            let count = out.len().min(left);
+            return self.file.read_at(offset, &mut out[..count]);
+        }
+        let Some(buffer) = &self.buffer else {
+            return Ok(0);
+        };
+        let start = usize::try_from(offset - self.written).unwrap_or(usize::MAX);
+        let held = buffer.bytes().get(start..).unwrap_or_default();
+        let count = out.len().min(held.len());
+        out[..count].copy_from_slice(&held[..count]);
+        Ok(count)
+    }
+
+    /// Whether `len` bytes from `from_offset_self` equal those of `other` from
+    /// `from_offset_other`. False when either ends before.
+    pub fn compare(
+        &mut self,
+        other: &DiskFile,
+        from_offset_self: u64,
+        from_offset_other: u64,
+        len: u64,
+    ) -> io::Result<bool> {
+        const STEP: usize = 256 * 1024;
+        let (mut ours, mut theirs) = (vec![0; STEP], vec![0; STEP]);
+        let mut done = 0;
+        while done < len {
+            let want = usize::try_from(len - done).unwrap_or(STEP).min(STEP);
+            let mut filled = 0;
+            while filled < want {
+                let at = from_offset_self + done + filled as u64;
+                match self.read_at(at, &mut ours[filled..want])? {
+                    0 => return Ok(false),
+                    count => filled += count,
+                }
+            }
+            let mut filled = 0;
+            while filled < want {
+                let at = from_offset_other + done + filled as u64;
+                match other.read_at(at, &mut theirs[filled..want])? {
+                    0 => return Ok(false),
+                    count => filled += count,
+                }
+            }
+            if ours[..want] != theirs[..want] {
+                return Ok(false);
+            }
+            done += want as u64;
+        }
+        Ok(true)
+    }
+
+    /// Gives the file its own name in the image tree; the name is durable on
+    /// return. Never replaces anything. Flushes first if that was not done.
+    pub fn publish(&mut self, relative: &str) -> Result<Published, VolumeError> {
+        if !self.durable {
+            self.flush()?;
+        }
+        let target = self.shared.root.join(relative);
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        check_relative(relative).map_err(VolumeError::io(&target))?;
+        let Some((folder, _)) = relative.rsplit_once('/') else {
+            return Err(VolumeError::io(&target)(invalid()));
+        };
+        let top = relative.split('/').next().unwrap_or_default();
+        let own = [
+            layout::INCOMING_FOLDER,
+            layout::LEDGERS_FOLDER,
+            layout::QUARANTINE_FOLDER,
+        ];
+        if own.contains(&top) {
+            return Err(VolumeError::io(&target)(invalid()));
+        }
+        self.shared.ensure_folders(folder)?;
+        let mut named = self.name_it(&target);
+        if matches!(&named, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            // Somebody removed an empty folder that was known to be there.
+            self.shared.forget_folders(folder);
+            self.shared.ensure_folders(folder)?;
+            named = self.name_it(&target);
+        }
+        let published = match named {
+            Ok(()) => Published::New,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !self.is_at(&target).map_err(VolumeError::io(&target))? {
+                    return Ok(Published::Taken);
+                }
+                Published::AlreadyOurs
+            }
+            Err(error) => return Err(VolumeError::io(&target)(error)),
+        };
+        // The name is what a ledger line points to; it must survive before the
+        // line is written. Also when it was there already: that may have been
+        // a process that was killed before this flush.
+        let folder = self.shared.root.join(folder);
+        self.shared
+            .disk
+            .sync_dir(&folder)
+            .map_err(self.shared.folder_flush_failed(&folder))?;
+        Ok(published)
+    }
+
+    fn name_it(&self, target: &Path) -> io::Result<()> {
+        match self.shared.publish_by {
+            PublishBy::Link => self.shared.disk.link(&self.path, target),
+            // The name in `incoming/` is gone then; after a crash before the
+            // ledger line the file is an unlisted one that was never answered.
+            PublishBy::Rename => {
+                if self.is_at(target)? {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                self.shared.disk.rename_noreplace(&self.path, target)
+            }
+        }
+    }
+
+    fn is_at(&self, target: &Path) -> io::Result<bool> {
+        let there = self.shared.disk.entry(target)?;
+        let own = self.file.identity()?;
+        Ok(there.is_some_and(|there| there.identity == own))
+    }
+
+    /// Removes the name in `incoming/`. For after the answer: nothing waits for
+    /// it, and a crash before it is harmless.
+    pub fn finish(mut self) {
+        self.keep = true;
+        self.unlink();
+    }
+
+    /// Ends without removing the name in `incoming/`, so that the next start
+    /// looks at it: for when it is not known whether a ledger line was written.
+    pub fn keep(mut self) {
+        self.keep = true;
+    }
+
+    /// Moves the file to `target`, for quarantine. The name in `incoming/` is
+    /// gone on success.
+    pub(super) fn move_to(mut self, target: &Path) -> io::Result<()> {
+        self.shared.disk.rename(&self.path, target)?;
+        self.keep = true;
+        Ok(())
+    }
+
+    fn unlink(&self) {
+        if let Err(error) = self.shared.disk.remove(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // The next start removes it.
+            tracing::debug!(path = %self.path.display(), %error, "incoming name not removed");
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.shared.give_buffer(buffer);
+        }
+        if !self.keep {
+            self.unlink();
+        }
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming")
+            .field("path", &self.path)
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+/// Writes, direct if asked for; a file system that took the flag but refuses
+/// the write gets it again through the page cache.
+fn write_block(file: &DiskFile, direct: &mut bool, at: u64, bytes: &[u8]) -> io::Result<()> {
+    match file.write_at(at, bytes) {
+        Err(error) if *direct && error.kind() == io::ErrorKind::InvalidInput => {
+            *direct = file.set_direct(false);
+            file.write_at(at, bytes)
+        }
+        other => other,
+    }
+}
+
+/// A buffer whose address suits direct I/O.
+pub(super) struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    fill: usize,
+}
+
+impl Aligned {
+    pub(super) fn new() -> Aligned {
+        let memory = vec![0; BUFFER_BYTES + DIRECT_ALIGNMENT];
+        // Without an answer the write is refused and goes through the cache.
+        let start = memory.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        let start = if start < DIRECT_ALIGNMENT { start } else { 0 };
+        Aligned {
+            memory,
+            start,
+            fill: 0,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.fill = 0;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.fill]
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start + self.fill..self.start + BUFFER_BYTES]
+    }
+
+    fn drop_first(&mut self, count: usize) {
+        let from = self.start + count;
+        self.memory
+            .copy_within(from..self.start + self.fill, self.start);
+        self.fill -= count;
+    }
+}

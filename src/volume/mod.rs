@@ -1,0 +1,415 @@
+//! Named bytes on labelled disks.
+//!
+//! A [`Volume`] is a folder with a label, locked by this process. Bytes come in
+//! through [`Volume::begin`], are flushed, get a name that never replaces
+//! another, and are then written in the volume's [`ledger::Ledger`]; only a
+//! ledger line makes them part of the archive. What each step leaves after a
+//! power cut:
+//!
+//! | cut after | on the disk | at the next start |
+//! |---|---|---|
+//! | begin, write | perhaps a name in `incoming/`, one link | [`Volume::leftovers`], removed |
+//! | flush | the same, whole | the same |
+//! | link | perhaps both names | two links: published again, or removed with its first name |
+//! | folder flush | both names | the same |
+//! | ledger append | both names and the line | the line counts; the first name is removed |
+//! | finish | the instance and its line | nothing |
+//!
+//! Where names cannot be linked, the rename takes the first name away and a cut
+//! before the ledger line leaves an unlisted file in the image tree. It was
+//! never answered, and the sender who comes again finds its bytes there.
+
+mod error;
+pub mod incoming;
+pub mod io;
+pub mod label;
+pub mod layout;
+pub mod ledger;
+pub mod ledger_extent;
+mod ledger_read;
+mod opening;
+pub mod placement;
+mod quarantine;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use error::VolumeError;
+use incoming::Aligned;
+pub use incoming::{Incoming, Published};
+pub use io::{Disk, DiskFile, Space};
+pub use label::{LabelState, initialize, label_of};
+pub use layout::{Label, Role};
+pub use ledger::{AfterFlush, Ledger, LedgerError, Position};
+
+/// Folders known to be durable that are remembered; more only cost a flush.
+const FOLDERS_MAX: usize = 65_536;
+/// Buffers kept for the next instance.
+const BUFFERS_MAX: usize = 8;
+
+/// A volume as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub name: String,
+    pub path: PathBuf,
+    pub role: Role,
+}
+
+/// Whether a volume may be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeState {
+    Ok,
+    /// Taken out of writing until it is opened again; reading goes on.
+    Failed(String),
+}
+
+/// A name in `incoming/` from an earlier process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    pub path: PathBuf,
+    /// 1: it was not published. 2: it has its name in the image tree too.
+    pub links: u64,
+    pub len: u64,
+}
+
+/// An open volume; `T` is what the archive attaches to a ledger line.
+pub struct Volume<T> {
+    shared: Arc<Shared>,
+    ledger: Ledger<T>,
+}
+
+/// What a volume and its incoming files have in common.
+struct Shared {
+    disk: Disk,
+    root: PathBuf,
+    label: Label,
+    publish_by: PublishBy,
+    /// Held as long as anything can still be written. Absent only on a
+    /// read-only disk that has no lock file.
+    _lock: Option<DiskFile>,
+    /// Relative folders whose names are durable, each with all its parents.
+    folders: Mutex<HashSet<String>>,
+    failure: Mutex<Option<String>>,
+    buffers: Mutex<Vec<Aligned>>,
+    quarantine_bytes: Mutex<u64>,
+}
+
+/// How a file gets its own name without replacing another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PublishBy {
+    Link,
+    /// `renameat2` with `RENAME_NOREPLACE`, where there are no hard links.
+    Rename,
+}
+
+impl<T: Send + 'static> Volume<T> {
+    /// As [`label::label_of`].
+    pub fn label_of(path: &Path) -> Result<LabelState, VolumeError> {
+        label::label_of(path)
+    }
+
+    /// As [`label::initialize`].
+    pub fn initialize(disk: &Disk, spec: &Spec, archive_id: &str) -> Result<Label, VolumeError> {
+        label::initialize(disk, spec, archive_id)
+    }
+
+    /// Opens the volume `spec` of the archive `archive_id` and locks it.
+    ///
+    /// A disk that can be read but not written (read-only, or too full to copy
+    /// a torn end of the ledger aside) is opened with its state
+    /// [`VolumeState::Failed`].
+    pub fn open(
+        disk: &Disk,
+        spec: &Spec,
+        archive_id: &str,
+        after_flush: AfterFlush<T>,
+    ) -> Result<Volume<T>, VolumeError> {
+        // The handle first, then the label through it: what is checked is what
+        // is written to.
+        let disk = match disk.rooted(&spec.path) {
+            Ok(disk) => disk,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(VolumeError::Missing {
+                    name: spec.name.clone(),
+                    path: spec.path.clone(),
+                });
+            }
+            Err(error) => return Err(VolumeError::io(&spec.path)(error)),
+        };
+        let label = label::expect_label(&disk, spec, archive_id)?;
+        let root = spec.path.clone();
+        let folder = root.join(layout::LEDGERS_FOLDER).join(&label.volume_id);
+        let mut failure = None;
+        let lock = opening::lock(&disk, &spec.name, &root)?;
+        let publish_by = match opening::prepare(&disk, &root, &folder) {
+            Ok(publish_by) => publish_by,
+            Err(error @ (VolumeError::ReadOnly { .. } | VolumeError::Full { .. })) => {
+                // A full disk gets its verdict at each write; it may have room
+                // again later.
+                if let VolumeError::ReadOnly { .. } = error {
+                    failure = Some(error.to_string());
+                }
+                PublishBy::Link
+            }
+            Err(error) => return Err(error),
+        };
+        let after_flush = Arc::new(after_flush);
+        let opened = if failure.is_none() {
+            let after_flush = after_flush.clone();
+            Ledger::open(&disk, &folder, Box::new(move |group| after_flush(group)))
+                .map_err(|error| failure = Some(error.to_string()))
+                .ok()
+        } else {
+            None
+        };
+        let ledger = match opened {
+            Some(ledger) => ledger,
+            // What is there can be read, and must be while the disk lives.
+            None => Ledger::read_only(
+                &disk,
+                &folder,
+                Box::new(move |group| after_flush(group)),
+                failure.as_deref().unwrap_or_default(),
+            )?,
+        };
+        let shared = Shared {
+            disk,
+            root,
+            label,
+            publish_by,
+            _lock: lock,
+            folders: Mutex::default(),
+            failure: Mutex::new(failure),
+            buffers: Mutex::default(),
+            quarantine_bytes: Mutex::default(),
+        };
+        // A folder that cannot be listed counts as empty; the disk will say more
+        // about itself at the next write.
+        let used = quarantine::used_bytes(&shared).unwrap_or(0);
+        *shared.lock_quarantine() = used;
+        Ok(Volume {
+            shared: Arc::new(shared),
+            ledger,
+        })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.shared.label.volume_id
+    }
+
+    pub fn name(&self) -> &str {
+        &self.shared.label.name
+    }
+
+    pub fn role(&self) -> Role {
+        self.shared.label.role
+    }
+
+    pub fn label(&self) -> &Label {
+        &self.shared.label
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.shared.root
+    }
+
+    /// The disk with this volume's root held open.
+    pub fn disk(&self) -> &Disk {
+        &self.shared.disk
+    }
+
+    pub fn ledger(&self) -> &Ledger<T> {
+        &self.ledger
+    }
+
+    /// The folder of a ledger on this volume: its own, or the copy of another's.
+    pub fn ledger_folder(&self, volume_id: &str) -> PathBuf {
+        let folder = self.shared.root.join(layout::LEDGERS_FOLDER);
+        folder.join(volume_id)
+    }
+
+    /// A new file in `incoming/`.
+    pub fn begin(&self) -> Result<Incoming, VolumeError> {
+        if let VolumeState::Failed(reason) = self.state() {
+            return Err(VolumeError::Failed {
+                name: self.name().to_owned(),
+                reason,
+            });
+        }
+        let root = &self.shared.root;
+        let attached = self.shared.disk.is_attached();
+        if !attached.map_err(VolumeError::io(root))? {
+            return Err(VolumeError::Detached {
+                name: self.name().to_owned(),
+                path: root.clone(),
+            });
+        }
+        Incoming::create(&self.shared)
+    }
+
+    /// Opens a file of the image tree for reading. Refuses a path that is
+    /// absolute, has `..` in it, or goes through a symbolic link.
+    pub fn open_file(&self, relative: &str) -> std::io::Result<DiskFile> {
+        self.shared.disk.open_below(&self.shared.root, relative)
+    }
+
+    /// Free and total space, asked now.
+    pub fn space(&self) -> std::io::Result<Space> {
+        self.shared.disk.space(&self.shared.root)
+    }
+
+    /// Whether the volume may be written.
+    pub fn state(&self) -> VolumeState {
+        let failure = self.shared.lock_failure().clone();
+        match failure {
+            Some(reason) => VolumeState::Failed(reason),
+            None if self.ledger.failed() => {
+                VolumeState::Failed("a flush of the ledger failed".to_owned())
+            }
+            None => VolumeState::Ok,
+        }
+    }
+
+    /// Takes the volume out of writing; the first reason stays.
+    pub fn mark_failed(&self, reason: &str) {
+        self.shared.mark_failed(reason);
+    }
+
+    /// The names in `incoming/`. For the start, before the first `begin`.
+    pub fn leftovers(&self) -> std::io::Result<Vec<Leftover>> {
+        let folder = self.shared.root.join(layout::INCOMING_FOLDER);
+        let mut names = match self.shared.disk.list(&folder, usize::MAX) {
+            Ok(names) => names,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        names.sort_unstable();
+        let mut leftovers = Vec::new();
+        for name in names {
+            let path = folder.join(name);
+            if let Some(entry) = self.shared.disk.entry(&path)?
+                && entry.is_file
+            {
+                leftovers.push(Leftover {
+                    path,
+                    links: entry.links,
+                    len: entry.len,
+                });
+            }
+        }
+        Ok(leftovers)
+    }
+
+    /// Takes up a leftover again. Dropped, it stays in `incoming/`; see
+    /// [`Incoming::finish`] to remove it.
+    pub fn resume(&self, leftover: &Leftover) -> Result<Incoming, VolumeError> {
+        Incoming::resume(&self.shared, leftover.path.clone())
+    }
+
+    /// Moves received bytes to `quarantine/` with the reason, a JSON object;
+    /// durable on return, which is the name of the case.
+    ///
+    /// When all cases would take more than `limit_bytes` this one is dropped.
+    pub fn quarantine(
+        &self,
+        incoming: Incoming,
+        reason_json: &str,
+        limit_bytes: u64,
+    ) -> Result<String, VolumeError> {
+        quarantine::keep(&self.shared, incoming, reason_json, limit_bytes)
+    }
+
+    /// The reasons of all cases in quarantine, oldest first.
+    pub fn quarantined(&self) -> Vec<String> {
+        quarantine::reasons(&self.shared)
+    }
+}
+
+impl Shared {
+    fn lock_failure(&self) -> MutexGuard<'_, Option<String>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_quarantine(&self) -> MutexGuard<'_, u64> {
+        let bytes = &self.quarantine_bytes;
+        bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_folders(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark_failed(&self, reason: &str) {
+        self.lock_failure().get_or_insert_with(|| reason.to_owned());
+    }
+
+    fn folder_flush_failed(&self, path: &Path) -> impl FnOnce(std::io::Error) -> VolumeError {
+        move |source| {
+            let error = VolumeError::FlushFailed {
+                path: path.to_owned(),
+                source,
+            };
+            self.mark_failed(&error.to_string());
+            error
+        }
+    }
+
+    /// Creates a folder and its parents below the root; durable on return.
+    fn ensure_folders(&self, relative: &str) -> Result<(), VolumeError> {
+        if self.lock_folders().contains(relative) {
+            return Ok(());
+        }
+        let ends = relative.match_indices('/').map(|(at, _)| at);
+        for end in ends.chain([relative.len()]) {
+            let part = &relative[..end];
+            if self.lock_folders().contains(part) {
+                continue;
+            }
+            let path = self.root.join(part);
+            self.disk
+                .create_dir(&path)
+                .map_err(VolumeError::io(&path))?;
+            // Also when the folder was there: another thread may have made it a
+            // moment ago, or a process that was killed, and not flushed it yet.
+            let parent = path.parent().unwrap_or(&self.root);
+            self.disk
+                .sync_dir(parent)
+                .map_err(self.folder_flush_failed(parent))?;
+            let mut folders = self.lock_folders();
+            if folders.len() >= FOLDERS_MAX {
+                folders.clear();
+            }
+            folders.insert(part.to_owned());
+        }
+        Ok(())
+    }
+
+    fn forget_folders(&self, relative: &str) {
+        let mut folders = self.lock_folders();
+        let mut part = relative;
+        loop {
+            folders.remove(part);
+            match part.rsplit_once('/') {
+                Some((parent, _)) => part = parent,
+                None => break,
+            }
+        }
+    }
+
+    fn take_buffer(&self) -> Aligned {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        buffers.pop().unwrap_or_else(Aligned::new)
+    }
+
+    fn give_buffer(&self, mut buffer: Aligned) {
+        buffer.clear();
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < BUFFERS_MAX {
+            buffers.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

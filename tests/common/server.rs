@@ -1,0 +1,386 @@
+//! The built program as a server process of a test.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::build::Tag;
+use super::wire::{Client, WireError};
+use super::{build, tools, wire};
+
+/// How long a start may take before a test calls it hung.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a finished program left: its exit code (`None` after a signal) and texts.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Both texts, for messages.
+    pub fn text(&self) -> String {
+        format!("exit {:?}\n{}{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// A TCP port of 127.0.0.1 that nobody listens on.
+///
+/// Below the range that systems take outgoing ports from, so that a server can
+/// be stopped and started on its port while other tests connect.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + (std::process::id() % 300) as u16 * 40;
+    for _ in 0..4_000 {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (base - 20_000 + step) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 20000 and 32000");
+}
+
+/// What goes into `kura.toml`.
+pub struct Settings {
+    pub ae_title: String,
+    pub port: u16,
+    /// Name, path relative to the server's folder, role (`archive` or `mirror`).
+    pub volumes: Vec<(String, String, String)>,
+    /// AE title, port on 127.0.0.1.
+    pub peers: Vec<(String, u16)>,
+    /// Lines put before the tables.
+    pub extra: String,
+    /// Environment variables of the process.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            ae_title: "KURA".into(),
+            port: free_port(),
+            volumes: vec![("A".into(), "volume-a".into(), "archive".into())],
+            peers: Vec::new(),
+            extra: String::new(),
+            environment: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    pub fn peer(mut self, ae_title: &str, port: u16) -> Settings {
+        self.peers.push((ae_title.into(), port));
+        self
+    }
+
+    pub fn volume(mut self, name: &str, path: &str, role: &str) -> Settings {
+        self.volumes.push((name.into(), path.into(), role.into()));
+        self
+    }
+
+    fn toml(&self, folder: &Path) -> String {
+        let mut text = format!(
+            "ae_title = \"{}\"\nbind = \"127.0.0.1\"\nport = {}\nstate = \"{}\"\n{}\n",
+            self.ae_title,
+            self.port,
+            folder.join("state").display(),
+            self.extra
+        );
+        for (name, path, role) in &self.volumes {
+            text += &format!(
+                "\n[[volume]]\nname = \"{name}\"\npath = \"{}\"\nrole = \"{role}\"\n",
+                folder.join(path).display()
+            );
+        }
+        for (ae_title, port) in &self.peers {
+            text += &format!(
+                "\n[[peer]]\nae_title = \"{ae_title}\"\nhost = \"127.0.0.1\"\nport = {port}\n"
+            );
+        }
+        text
+    }
+}
+
+/// A running (or stopped) server with its folder; killed on drop.
+pub struct Server {
+    folder: PathBuf,
+    log: PathBuf,
+    settings: Settings,
+    child: Option<Child>,
+    // Last, so that the process is gone before its folder is.
+    _scratch: TempDir,
+}
+
+impl Server {
+    /// One archive volume, AE title KURA, a free port.
+    pub fn start() -> Server {
+        Server::with(Settings::default())
+    }
+
+    pub fn with(settings: Settings) -> Server {
+        let scratch = TempDir::new().expect("temporary folder");
+        let folder = scratch.path().join("kura");
+        fs::create_dir(&folder).expect("folder of the server");
+        Server::prepare(settings, scratch, folder).started()
+    }
+
+    /// Everything of the server lies in `folder`, except its log.
+    pub fn in_folder(settings: Settings, folder: &Path) -> Server {
+        let scratch = TempDir::new().expect("temporary folder");
+        Server::prepare(settings, scratch, folder.to_path_buf()).started()
+    }
+
+    fn prepare(settings: Settings, scratch: TempDir, folder: PathBuf) -> Server {
+        for (_, path, _) in &settings.volumes {
+            fs::create_dir_all(folder.join(path)).expect("folder of a volume");
+        }
+        let server = Server {
+            log: scratch.path().join("server.log"),
+            folder,
+            settings,
+            child: None,
+            _scratch: scratch,
+        };
+        server.write_settings();
+        server
+    }
+
+    fn started(mut self) -> Server {
+        self.restart();
+        self
+    }
+
+    fn write_settings(&self) {
+        fs::write(self.config(), self.settings.toml(&self.folder)).expect("write kura.toml");
+    }
+
+    /// Changes `kura.toml`; the next start reads it.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.write_settings();
+    }
+
+    /// Starts the process on the same folder and waits until its port accepts.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("log of the server");
+        let errors = log.try_clone().expect("log of the server");
+        let mut command = self.command(&["serve"]);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        self.child = Some(command.spawn().expect("start kura serve"));
+        let start = Instant::now();
+        while TcpStream::connect(self.address()).is_err() {
+            let ended = self.child.as_mut().and_then(|child| {
+                child
+                    .try_wait()
+                    .expect("wait for the server")
+                    .map(|status| status.to_string())
+            });
+            if let Some(status) = ended {
+                self.child = None;
+                panic!("kura serve ended at once ({status}):\n{}", self.log_text());
+            }
+            assert!(
+                start.elapsed() < START_LIMIT,
+                "kura serve does not accept after {START_LIMIT:?}:\n{}",
+                self.log_text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// `kura` with this server's configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kura"));
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config())
+            .current_dir(&self.folder)
+            .env("NO_COLOR", "1");
+        for (name, value) in &self.settings.environment {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Runs `kura <verb> …` to its end.
+    pub fn kura(&self, arguments: &[&str]) -> Outcome {
+        tools::run(&mut self.command(arguments))
+    }
+
+    /// Runs `kura <verb> … --json` and reads the one object it prints.
+    pub fn kura_json(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut all = arguments.to_vec();
+        all.push("--json");
+        let outcome = self.kura(&all);
+        serde_json::from_str(&outcome.stdout)
+            .unwrap_or_else(|error| panic!("kura {all:?}: {error}\n{}", outcome.text()))
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.settings.port))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.settings.port
+    }
+
+    pub fn ae_title(&self) -> &str {
+        &self.settings.ae_title
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("kura.toml")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Root folder of a volume.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        let (_, path, _) = self
+            .settings
+            .volumes
+            .iter()
+            .find(|(volume, _, _)| volume == name)
+            .unwrap_or_else(|| panic!("no volume {name} in kura.toml"));
+        self.folder.join(path)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Everything the process has printed since the first start.
+    pub fn log_text(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Fails when the process has ended by itself.
+    pub fn assert_alive(&mut self) {
+        let child = self.child.as_mut().expect("the server runs");
+        if let Some(status) = child.try_wait().expect("wait for the server") {
+            self.child = None;
+            panic!("the server ended ({status}):\n{}", self.log_text());
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("signal the server");
+    }
+
+    /// kill -9, as a crash of the process.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            child.wait().expect("wait for the killed server");
+        }
+    }
+
+    /// SIGTERM; returns the exit status, fails when it takes longer than `limit`.
+    pub fn terminate_within(&mut self, limit: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let mut child = self.child.take().expect("the server runs");
+        let start = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("wait for the server") {
+                return status;
+            }
+            if start.elapsed() > limit {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("no end {limit:?} after SIGTERM:\n{}", self.log_text());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// As [`Server::terminate_within`] with 30 s.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.terminate_within(Duration::from_secs(30))
+    }
+
+    /// An association to this server from TESTER.
+    pub fn associate(&self, contexts: &[(u8, &str, &[&str])]) -> Client {
+        self.try_associate(contexts)
+            .unwrap_or_else(|error| panic!("association: {error}\n{}", self.log_text()))
+    }
+
+    pub fn try_associate(&self, contexts: &[(u8, &str, &[&str])]) -> Result<Client, WireError> {
+        Client::associate(self.address(), "TESTER", self.ae_title(), contexts)
+    }
+
+    /// Waits until queries end with 0000H: while the index is being rebuilt they end with A700H.
+    pub fn wait_until_indexed(&self) {
+        let nobody = build::ident(&[
+            (Tag(0x0008, 0x0052), "CS", "STUDY"),
+            (Tag(0x0020, 0x000D), "UI", "2.25.1"),
+        ]);
+        let start = Instant::now();
+        loop {
+            let mut client =
+                self.associate(&[(1, wire::STUDY_ROOT_FIND, &[wire::IMPLICIT_LITTLE])]);
+            let found = client.c_find(1, &nobody).expect("query");
+            let _ = client.release();
+            if found.status == 0 {
+                return;
+            }
+            assert!(
+                start.elapsed() < START_LIMIT,
+                "queries still end with {:04X}H {:?}",
+                found.status,
+                found.comment
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let text = self.log_text();
+            let tail: Vec<&str> = text.lines().rev().take(40).collect();
+            eprintln!("--- last lines of the server's log");
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// Creates a file with what a test wants in it; its folders too.
+pub fn put_file(path: &Path, bytes: &[u8]) {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).expect("folders of a file");
+    }
+    File::create(path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, bytes))
+        .expect("write a file");
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs the other programs that tests drive, where they are missing: DCMTK by
+# the package manager, pydicom and pynetdicom in target/venv. Never asks. A thing
+# that cannot be installed is named in one line; the tests that need it skip then
+# (and fail where CI=true).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+say() { echo "tools: $*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+updated=
+apt_install() { # what it is for, packages...
+    local why=$1
+    shift
+    if ! command -v apt-get >/dev/null || ! as_root true; then
+        say "please install $* ($why)"
+        return 1
+    fi
+    say "installing $* ($why)"
+    if [ -z "$updated" ]; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null || :
+        updated=yes
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq install -y --no-install-recommends "$@" >/dev/null || {
+        say "could not install $* ($why)"
+        return 1
+    }
+}
+
+for program in storescu echoscu dcmsend findscu movescu getscu storescp dcmdump; do
+    if ! command -v "$program" >/dev/null; then
+        apt_install "DCMTK: $program and others" dcmtk || :
+        break
+    fi
+done
+
+venv=target/venv
+if ! cmp -s tools/requirements.txt "$venv/installed.txt" ||
+    ! "$venv/bin/python" -c 'import numpy, PIL, pydicom, pynetdicom' 2>/dev/null; then
+    rm -rf "$venv"
+    mkdir -p target
+    # Debian splits venv off; the module may be there and still lack ensurepip.
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        apt_install "virtual environment of the tests" python3 python3-venv || :
+    fi
+    if python3 -m venv "$venv" >/dev/null &&
+        "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+            -r tools/requirements.txt; then
+        cp tools/requirements.txt "$venv/installed.txt"
+    else
+        say "no virtual environment: please install python3-venv and run make tools again"
+    fi
+fi
