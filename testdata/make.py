@@ -10,6 +10,7 @@ data sets that a server must refuse and survive.
 """
 
 import io
+import re
 import struct
 import sys
 import uuid
@@ -344,7 +345,7 @@ def private_and_nested():
     yield "undefined-un", around(ds, EXPLICIT_LE, body)
 
 
-# PS3.5 Annexes H, I, J and K print these names (and their bytes, for the first three).
+# PS3.5 Annexes H, I, J and K print many of these names.
 JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 JAPANESE_KANA = "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"
 KOREAN = "Hong^Gildong=洪^吉洞=홍^길동"
@@ -361,7 +362,7 @@ NAMES = {
     "name-greek": ("ISO_IR 126", "Διονυσιος", "Θώρακας"),
     "name-cyrillic": ("ISO_IR 144", "Люкceмбypг", "Грудная клетка"),
 }
-# PS3.5 H.3.1, H.3.2 and I.2, byte for byte.
+# PS3.5 H.3.1, H.3.2, I.2 and K.2, byte for byte.
 PRINTED = {
     "name-ja-87": b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"
     b"=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
@@ -369,7 +370,16 @@ PRINTED = {
     b"=\x1b$B$d$^$@\x1b(J^\x1b$B$?$m$&\x1b(J",
     "name-ko-149": b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7"
     b"=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf",
+    "name-zh-58": b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
 }
+
+
+def with_escapes(text):
+    """GB 2312 after its escape sequence; pydicom leaves the escape out."""
+    return b"".join(
+        part.encode() if part.isascii() else b"\x1b$)A" + part.encode("gb2312")
+        for part in re.split("([=^])", text)
+    )
 
 
 def names():
@@ -378,7 +388,19 @@ def names():
         ds.SpecificCharacterSet = charset
         ds.PatientName = person
         ds.StudyDescription = description
-        whole = encode(ds, EXPLICIT_LE)
+        if name == "name-zh-58":
+            # Put in after encoding, in place of as many other characters.
+            swaps = {
+                mark * len(with_escapes(text)): with_escapes(text)
+                for mark, text in (("@", person), ("#", description))
+            }
+            ds.PatientName, ds.StudyDescription = swaps
+            whole = encode(ds, EXPLICIT_LE)
+            for mark, escaped in swaps.items():
+                assert whole.count(mark.encode()) == 1
+                whole = whole.replace(mark.encode(), escaped)
+        else:
+            whole = encode(ds, EXPLICIT_LE)
         if name in PRINTED:
             assert PRINTED[name] in whole, name
         yield name, whole

@@ -296,12 +296,17 @@ fn acknowledged_instances_survive_a_power_cut() {
         }
         server.signal(Signal::STOP);
         std::thread::sleep(Duration::from_millis(100));
+        // Proof that the cut cuts: this was written and never synced.
+        let unsynced = disk.mount.join("unsynced");
+        std::fs::write(&unsynced, b"forget me").expect("write");
         disk.cut().expect("EXT4_IOC_SHUTDOWN");
         server.kill();
         let new = load.end();
         eprintln!("round {round}: {} acknowledged, quiet: {quiet}", new.len());
         assert!(disk.unmount(), "cannot unmount");
         assert!(disk.mount_again(), "cannot mount again");
+        let kept = std::fs::read(&unsynced).is_ok_and(|bytes| bytes == b"forget me");
+        assert!(!kept, "the power cut forgot nothing: it proves nothing");
         server.restart();
         assert_all_there(&server, &new, round);
         all.extend(new);

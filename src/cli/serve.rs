@@ -1,5 +1,7 @@
 //! `kura serve`
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use super::{End, Failure};
@@ -28,6 +30,7 @@ pub fn run(verb: Serve, mut config: Config) -> Result<End, Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     crate::server::serve(config, verb.trace_association)?;
     Ok(End::Ok)

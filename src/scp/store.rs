@@ -63,8 +63,8 @@ pub fn answer(
 
 /// The outer result is the association's, the inner one the instance's. A refused instance is still received to its end,
 /// because the sender listens only then.
-fn receive<'a>(
-    services: &'a Services,
+fn receive(
+    services: &Services,
     association: &mut Association,
     announced: Announced,
     counts: &mut Counts,
@@ -76,10 +76,7 @@ fn receive<'a>(
             return Ok(Err(error));
         }
     };
-    loop {
-        let Some(fragment) = association.data_fragment()? else {
-            break;
-        };
+    while let Some(fragment) = association.data_fragment()? {
         counts.bytes += fragment.len() as u64;
         if let Err(error) = receiving.write(fragment) {
             // The partial file goes now, so that the disk has its room again while the rest is read.

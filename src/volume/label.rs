@@ -102,7 +102,18 @@ pub fn initialize(disk: &Disk, spec: &Spec, archive_id: &str) -> Result<Label, V
         LabelState::Missing => disk
             .create_dir_durable(root)
             .map_err(VolumeError::io(root))?,
-        LabelState::Empty => {}
+        LabelState::Empty => {
+            // It may be of an earlier run that was killed before its flush. Who
+            // may not read the parent did not make it: then it is not ours to do.
+            if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
+                let flushed = disk.sync_dir(parent);
+                if let Err(error) = flushed
+                    && error.kind() != std::io::ErrorKind::PermissionDenied
+                {
+                    return Err(VolumeError::flush(parent)(error));
+                }
+            }
+        }
         LabelState::Label(label) => {
             return Err(VolumeError::AlreadyLabelled {
                 path: root.to_owned(),

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! <study date>/<modality>/<patient>-<study>/<series>/<SOP Instance UID>.dcm
-//! 20260115/CT/4711-6.7.8~k3v9q2xa/1.2.3/1.2.3.4.dcm
+//! 20260115/CT/4711-1.2.3/1.2.3.4/1.2.3.4.5.dcm
 //! ```
 //!
 //! A path is made once, when the study or series is first seen, and written in
@@ -191,9 +191,11 @@ fn uid_part(raw: &str, limit: usize) -> String {
     }
     // What was in the middle is at the front now, where a dot, a space, and a
     // combining mark are not wanted.
+    // Nor may it begin as the name of a device does.
     while units.get(start).is_some_and(|unit| {
         unit == "." || unit == " " || unit.chars().next().is_some_and(is_combining_mark)
-    }) {
+    }) || is_device_name(&units[start..].concat().chars().collect::<Vec<char>>())
+    {
         start += 1;
     }
     units[start..].concat() + &mark(raw)
@@ -338,12 +340,15 @@ mod tests {
     #[test]
     fn long_parts_are_cut_at_the_right_side_and_marked() {
         let patient = text_part(&"ä".repeat(40), PATIENT_BYTES_MAX);
-        assert_eq!(patient, format!("{}~2hldhr6y", "ä".repeat(15)));
+        assert_eq!(patient, format!("{}~hi3vgkph", "ä".repeat(15)));
         let study = uid_part("1.2.840.113619.2.55.3.604688119.971", STUDY_BYTES_MAX);
-        assert_eq!(study, "9.2.55.3.604688119.971~xapnvgze");
+        assert_eq!(study, "2.55.3.604688119.971~d2sbpqsp");
         let cut_escape = text_part(&format!("{}/{}", "a".repeat(29), "b".repeat(40)), 40);
         assert!(cut_escape.starts_with(&format!("{}~", "a".repeat(29))));
-        assert_eq!(file_name(""), "~zpzcmbee.dcm");
+        let device = format!("{}nul.123456789.1234567", "1".repeat(30));
+        let series = uid_part(&device, SERIES_BYTES_MAX);
+        assert!(series.starts_with("ul.123456789.1234567~"), "{series}");
+        assert_eq!(file_name(""), "~zpzjzzee.dcm");
     }
 
     #[test]

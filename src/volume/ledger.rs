@@ -1,7 +1,7 @@
 //! The list of what must be on a volume: append, one flush for all who wait.
 //!
 //! Knows nothing of what a line means. The form of a line and reading are in
-//! [`super::ledger_read`].
+//! `ledger_read.rs`.
 //!
 //! # What a power cut leaves
 //!

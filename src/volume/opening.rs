@@ -60,6 +60,12 @@ pub(super) fn prepare(disk: &Disk, root: &Path, ledger: &Path) -> Result<Publish
         disk.create_dir_durable(folder)
             .map_err(VolumeError::io(folder))?;
     }
+    // Also when the folders were there: a process that was killed may have made
+    // them a moment ago without getting as far as its flush.
+    let ledgers = root.join(layout::LEDGERS_FOLDER);
+    for folder in [root, &ledgers] {
+        disk.sync_dir(folder).map_err(VolumeError::io(folder))?;
+    }
     for name in disk
         .list(&incoming, usize::MAX)
         .map_err(VolumeError::io(&incoming))?

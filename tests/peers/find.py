@@ -59,13 +59,18 @@ def _meta(syntax):
     return b"\x02\x00\x10\x00UI" + len(value).to_bytes(2, "little") + value
 
 
+def plain(value):
+    """Text; pydicom leaves the escape to GB 2312 (ISO 2022 IR 58) standing in it."""
+    return str(value).replace("\x1b$)A", "").strip()
+
+
 def shown(ds, key):
     value = ds.get(key)
     if value is None:
         return ""
     if isinstance(value, MultiValue | list):
         return "\\".join(str(part) for part in value)
-    return str(value).strip()
+    return plain(value)
 
 
 class Peer:
@@ -129,12 +134,12 @@ class Peer:
                 if key not in answers[0]:
                     self.differences.append(f"{path}: {level} {key}: not in the answer")
         # Each component group of the name, as written in the file, finds its study.
-        for group in str(ds.get("PatientName", "")).split("="):
+        for group in shown(ds, "PatientName").split("="):
             if group:
                 answers = self.find(assoc, "STUDY", PatientName=group)
                 if all(answer.StudyInstanceUID != ds.StudyInstanceUID for answer in answers):
                     self.differences.append(f"{path}: not found by name {group!r}")
-        patient_id = str(ds.get("PatientID", ""))
+        patient_id = shown(ds, "PatientID")
         if patient_id and not set(patient_id) & set("*?\\"):
             answers = self.find(assoc, "PATIENT", PATIENT_ROOT, PatientID=patient_id)
             if len(answers) != 1 or shown(answers[0], "PatientName") != shown(ds, "PatientName"):

@@ -24,6 +24,9 @@ struct Shared {
     state: RwLock<State>,
 }
 
+/// (number of a commit, value before it), ascending.
+type Held = Vec<(u64, Option<Vec<u8>>)>;
+
 #[derive(Default)]
 struct State {
     /// Number of the last commit.
@@ -31,7 +34,7 @@ struct State {
     /// Epochs that live readers look at, with how many readers each has.
     readers: BTreeMap<u64, usize>,
     /// Key → what it held before the commit of that number, ascending; only while there are readers.
-    before: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    before: BTreeMap<Vec<u8>, Held>,
 }
 
 impl Shared {
