@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::engine::{Reader, Store, Table, Write, seal};
 use super::key;
+use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
-use super::record::{FirstRecord, InstanceEntry, KeptSeries, KeptStudy, Merged, OtherKind, count};
 use super::snapshot::{decode, get, instance_entry, position_key, totals};
-use super::{Change, IndexError, Stored, TOTALS_KEY, Totals, Values, damaged};
+use super::{
+    Change, IndexError, InstanceEntry, OtherKind, Stored, TOTALS_KEY, Totals, Values, damaged,
+};
 
 pub(super) fn batch(
     store: &dyn Store,

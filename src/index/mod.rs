@@ -12,14 +12,17 @@
 //! | other | pack(SOP) → empty; instances with variants or conflicts |
 //! | meta | schema, totals, position of each volume's ledger |
 //!
-//! Keys are made by [`key`], the rules of what a record says are in [`record`]. Every value carries a CRC-32 over
+//! Keys are made by [`key`], the rules of what a record says are in [`merge`]. Every value carries a CRC-32 over
 //! table, key and content. A study without answered instances has its record but no key in the tables of values.
 
 mod apply;
+mod candidates;
 pub mod engine;
 mod find;
 pub mod key;
 mod matching;
+mod merge;
+mod plan;
 mod query;
 mod record;
 mod snapshot;

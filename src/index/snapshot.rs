@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use serde::de::DeserializeOwned;
 
 use super::engine::{Direction, Reader, Table, unseal};
-use super::record::{KeptSeries, KeptStudy};
+use super::merge::{KeptSeries, KeptStudy};
 use super::{
     IndexError, InstanceEntry, InstanceRecord, SeriesRecord, StudyRecord, TOTALS_KEY, Totals,
     damaged, key,

@@ -8,11 +8,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use super::{Direction, EngineError, Entry, Reader, Store, Table, Write, guarded};
 
 /// sled's page cache, in bytes.
 const CACHE_BYTES: u64 = 256 << 20;
+
+/// How long an index that was just closed may still be locked.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// What sled's error says then; it has no kind of its own.
+const LOCKED: &str = "could not acquire lock";
 
 pub struct SledStore {
     shared: Arc<Shared>,
@@ -80,7 +86,18 @@ impl SledStore {
             .path(path)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        let database = guarded(|| config.open())?;
+        let begun = Instant::now();
+        let database = loop {
+            match guarded(|| config.open()) {
+                // sled lets go of its lock in the background, some time after the last handle is dropped.
+                Err(EngineError::Failed(text))
+                    if text.contains(LOCKED) && begun.elapsed() < LOCK_WAIT =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                opened => break opened?,
+            }
+        };
         let shared = Shared {
             database: Some(database),
             state: RwLock::default(),
