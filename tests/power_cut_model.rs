@@ -1,0 +1,332 @@
+//! A power cut at every disk call in turn, on a model of a disk that forgets what was not flushed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use kura::archive::{Announced, Archive, Mode};
+use kura::config::Config;
+use kura::volume::io::{Disk, Observer, Op};
+
+/// One mutating call, as the disk saw it.
+#[derive(Debug, Clone)]
+enum Call {
+    CreateDir(PathBuf),
+    CreateFile(PathBuf),
+    Write(PathBuf, u64, Vec<u8>),
+    SetLen(PathBuf, u64),
+    SyncFile(PathBuf),
+    SyncDir(PathBuf),
+    Link(PathBuf, PathBuf),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+#[derive(Default)]
+struct Recorder {
+    calls: Mutex<Vec<Call>>,
+}
+
+impl Observer for Recorder {
+    fn before(&self, op: &Op) -> std::io::Result<()> {
+        let call = match op {
+            Op::CreateDir(path) => Call::CreateDir(path.to_path_buf()),
+            Op::CreateFile(path) => Call::CreateFile(path.to_path_buf()),
+            Op::Write {
+                path,
+                offset,
+                bytes,
+            } => Call::Write(path.to_path_buf(), *offset, bytes.to_vec()),
+            Op::SetLen { path, len } => Call::SetLen(path.to_path_buf(), *len),
+            Op::SyncFile(path) => Call::SyncFile(path.to_path_buf()),
+            Op::SyncDir(path) => Call::SyncDir(path.to_path_buf()),
+            Op::Link { from, to } => Call::Link(from.to_path_buf(), to.to_path_buf()),
+            Op::Rename { from, to } => Call::Rename(from.to_path_buf(), to.to_path_buf()),
+            Op::Remove(path) => Call::Remove(path.to_path_buf()),
+        };
+        self.calls.lock().unwrap().push(call);
+        Ok(())
+    }
+}
+
+/// What a disk keeps of calls that were not flushed. Real file systems lie anywhere between these.
+#[derive(Debug, Clone, Copy)]
+enum Keeps {
+    /// Nothing that was not flushed: neither names nor bytes.
+    Nothing,
+    /// Every name, but only flushed bytes.
+    Names,
+    /// Every name, and half of the bytes after the last flush.
+    NamesAndHalf,
+    Everything,
+}
+
+/// A file system with two memories: what is visible, and what is on the medium.
+#[derive(Default)]
+struct Model {
+    /// Files by number: visible and durable content.
+    files: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Names by path; `None` is a folder.
+    visible: BTreeMap<PathBuf, Option<usize>>,
+    durable: BTreeMap<PathBuf, Option<usize>>,
+}
+
+impl Model {
+    fn file(&mut self, path: &Path) -> &mut (Vec<u8>, Vec<u8>) {
+        let number = self.visible[path].expect("a file");
+        &mut self.files[number]
+    }
+
+    fn call(&mut self, call: &Call) {
+        match call {
+            Call::CreateDir(path) => {
+                self.visible.entry(path.clone()).or_insert(None);
+            }
+            Call::CreateFile(path) => {
+                self.files.push(Default::default());
+                let number = self.files.len() - 1;
+                self.visible.entry(path.clone()).or_insert(Some(number));
+            }
+            Call::Write(path, offset, bytes) => {
+                let content = &mut self.file(path).0;
+                let end = *offset as usize + bytes.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                content[*offset as usize..end].copy_from_slice(bytes);
+            }
+            Call::SetLen(path, len) => self.file(path).0.resize(*len as usize, 0),
+            Call::SyncFile(path) => {
+                let file = self.file(path);
+                file.1 = file.0.clone();
+            }
+            Call::SyncDir(folder) => {
+                let below = |path: &Path| path.parent() == Some(folder);
+                self.durable.retain(|path, _| !below(path));
+                let names: Vec<_> = self
+                    .visible
+                    .iter()
+                    .filter(|(path, _)| below(path))
+                    .map(|(path, node)| (path.clone(), *node))
+                    .collect();
+                self.durable.extend(names);
+            }
+            Call::Link(from, to) => {
+                let number = self.visible[from];
+                // A link onto a name that is taken fails and changes nothing.
+                self.visible.entry(to.clone()).or_insert(number);
+            }
+            Call::Rename(from, to) => {
+                if let Some(node) = self.visible.remove(from) {
+                    self.visible.insert(to.clone(), node);
+                }
+            }
+            Call::Remove(path) => {
+                self.visible.remove(path);
+            }
+        }
+    }
+
+    /// Writes what is left after a power cut into `target`, which stands for `root`.
+    fn remains(&self, keeps: Keeps, root: &Path, target: &Path) {
+        let names = match keeps {
+            Keeps::Nothing => &self.durable,
+            _ => &self.visible,
+        };
+        let mut linked: BTreeMap<usize, PathBuf> = BTreeMap::new();
+        let mut there = BTreeSet::from([root.to_path_buf()]);
+        std::fs::create_dir_all(target).unwrap();
+        for (path, node) in names {
+            let Ok(relative) = path.strip_prefix(root) else {
+                continue;
+            };
+            if relative.as_os_str().is_empty() {
+                continue;
+            }
+            // A name in a folder that is not there itself is not there either.
+            if !there.contains(path.parent().unwrap()) {
+                continue;
+            }
+            let path_there = target.join(relative);
+            match node {
+                None => {
+                    std::fs::create_dir_all(&path_there).unwrap();
+                    there.insert(path.clone());
+                }
+                Some(number) => match linked.get(number) {
+                    Some(first) => std::fs::hard_link(first, &path_there).unwrap(),
+                    None => {
+                        let (visible, durable) = &self.files[*number];
+                        let content = match keeps {
+                            Keeps::Nothing | Keeps::Names => durable.clone(),
+                            Keeps::Everything => visible.clone(),
+                            Keeps::NamesAndHalf => {
+                                let grown = visible.len().saturating_sub(durable.len()) / 2;
+                                let mut content = durable.clone();
+                                content.extend_from_slice(
+                                    &visible[durable.len().min(visible.len())..][..grown],
+                                );
+                                content
+                            }
+                        };
+                        std::fs::write(&path_there, content).unwrap();
+                        linked.insert(*number, path_there);
+                    }
+                },
+            }
+        }
+    }
+}
+
+fn config(folder: &Path, volume: &Path) -> Config {
+    let text = format!(
+        "state = {:?}\n[[volume]]\nname = \"A\"\npath = {volume:?}\nrole = \"archive\"\n",
+        folder.join("state")
+    );
+    std::fs::create_dir_all(folder).unwrap();
+    let file = folder.join("kura.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(Some(&file)).unwrap()
+}
+
+struct Instance {
+    announced: Announced,
+    data_set: Vec<u8>,
+}
+
+fn instances() -> Vec<Instance> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    [
+        "petct-ct-1.dcm",
+        "petct-ct-2.dcm",
+        "petct-pt-1.dcm",
+        "name-ja-87.dcm",
+        "no-study-date.dcm",
+    ]
+    .iter()
+    .map(|name| {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        let (meta, offset) = kura::dicom::read_meta(&mut bytes.as_slice()).unwrap();
+        let announced = Announced {
+            sop_class_uid: meta.sop_class_uid,
+            sop_instance_uid: meta.sop_instance_uid,
+            transfer_syntax: meta.transfer_syntax,
+            calling_ae_title: "TESTER".to_owned(),
+        };
+        Instance {
+            announced,
+            data_set: bytes[offset as usize..].to_vec(),
+        }
+    })
+    .collect()
+}
+
+fn store(archive: &Archive, instance: &Instance) {
+    let mut receiving = archive.begin(instance.announced.clone()).unwrap();
+    for piece in instance.data_set.chunks(1_000) {
+        receiving.write(piece).unwrap();
+    }
+    receiving.finish().unwrap().answered();
+}
+
+fn fetch(archive: &Archive, sop_instance_uid: &str) -> Option<Vec<u8>> {
+    let entry = archive
+        .view()
+        .unwrap()
+        .snapshot
+        .by_sop(sop_instance_uid)
+        .unwrap()?;
+    let mut fetched = archive.fetch(sop_instance_uid, &entry.record).unwrap();
+    let mut bytes = vec![0; fetched.length as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += fetched.read(&mut bytes[filled..]).unwrap();
+    }
+    Some(bytes)
+}
+
+/// Method: record every mutating call while instances are stored; for each call, build what a disk would hold had the
+/// power gone just before it, in four degrees of forgetting; open that, and fetch each instance acknowledged by then.
+/// Then send all of them again, as a modality would.
+#[test]
+fn acknowledged_instances_survive_a_power_cut_at_every_disk_call() {
+    let place = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(Recorder::default());
+    let root = place.path().join("volume");
+    std::fs::create_dir(&root).unwrap();
+    let instances = instances();
+    let mut acknowledged_at = Vec::new();
+    {
+        let disk = Disk::observed(recorder.clone());
+        let archive = Archive::open_on(
+            &config(&place.path().join("first"), &root),
+            Mode::Create,
+            &disk,
+        )
+        .unwrap();
+        for instance in &instances {
+            store(&archive, instance);
+            acknowledged_at.push(recorder.calls.lock().unwrap().len());
+        }
+    }
+    let calls = recorder.calls.lock().unwrap().clone();
+    assert!(
+        calls.len() > instances.len() * 8,
+        "only {} calls were seen",
+        calls.len()
+    );
+
+    let mut model = Model::default();
+    let mut cuts = 0;
+    for cut in 0..=calls.len() {
+        for keeps in [
+            Keeps::Nothing,
+            Keeps::Names,
+            Keeps::NamesAndHalf,
+            Keeps::Everything,
+        ] {
+            let here = place.path().join(format!("cut{cut}"));
+            let volume = here.join("volume");
+            model.remains(keeps, &root, &volume);
+            let archive =
+                Archive::open(&config(&here, &volume), Mode::Create).unwrap_or_else(|error| {
+                    panic!("cut before call {cut}, keeping {keeps:?}: {error}")
+                });
+            for (instance, at) in instances.iter().zip(&acknowledged_at) {
+                let uid = &instance.announced.sop_instance_uid;
+                let found = fetch(&archive, uid);
+                // Acknowledged: must be there. Not acknowledged: may be, and then whole.
+                if *at <= cut || found.is_some() {
+                    let said = format!(
+                        "cut before call {cut} ({:?}), keeping {keeps:?}: {uid}",
+                        calls.get(cut)
+                    );
+                    assert!(
+                        found.as_ref() == Some(&instance.data_set),
+                        "{said} is {:?} bytes",
+                        found.map(|f| f.len())
+                    );
+                }
+            }
+            for instance in &instances {
+                store(&archive, instance);
+                assert!(
+                    fetch(&archive, &instance.announced.sop_instance_uid).as_ref()
+                        == Some(&instance.data_set)
+                );
+            }
+            assert_eq!(
+                archive.status().index.conflicts_count,
+                0,
+                "cut before call {cut}, keeping {keeps:?}"
+            );
+            drop(archive);
+            std::fs::remove_dir_all(&here).unwrap();
+            cuts += 1;
+        }
+        if let Some(call) = calls.get(cut) {
+            model.call(call);
+        }
+    }
+    println!("{cuts} power cuts at {} disk calls", calls.len());
+}
