@@ -124,7 +124,7 @@ fn every_one_comes_back(goods: &[Good], dcmdump: Option<&Path>) {
         let name = file.name();
         if let Err(why) = try_store(&server, good) {
             // What no other program can read either is refused, and kept in quarantine.
-            if dcmdump.is_none_or(|dcmdump| reads(dcmdump, &good.file.path)) {
+            if tools::tool("dcmdump").is_none_or(|dcmdump| reads(&dcmdump, &good.file.path)) {
                 refused.push(why);
             }
             continue;

@@ -272,6 +272,8 @@ impl Keeper {
                 state.index.close();
                 crate::index::set_aside(&self.folder)?;
                 state.index = Index::open(&self.folder, self.engine)?;
+                // Every line is read again, so every damaged one is counted again.
+                self.progress.bad_lines.store(0, Ordering::Relaxed);
             }
             let index = self
                 .state

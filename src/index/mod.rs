@@ -12,7 +12,7 @@
 //! | other | pack(SOP) → empty; instances with variants or conflicts |
 //! | meta | schema, totals, position of each volume's ledger |
 //!
-//! Keys are made by [`key`], the rules of what a record says are in [`merge`]. Every value carries a CRC-32 over
+//! Keys are made by [`key`], the rules of what a record says are in `merge`. Every value carries a CRC-32 over
 //! table, key and content. A study without answered instances has its record but no key in the tables of values.
 
 mod apply;

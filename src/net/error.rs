@@ -29,7 +29,7 @@ pub enum NetError {
         what: &'static str,
         reason: AbortReason,
     },
-    /// The association was ended through its [`AssociationHandle`].
+    /// The association was ended through its [`AssociationHandle`](super::AssociationHandle).
     #[error("association ended by this server, which is stopping")]
     Stopped,
     /// What was to be sent could not be read; the message is incomplete and the caller aborts.

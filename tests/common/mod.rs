@@ -8,6 +8,7 @@
 pub mod build;
 pub mod elements;
 pub mod files;
+pub mod images;
 pub mod part10;
 pub mod server;
 pub mod sink;

@@ -1,6 +1,6 @@
 //! The key-value stores below the index, behind one narrow interface.
 //!
-//! Every call into an engine goes through [`guarded`]: an engine that panics over bytes it did not expect costs the
+//! Every call into an engine goes through `guarded`: an engine that panics over bytes it did not expect costs the
 //! index, which is rebuilt, never the process. What an engine hands back is checked against the CRC-32 of its record.
 
 mod redb;
