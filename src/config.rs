@@ -389,17 +389,13 @@ stop_seconds = 20
 "#;
 
 /// Writes [`TEMPLATE`]; refuses to replace a file that is there.
-pub fn write_template(path: &Path) -> Result<(), ConfigError> {
+pub fn write_template(path: &Path) -> std::io::Result<()> {
     use std::io::Write;
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
         .and_then(|mut file| file.write_all(TEMPLATE.as_bytes()))
-        .map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })
 }
 
 #[cfg(test)]

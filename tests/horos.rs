@@ -2,10 +2,8 @@
 
 mod common;
 
-use std::process::Command;
-
 use common::server::free_port;
-use common::tools::{peer_script, python, run};
+use common::tools::{peer_script, run};
 use common::{Server, Settings, files};
 use serde_json::Value;
 
@@ -13,7 +11,7 @@ use serde_json::Value;
 /// role selection; the script says what it saw.
 #[test]
 fn horos_sends_queries_and_retrieves() {
-    let Some(python) = python() else {
+    let Some(mut script) = peer_script("horos.py") else {
         return;
     };
     let port = free_port();
@@ -26,8 +24,7 @@ fn horos_sends_queries_and_retrieves() {
         "petct-pt-2",
         "name-ja-87",
     ];
-    let outcome = run(Command::new(python)
-        .arg(peer_script("horos.py"))
+    let outcome = run(script
         .args(["--called", "KURA", "--calling", "OSIRIX"])
         .args(["--port", &server.port().to_string()])
         .args(["--listen", &port.to_string()])

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::server::free_port;
-use common::tools::{peer_script, python, run, tool};
+use common::tools::{peer_script, run, tool};
 use common::{Part10, Server, Settings, elements, files};
 
 /// Files of `testdata/` in uncompressed little endian, as every DCMTK tool can send them.
@@ -300,13 +300,12 @@ fn getscu_gets_a_study() {
 /// Method: pynetdicom stores `testdata/`, asks at every level and compares with what pydicom reads from the files.
 #[test]
 fn pynetdicom_finds_what_pydicom_reads() {
-    let Some(python) = python() else {
+    let Some(mut script) = peer_script("find.py") else {
         return;
     };
     let server = Server::start();
     let goods = files::good_below(&files::testdata());
-    let outcome = run(Command::new(python)
-        .arg(peer_script("find.py"))
+    let outcome = run(script
         .args(["--called", "KURA", "--port"])
         .arg(server.port().to_string())
         .args(goods.iter().map(|good| &good.file.path)));

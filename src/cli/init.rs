@@ -14,7 +14,7 @@ pub struct Init {
 
 pub fn run(verb: &Init, json: bool) -> Result<End, Failure> {
     crate::config::write_template(&verb.file)
-        .map_err(|error| format!("{error}; {} was not written", verb.file.display()))?;
+        .map_err(|error| format!("{}: {error}; it was not written", verb.file.display()))?;
     if json {
         output::json(&serde_json::json!({ "version": 1, "written": verb.file }));
     } else {

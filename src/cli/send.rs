@@ -55,11 +55,17 @@ pub fn run(verb: &Send, config: &Config, json: bool) -> Result<End, Failure> {
     }
     let total: u64 = instances.iter().map(|instance| instance.length).sum();
     if verb.dry_run {
-        output::line(&format!(
-            "would send {} instances, {}",
-            instances.len(),
-            output::bytes(total)
-        ));
+        if json {
+            output::json(&serde_json::json!({
+                "version": 1, "would_send": instances.len(), "skipped": skipped.len(), "bytes": total,
+            }));
+        } else {
+            output::line(&format!(
+                "would send {} instances, {}",
+                instances.len(),
+                output::bytes(total)
+            ));
+        }
         return Ok(End::Ok);
     }
     if instances.is_empty() {

@@ -276,8 +276,8 @@ impl Incoming {
         // a process that was killed before this flush.
         let folder = self.shared.root.join(folder);
         self.shared
-            .disk
-            .sync_dir(&folder)
+            .folder_syncs
+            .sync(&folder, || self.shared.disk.sync_dir(&folder))
             .map_err(self.shared.folder_flush_failed(&folder))?;
         Ok(published)
     }

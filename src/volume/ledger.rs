@@ -76,6 +76,8 @@ pub struct Ledger<T> {
     opened: Opened,
     state: Mutex<State<T>>,
     changed: Condvar,
+    /// Held while `after_flush` runs; taken in ledger order.
+    after: Mutex<()>,
     /// Only the leader of a group takes it.
     writer: Mutex<Writer>,
 }
@@ -200,6 +202,7 @@ impl<T: Send> Ledger<T> {
                 position: tail.position,
             }),
             changed: Condvar::new(),
+            after: Mutex::new(()),
             writer: Mutex::new(Writer {
                 file,
                 end: tail.end,
@@ -278,6 +281,7 @@ impl<T: Send> Ledger<T> {
         // Should `after_flush` panic, nobody may wait for ever.
         let mut guard = LeaderGuard {
             ledger: self,
+            leads: true,
             done: false,
         };
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,25 +289,37 @@ impl<T: Send> Ledger<T> {
         let end = writer.end;
         drop(writer);
         let tickets: Vec<u64> = group.iter().map(|waiting| waiting.ticket).collect();
+        // The place in the queue for `after_flush` is taken while nobody else leads, so groups pass through it in
+        // ledger order; the next group is flushed meanwhile.
+        let turn = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        match &written {
+            Err(error @ LedgerError::Failed { .. }) => {
+                state.failure = Some(error.clone());
+                state.waiting.clear();
+            }
+            Err(_) => {}
+            Ok(_) => state.position = end,
+        }
+        state.has_leader = false;
+        guard.leads = false;
+        drop(state);
+        self.changed.notify_all();
         let results = match written {
             Ok(positions) => {
                 let items = group.into_iter().map(|waiting| waiting.item);
-                (self.after_flush)(items.zip(positions.iter().copied()).collect());
+                let items = items.zip(positions.iter().copied()).collect();
+                (self.after_flush)(items);
                 positions.into_iter().map(Ok).collect()
             }
             Err(error) => vec![Err(error); tickets.len()],
         };
-        let mut state = self.lock();
-        if let Some(Err(error @ LedgerError::Failed { .. })) = results.first() {
-            state.failure = Some(error.clone());
-            state.waiting.clear();
-        } else {
-            state.position = end;
-        }
-        state.finished.extend(tickets.into_iter().zip(results));
-        state.has_leader = false;
+        // Before the next group can say that it failed: this one did not.
+        self.lock()
+            .finished
+            .extend(tickets.into_iter().zip(results));
         guard.done = true;
-        drop(state);
+        drop(turn);
         self.changed.notify_all();
     }
 
@@ -447,6 +463,8 @@ impl<T> Ledger<T> {
 
 struct LeaderGuard<'a, T> {
     ledger: &'a Ledger<T>,
+    /// Nobody else may write a group yet.
+    leads: bool,
     done: bool,
 }
 
@@ -461,7 +479,9 @@ impl<T> Drop for LeaderGuard<'_, T> {
             reason: "the thread that wrote a group of lines ended in a panic".to_owned(),
         });
         state.waiting.clear();
-        state.has_leader = false;
+        if self.leads {
+            state.has_leader = false;
+        }
         drop(state);
         self.ledger.changed.notify_all();
     }

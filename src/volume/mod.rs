@@ -20,6 +20,7 @@
 //! never answered, and the sender who comes again finds its bytes there.
 
 mod error;
+mod folder_sync;
 pub mod incoming;
 pub mod io;
 pub mod label;
@@ -90,6 +91,7 @@ struct Shared {
     _lock: Option<DiskFile>,
     /// Relative folders whose names are durable, each with all its parents.
     folders: Mutex<HashSet<String>>,
+    folder_syncs: folder_sync::FolderSyncs,
     failure: Mutex<Option<String>>,
     buffers: Mutex<Vec<Aligned>>,
     quarantine_bytes: Mutex<u64>,
@@ -180,6 +182,7 @@ impl<T: Send + 'static> Volume<T> {
             publish_by,
             _lock: lock,
             folders: Mutex::default(),
+            folder_syncs: folder_sync::FolderSyncs::default(),
             failure: Mutex::new(failure),
             buffers: Mutex::default(),
             quarantine_bytes: Mutex::default(),

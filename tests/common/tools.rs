@@ -40,11 +40,14 @@ pub fn python() -> Option<PathBuf> {
     None
 }
 
-/// A script of `tests/peers`.
-pub fn peer_script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/peers")
-        .join(name)
+/// A script of `tests/peers`, ready for its arguments; `None` (and a printed reason) without Python.
+pub fn peer_script(name: &str) -> Option<Command> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+    let mut command = Command::new(python()?);
+    // The source folder stays as it is.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.arg(folder.join(name));
+    Some(command)
 }
 
 /// Runs a program to its end, at most `limit`; past that it is killed and the test fails.

@@ -328,14 +328,20 @@ impl Client {
 
     fn receive_half(&mut self, command: bool) -> Result<(u8, Vec<u8>)> {
         let mut bytes = Vec::new();
+        let id = self.receive_pieces(command, &mut |piece| bytes.extend(piece))?;
+        Ok((id, bytes))
+    }
+
+    /// A command or data set in the pieces in which it comes; returns its context.
+    fn receive_pieces(&mut self, command: bool, give: &mut dyn FnMut(&[u8])) -> Result<u8> {
         loop {
             while let Some((id, flags, piece)) = self.waiting.pop_front() {
                 if (flags & 1 == 1) != command {
                     return protocol("command and data set fragments are mixed");
                 }
-                bytes.extend(piece);
+                give(&piece);
                 if flags & 2 == 2 {
-                    return Ok((id, bytes));
+                    return Ok(id);
                 }
             }
             let (kind, body) = read_pdu(&mut self.stream)?;
@@ -456,6 +462,32 @@ impl Client {
     pub fn c_get(&mut self, id: u8, identifier: &[u8]) -> Result<Got> {
         self.send_query(id, C_GET_RQ, None, identifier)?;
         self.retrieve_responses(id)
+    }
+
+    /// A C-GET of an instance too large for memory: its data set is given out as it comes. Returns the final status.
+    pub fn c_get_in_pieces(
+        &mut self,
+        id: u8,
+        identifier: &[u8],
+        give: &mut dyn FnMut(&[u8]),
+    ) -> Result<u16> {
+        self.send_query(id, C_GET_RQ, None, identifier)?;
+        loop {
+            let (context_id, command) = self.receive_half(true)?;
+            let message = Message {
+                context_id,
+                command: elements::elements(&command),
+                data_set: None,
+            };
+            if message.number(0x0100) != Some(C_STORE_RQ) {
+                match message.status() {
+                    0xFF00 | 0xFF01 => continue,
+                    status => return Ok(status),
+                }
+            }
+            self.receive_pieces(false, give)?;
+            self.send(context_id, &store_rsp(&message, 0), None)?;
+        }
     }
 
     /// Reads the responses to a C-MOVE or C-GET, answering sub-operations 0000H.

@@ -11,6 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import own_answers
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
@@ -85,7 +86,7 @@ class Peer:
         assoc = ae.associate(
             self.options.host, self.options.port, contexts=list(contexts), ae_title=self.options.called
         )
-        return assoc if assoc.is_established else None
+        return own_answers.keep(assoc) if assoc.is_established else None
 
     def store(self, path):
         meta = read_file_meta_info(path)

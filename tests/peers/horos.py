@@ -13,6 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import own_answers
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, StoragePresentationContexts, evt
@@ -110,7 +111,7 @@ class Horos:
         )
         if not assoc.is_established:
             raise SystemExit(f"no association for {contexts[0].abstract_syntax}")
-        return assoc
+        return own_answers.keep(assoc)
 
     def keep(self, event):
         raw = event.request.DataSet.getvalue()
