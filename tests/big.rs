@@ -82,7 +82,7 @@ fn an_instance_of_three_gigabytes_is_kept_in_little_memory_and_comes_back() {
         eprintln!("skipped: a long test (KURA_LONG=1)");
         return;
     }
-    let space = rustix::fs::statvfs(&std::env::temp_dir()).expect("statvfs");
+    let space = rustix::fs::statvfs(std::env::temp_dir()).expect("statvfs");
     if space.f_bavail * space.f_frsize < 3_700_000_000 {
         eprintln!("skipped: less than 3.7 GB free in the temporary folder");
         return;
