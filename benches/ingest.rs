@@ -1,0 +1,766 @@
+//! How fast images come in and are durable, against what the same machine can do at the same moment.
+//!
+//! **The number it defends**: durable, at 4 associations, Kura stores at least **0.3** of the images per second that
+//! plain files are written with (create, write, `fdatasync`, close; no network, no names to make durable, no ledger, no
+//! index). Read it in the column `/FILES` of the row `kura` at 4 associations. Images per second depend on the disk and on
+//! who else uses it, so only a ratio within one run says anything; nothing here fails because of a time.
+//! `benches/README.md` says how to read the rest.
+//!
+//! Three ways in, one right after the other and again in each repetition, so that a disk that is slow for a minute is
+//! slow for all of them:
+//!
+//! - `kura`: the built server on an empty volume; N associations send, each the next image when the last was answered.
+//! - `raw TCP`: the same bytes over N connections to a sink that throws them away and gives an answer of the same size.
+//!   This is also what the sender itself can do: far above `kura`, the sender is not what is measured.
+//! - `plain files`: the same images written by N threads.
+//!
+//! `cargo bench --bench ingest` takes under two minutes, `-- --quick` under twenty seconds.
+
+use std::fs::{self, File};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Parser;
+use socket2::SockRef;
+use tempfile::TempDir;
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::build::{CT_IMAGE_STORAGE, Tag, put};
+use common::elements::{self, Syntax};
+use common::{Client, Random, Server, Settings, wire};
+
+const ASSOCIATIONS: [usize; 3] = [1, 4, 16];
+
+const PIXEL_BYTES: usize = 512 * 512 * 2;
+
+/// What one run may put on the disk, in images: 2.1 GB. A very fast disk ends a run before its time is over.
+const IMAGES_MAX: usize = 4_000;
+
+const IMAGES_PER_SERIES: usize = 100;
+const SERIES_PER_STUDY: usize = 5;
+
+/// Unit of the times in `/proc/PID/stat`, per second: USER_HZ, 100 wherever Linux runs today.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// `f_type` of a file system in memory (`statfs(2)`).
+const TMPFS_MAGIC: i128 = 0x0102_1994;
+
+const CONTEXT_ID: u8 = 1;
+
+/// Images per second, durable, beside what the machine can do.
+#[derive(Parser)]
+#[command(bin_name = "cargo bench --bench ingest --")]
+struct Arguments {
+    /// One repetition of one second each: a look, not a measurement
+    #[arg(long)]
+    quick: bool,
+    /// One JSON object per row on stdout, no table
+    #[arg(long)]
+    json: bool,
+    /// Repetitions; medians are printed [default: 3, or 1 with --quick]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    repetitions: Option<u16>,
+    /// Given by cargo bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Kura,
+    RawTcp,
+    PlainFiles,
+}
+
+impl Way {
+    const ALL: [Way; 3] = [Way::Kura, Way::RawTcp, Way::PlainFiles];
+
+    fn name(self) -> &'static str {
+        match self {
+            Way::Kura => "kura",
+            Way::RawTcp => "raw TCP",
+            Way::PlainFiles => "plain files",
+        }
+    }
+}
+
+/// One run of one way.
+struct Run {
+    associations: usize,
+    way: Way,
+    images: usize,
+    seconds: f64,
+    /// CPU time of the server process, seconds.
+    server_cpu: Option<f64>,
+    /// CPU time of the threads that send or write, seconds; `None` where the kernel does not count it.
+    sender_cpu: Option<f64>,
+}
+
+impl Run {
+    fn rate(&self) -> f64 {
+        self.images as f64 / self.seconds
+    }
+
+    fn per_thousand(&self, seconds: Option<f64>) -> Option<f64> {
+        Some(seconds? * 1000.0 / self.images as f64)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        // `cargo test --all-targets` runs benches too.
+        eprintln!("ingest measures nothing unless run by: cargo bench --bench ingest");
+        return ExitCode::SUCCESS;
+    }
+    let folder = std::env::var_os("KURA_BENCH_DIR")
+        .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    fs::create_dir_all(&folder).expect("the folder of the measurement");
+    let system = rustix::fs::statfs(&folder).expect("the file system of the folder");
+    if i128::from(system.f_type) == TMPFS_MAGIC {
+        eprintln!(
+            "error: {} is in memory, where nothing becomes durable; name a folder on a disk in KURA_BENCH_DIR",
+            folder.display()
+        );
+        return ExitCode::from(2);
+    }
+    let span = Duration::from_secs(if arguments.quick { 1 } else { 3 });
+    let default = if arguments.quick { 1 } else { 3 };
+    let repetitions = usize::from(arguments.repetitions.unwrap_or(default));
+
+    let bench = Bench {
+        folder,
+        span,
+        pixels: pixels(),
+        run_id: SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis()),
+    };
+    // One row per repetition; the order of the ways turns, so that none always comes after the same one.
+    let mut runs: Vec<Vec<Run>> = Vec::new();
+    for repetition in 0..repetitions {
+        let mut row = Vec::new();
+        for associations in ASSOCIATIONS {
+            for step in 0..Way::ALL.len() {
+                let way = Way::ALL[(repetition + step) % Way::ALL.len()];
+                let run = bench.run(way, associations);
+                eprintln!(
+                    "repetition {} of {repetitions}: {associations:>2} × {:<11} {:>7.1} images/s",
+                    repetition + 1,
+                    way.name(),
+                    run.rate()
+                );
+                row.push(run);
+            }
+        }
+        runs.push(row);
+    }
+    let report = Report {
+        image_bytes: Image::new(&bench, 0, 0).bytes(),
+        span,
+        runs: &runs,
+    };
+    if arguments.json {
+        report.json();
+    } else {
+        report.table();
+    }
+    ExitCode::SUCCESS
+}
+
+struct Bench {
+    folder: PathBuf,
+    span: Duration,
+    pixels: Vec<u8>,
+    /// Part of every UID, so that two runs never send the same instance.
+    run_id: u128,
+}
+
+impl Bench {
+    fn run(&self, way: Way, associations: usize) -> Run {
+        let scratch = TempDir::new_in(&self.folder).expect("a folder of the run");
+        // What the run before left in memory, and the blocks it gave back, are its business.
+        let root = File::open(scratch.path()).expect("the folder of the run");
+        rustix::fs::syncfs(&root).expect("flush the file system");
+        match way {
+            Way::Kura => self.kura(associations, scratch.path()),
+            Way::RawTcp => self.raw_tcp(associations),
+            Way::PlainFiles => self.plain_files(associations, scratch.path()),
+        }
+    }
+
+    fn kura(&self, associations: usize, folder: &Path) -> Run {
+        let mut server = Server::in_folder(Settings::default(), folder);
+        let mut clients: Vec<Client> = (0..associations)
+            .map(|_| {
+                let offer = [(CONTEXT_ID, CT_IMAGE_STORAGE, &[wire::EXPLICIT_LITTLE][..])];
+                let client = server.associate(&offer);
+                assert_eq!(client.accepted(CONTEXT_ID), Some(wire::EXPLICIT_LITTLE));
+                client
+            })
+            .collect();
+        let links = clients
+            .iter_mut()
+            .map(|client| {
+                let pdu_max = client.peer_pdu_max() as usize;
+                let stream = client.stream().try_clone().expect("the socket");
+                Link::new(stream, if pdu_max == 0 { 131_072 } else { pdu_max })
+            })
+            .collect();
+        let before = process_cpu(server.pid());
+        let mut run = self.drive(Way::Kura, links, Link::store);
+        // The answer to the release comes when all work of the association is done.
+        for client in clients {
+            client.release().expect("release");
+        }
+        run.server_cpu = Some(process_cpu(server.pid()) - before);
+        let stored = stored_files(&server.volume("A"));
+        assert_eq!(stored, run.images, "images on the volume");
+        server.terminate();
+        run
+    }
+
+    fn raw_tcp(&self, associations: usize) -> Run {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port of the sink");
+        let address = listener.local_addr().expect("the port of the sink");
+        let mut links = Vec::new();
+        let mut sinks = Vec::new();
+        for _ in 0..associations {
+            let stream = TcpStream::connect(address).expect("the sink");
+            stream.set_nodelay(true).expect("TCP_NODELAY");
+            let limit = Some(Duration::from_secs(60));
+            stream.set_read_timeout(limit).expect("a time limit");
+            links.push(Link::new(stream, 131_072));
+            let (stream, _) = listener.accept().expect("a connection to the sink");
+            let image_bytes = Image::new(self, 0, 0).wire_bytes(131_072);
+            sinks.push(thread::spawn(move || sink(stream, image_bytes)));
+        }
+        let run = self.drive(Way::RawTcp, links, Link::store);
+        for sink in sinks {
+            sink.join().expect("the sink").expect("the sink's socket");
+        }
+        run
+    }
+
+    fn plain_files(&self, writers: usize, folder: &Path) -> Run {
+        let folders = (0..writers)
+            .map(|writer| {
+                let folder = folder.join(format!("writer-{writer}"));
+                fs::create_dir(&folder).expect("folder of a writer");
+                folder
+            })
+            .collect();
+        self.drive(Way::PlainFiles, folders, |folder: &mut PathBuf, image| {
+            let mut file = File::create_new(folder.join(format!("{}.dcm", image.sop)))?;
+            let mut parts = [IoSlice::new(&image.header), IoSlice::new(image.pixels)];
+            write_all(&mut file, &mut parts)?;
+            file.sync_data()
+        })
+    }
+
+    /// One thread for each of `workers`; each does one image after the other until the time is over.
+    fn drive<W: Send>(
+        &self,
+        way: Way,
+        workers: Vec<W>,
+        one: impl Fn(&mut W, &Image) -> io::Result<()> + Sync,
+    ) -> Run {
+        let count = workers.len();
+        let (start_line, one) = (Barrier::new(count), &one);
+        let bytes = Image::new(self, 0, 0).bytes();
+        // No disk, so a third of the time is enough, and nothing fills up.
+        let (span, most) = match way {
+            Way::RawTcp => (self.span / 3, usize::MAX),
+            Way::Kura | Way::PlainFiles => (self.span, IMAGES_MAX / count),
+        };
+        let work = |number: usize, mut worker: W| {
+            start_line.wait();
+            let (start, cpu) = (Instant::now(), thread_cpu());
+            let mut images = 0;
+            while start.elapsed() < span && images < most {
+                let image = Image::new(self, number, images);
+                assert_eq!(image.bytes(), bytes, "length of image {images}");
+                if let Err(error) = one(&mut worker, &image) {
+                    panic!("{} image {images}: {error}", way.name());
+                }
+                images += 1;
+            }
+            let end = Instant::now();
+            let cpu = cpu.zip(thread_cpu()).map(|(before, after)| after - before);
+            (start, end, images, cpu)
+        };
+        let done: Vec<_> = thread::scope(|scope| {
+            let work = &work;
+            let threads: Vec<_> = workers
+                .into_iter()
+                .enumerate()
+                .map(|(number, worker)| scope.spawn(move || work(number, worker)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("a sending thread"))
+                .collect()
+        });
+        let start = done.iter().map(|(start, ..)| *start).min();
+        let end = done.iter().map(|(_, end, ..)| *end).max();
+        let elapsed = start.zip(end).map(|(start, end)| end - start);
+        Run {
+            associations: count,
+            way,
+            images: done.iter().map(|(_, _, images, _)| images).sum(),
+            seconds: elapsed.expect("at least one worker").as_secs_f64(),
+            server_cpu: None,
+            sender_cpu: done.iter().map(|(.., cpu)| *cpu).sum(),
+        }
+    }
+}
+
+/// Noise of 12 bits, twice as much as one image takes: each image is another window of it.
+fn pixels() -> Vec<u8> {
+    let mut random = Random::new(4711);
+    (0..PIXEL_BYTES)
+        .flat_map(|_| ((random.next() >> 52) as u16).to_le_bytes())
+        .collect()
+}
+
+/// One CT image; all have the same length, and no two the same bytes.
+struct Image<'a> {
+    sop: String,
+    number: usize,
+    /// The data set up to the value of Pixel Data.
+    header: Vec<u8>,
+    pixels: &'a [u8],
+}
+
+impl Image<'_> {
+    fn new(bench: &Bench, sender: usize, index: usize) -> Image<'_> {
+        let series = index / IMAGES_PER_SERIES;
+        let number = index % IMAGES_PER_SERIES + 1;
+        let study = series / SERIES_PER_STUDY;
+        let uid = |study, series, instance| {
+            let run_id = bench.run_id;
+            format!("2.25.1{run_id:014}{sender:03}{study:04}{series:04}{instance:04}")
+        };
+        let sop = uid(study, series + 1, number);
+        // Padded to one width: all images have the same length.
+        let position = format!("-250.0\\-250.0\\{:<6.2}", number as f64 * 1.25);
+        let mut header = Vec::with_capacity(2048);
+        let mut text = |group, element, vr: &str, value: &str| {
+            let syntax = Syntax::EXPLICIT_LITTLE;
+            put(
+                &mut header,
+                syntax,
+                Tag(group, element),
+                vr,
+                value.as_bytes(),
+            );
+        };
+        text(0x0008, 0x0005, "CS", "ISO_IR 100");
+        text(0x0008, 0x0008, "CS", "ORIGINAL\\PRIMARY\\AXIAL");
+        text(0x0008, 0x0016, "UI", CT_IMAGE_STORAGE);
+        text(0x0008, 0x0018, "UI", &sop);
+        text(0x0008, 0x0020, "DA", "20260115");
+        text(0x0008, 0x0021, "DA", "20260115");
+        text(0x0008, 0x0022, "DA", "20260115");
+        text(0x0008, 0x0030, "TM", "101500");
+        text(0x0008, 0x0031, "TM", "101730");
+        text(0x0008, 0x0050, "SH", &format!("B{sender:03}{study:04}"));
+        text(0x0008, 0x0060, "CS", "CT");
+        text(0x0008, 0x0070, "LO", "SYNTHETIC");
+        text(0x0008, 0x0090, "PN", "");
+        text(0x0008, 0x1030, "LO", "CT of noise");
+        text(0x0008, 0x103E, "LO", "axial 1.25 mm");
+        text(
+            0x0010,
+            0x0010,
+            "PN",
+            &format!("BENCH^{sender:03}{study:04}"),
+        );
+        text(0x0010, 0x0020, "LO", &format!("B{sender:03}{study:04}"));
+        text(0x0010, 0x0030, "DA", "19500101");
+        text(0x0010, 0x0040, "CS", "O");
+        text(0x0018, 0x0050, "DS", "1.25");
+        text(0x0018, 0x0060, "DS", "120");
+        text(0x0020, 0x000D, "UI", &uid(study, 0, 0));
+        text(0x0020, 0x000E, "UI", &uid(study, series + 1, 0));
+        text(0x0020, 0x0010, "SH", "1");
+        text(0x0020, 0x0011, "IS", &format!("{:<4}", series + 1));
+        text(0x0020, 0x0012, "IS", "1");
+        text(0x0020, 0x0013, "IS", &format!("{number:<4}"));
+        text(0x0020, 0x0032, "DS", &position);
+        text(0x0020, 0x0037, "DS", "1\\0\\0\\0\\1\\0");
+        text(0x0020, 0x0052, "UI", &uid(study, 0, 9999));
+        text(0x0020, 0x1040, "LO", "");
+        for (element, vr, value) in [
+            (0x0002, "US", &1u16.to_le_bytes()[..]),
+            (0x0004, "CS", b"MONOCHROME2"),
+            (0x0010, "US", &512u16.to_le_bytes()),
+            (0x0011, "US", &512u16.to_le_bytes()),
+            (0x0030, "DS", b"0.9765625\\0.9765625"),
+            (0x0100, "US", &16u16.to_le_bytes()),
+            (0x0101, "US", &12u16.to_le_bytes()),
+            (0x0102, "US", &11u16.to_le_bytes()),
+            (0x0103, "US", &0u16.to_le_bytes()),
+            (0x1050, "DS", b"40"),
+            (0x1051, "DS", b"400"),
+            (0x1052, "DS", b"-1024"),
+            (0x1053, "DS", b"1"),
+        ] {
+            let tag = Tag(0x0028, element);
+            put(&mut header, Syntax::EXPLICIT_LITTLE, tag, vr, value);
+        }
+        // Pixel Data (7FE0,0010), OW, in little endian.
+        header.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'W', 0, 0]);
+        header.extend((PIXEL_BYTES as u32).to_le_bytes());
+        let from = (sender * 104_729 + index * 1_009) * 2 % PIXEL_BYTES;
+        Image {
+            sop,
+            number,
+            header,
+            pixels: &bench.pixels[from..from + PIXEL_BYTES],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.header.len() + self.pixels.len()
+    }
+
+    /// The command of its C-STORE, as one P-DATA-TF PDU (PS3.7 9.3.1.1).
+    fn command(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(256);
+        let mut element = |element, value: &[u8]| {
+            let syntax = Syntax::IMPLICIT_LITTLE;
+            put(&mut body, syntax, Tag(0, element), "UI", value);
+        };
+        element(0x0002, CT_IMAGE_STORAGE.as_bytes());
+        element(0x0100, &wire::C_STORE_RQ.to_le_bytes());
+        element(0x0110, &(self.number as u16).to_le_bytes());
+        element(0x0700, &0u16.to_le_bytes());
+        element(0x0800, &1u16.to_le_bytes());
+        element(0x1000, self.sop.as_bytes());
+        let mut command = vec![0, 0, 0, 0, 4, 0, 0, 0];
+        command.extend((body.len() as u32).to_le_bytes());
+        command.extend(body);
+        wire::pdv(CONTEXT_ID, true, true, &command)
+    }
+
+    fn wire_bytes(&self, pdu_max: usize) -> usize {
+        let pdus = self.bytes().div_ceil(pdu_max - PDV_HEADER);
+        self.command().len() + self.bytes() + pdus * (PDU_HEADER + PDV_HEADER)
+    }
+}
+
+const PDU_HEADER: usize = 6;
+const PDV_HEADER: usize = 6;
+
+/// One connection that images go out on: no copy of the pixels, one `writev` for an image.
+struct Link {
+    stream: TcpStream,
+    /// Longest P-DATA-TF variable field that the peer takes, in bytes.
+    pdu_max: usize,
+}
+
+impl Link {
+    fn new(stream: TcpStream, pdu_max: usize) -> Link {
+        Link { stream, pdu_max }
+    }
+
+    /// Sends a C-STORE and waits for its answer, which must be 0000H.
+    fn store(&mut self, image: &Image) -> io::Result<()> {
+        let command = image.command();
+        let room = self.pdu_max - PDV_HEADER;
+        let mut left = image.bytes();
+        let mut heads = Vec::with_capacity(16);
+        while left > 0 {
+            let piece = left.min(room);
+            left -= piece;
+            let mut head = [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, CONTEXT_ID, 0];
+            head[2..6].copy_from_slice(&((piece + PDV_HEADER) as u32).to_be_bytes());
+            head[6..10].copy_from_slice(&((piece + 2) as u32).to_be_bytes());
+            head[11] = if left == 0 { 2 } else { 0 };
+            heads.push((head, piece));
+        }
+        let mut slices = Vec::with_capacity(3 * heads.len() + 1);
+        slices.push(IoSlice::new(&command));
+        let (mut header, mut pixels) = (&image.header[..], image.pixels);
+        for (head, piece) in &heads {
+            slices.push(IoSlice::new(head));
+            let (first, rest) = header.split_at(header.len().min(*piece));
+            header = rest;
+            if !first.is_empty() {
+                slices.push(IoSlice::new(first));
+            }
+            let (second, rest) = pixels.split_at(piece - first.len());
+            pixels = rest;
+            slices.push(IoSlice::new(second));
+        }
+        write_all(&mut self.stream, &mut slices)?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 1024];
+        let mut filled = 0;
+        let end = loop {
+            // It does not last; without it the peer may wait 40 ms for our acknowledgement.
+            SockRef::from(&self.stream).set_tcp_quickack(true)?;
+            match self.stream.read(&mut buffer[filled..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => filled += count,
+            }
+            if filled >= PDU_HEADER {
+                let length = u32::from_be_bytes([buffer[2], buffer[3], buffer[4], buffer[5]]);
+                let end = PDU_HEADER + length as usize;
+                if filled >= end || end > buffer.len() {
+                    break end;
+                }
+            }
+        };
+        if buffer[0] != 4 || end != filled || end < PDU_HEADER + PDV_HEADER {
+            return Err(io::Error::other(format!(
+                "PDU type {:02X}H is no answer",
+                buffer[0]
+            )));
+        }
+        let command = elements::elements(&buffer[PDU_HEADER + PDV_HEADER..end]);
+        match elements::raw(&command, 0, 0x0900) {
+            Some([0, 0]) => Ok(()),
+            Some([low, high]) => {
+                let comment = elements::find(&command, 0, 0x0902).unwrap_or_default();
+                let text = format!("answered {high:02X}{low:02X}H {comment}");
+                Err(io::Error::other(text))
+            }
+            _ => Err(io::Error::other("an answer without status")),
+        }
+    }
+}
+
+/// Throws away what comes; after each image an answer as a C-STORE's.
+fn sink(mut stream: TcpStream, image_bytes: usize) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut body = Vec::new();
+    let mut element = |element, value: &[u8]| {
+        let syntax = Syntax::IMPLICIT_LITTLE;
+        put(&mut body, syntax, Tag(0, element), "UI", value);
+    };
+    element(0x0002, CT_IMAGE_STORAGE.as_bytes());
+    element(0x0100, &0x8001u16.to_le_bytes());
+    element(0x0120, &1u16.to_le_bytes());
+    element(0x0800, &0x0101u16.to_le_bytes());
+    element(0x0900, &0u16.to_le_bytes());
+    element(0x1000, &[b'1'; 36]);
+    let answer = wire::pdv(CONTEXT_ID, true, true, &body);
+    let mut buffer = vec![0; 256 * 1024];
+    let mut left = image_bytes;
+    loop {
+        SockRef::from(&stream).set_tcp_quickack(true)?;
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            // The sender waits for the answer, so no read goes past an image.
+            count => left -= count,
+        }
+        if left == 0 {
+            stream.write_all(&answer)?;
+            left = image_bytes;
+        }
+    }
+}
+
+fn write_all(out: &mut impl Write, mut slices: &mut [IoSlice]) -> io::Result<()> {
+    while !slices.is_empty() {
+        match out.write_vectored(slices)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => IoSlice::advance_slices(&mut slices, count),
+        }
+    }
+    Ok(())
+}
+
+/// User and system time of a process, seconds: fields 14 and 15 of `/proc/PID/stat`.
+fn process_cpu(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server's process");
+    let (_, after_name) = text.rsplit_once(')').expect("a name in brackets");
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("a number of ticks"))
+        .sum();
+    ticks as f64 / TICKS_PER_SECOND
+}
+
+/// CPU time of the calling thread, seconds. A tick is too coarse for sixteen of them.
+fn thread_cpu() -> Option<f64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: u64 = text.split_whitespace().next()?.parse().ok()?;
+    Some(nanoseconds as f64 / 1e9)
+}
+
+/// Files of the size of an image below the date folders of a volume.
+fn stored_files(volume: &Path) -> usize {
+    let is_date = |name: &std::ffi::OsStr| name.to_string_lossy().parse::<u32>().is_ok();
+    walkdir::WalkDir::new(volume)
+        .into_iter()
+        .filter_entry(|entry| entry.depth() != 1 || is_date(entry.file_name()))
+        .map(|entry| entry.expect("a folder of the volume"))
+        .filter(|entry| {
+            let length = entry.metadata().expect("a file of the volume").len();
+            entry.file_type().is_file() && length > PIXEL_BYTES as u64
+        })
+        .count()
+}
+
+struct Report<'a> {
+    image_bytes: usize,
+    span: Duration,
+    runs: &'a [Vec<Run>],
+}
+
+/// One line of the table: medians over the repetitions.
+struct Row {
+    associations: usize,
+    way: Way,
+    rates: Vec<f64>,
+    server_cpu: Option<f64>,
+    sender_cpu: Option<f64>,
+    /// Kura's images per second over the other's, repetition by repetition.
+    over_files: Vec<f64>,
+    over_tcp: Vec<f64>,
+}
+
+impl Report<'_> {
+    fn rows(&self) -> impl Iterator<Item = Row> {
+        let ways = |associations| Way::ALL.map(|way| (associations, way));
+        ASSOCIATIONS
+            .into_iter()
+            .flat_map(ways)
+            .map(|(associations, way)| self.row(associations, way))
+    }
+
+    fn row(&self, associations: usize, way: Way) -> Row {
+        let of = |way: Way| -> Vec<&Run> {
+            let this = |run: &&Run| run.associations == associations && run.way == way;
+            self.runs
+                .iter()
+                .map(|row| row.iter().find(this).expect("every repetition is whole"))
+                .collect()
+        };
+        let over = |other: Way| -> Vec<f64> {
+            if way != Way::Kura {
+                return Vec::new();
+            }
+            of(way)
+                .iter()
+                .zip(of(other))
+                .map(|(own, other)| own.rate() / other.rate())
+                .collect()
+        };
+        let cpu = |of_run: fn(&Run) -> Option<f64>| {
+            let values: Option<Vec<f64>> = of(way)
+                .iter()
+                .map(|run| run.per_thousand(of_run(run)))
+                .collect();
+            median(&values?)
+        };
+        Row {
+            associations,
+            way,
+            rates: of(way).iter().map(|run| run.rate()).collect(),
+            server_cpu: cpu(|run| run.server_cpu),
+            sender_cpu: cpu(|run| run.sender_cpu),
+            over_files: over(Way::PlainFiles),
+            over_tcp: over(Way::RawTcp),
+        }
+    }
+
+    fn table(&self) {
+        println!(
+            "CT images of {} bytes; {} s each; medians (least–most) of repetitions: {}",
+            self.image_bytes,
+            self.span.as_secs(),
+            self.runs.len(),
+        );
+        println!(
+            "{:>5}  {:<11}  {:>9}  {:>8}  {:>18}  {:>18}  {:<19}  {}",
+            "ASSOC",
+            "WAY",
+            "IMAGES/S",
+            "MB/S",
+            "SERVER CPU S/1000",
+            "SENDER CPU S/1000",
+            "/FILES",
+            "/TCP"
+        );
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+        for row in self.rows() {
+            let rate = median(&row.rates).unwrap_or_default();
+            let line = format!(
+                "{:>5}  {:<11}  {rate:>9.1}  {:>8.1}  {:>18}  {:>18}  {:<19}  {}",
+                row.associations,
+                row.way.name(),
+                rate * self.image_bytes as f64 / 1e6,
+                number(row.server_cpu),
+                number(row.sender_cpu),
+                ratio(&row.over_files),
+                ratio(&row.over_tcp),
+            );
+            println!("{}", line.trim_end());
+        }
+    }
+
+    fn json(&self) {
+        for row in self.rows() {
+            let rate = median(&row.rates).unwrap_or_default();
+            let line = serde_json::json!({
+                "version": 1,
+                "bench": "ingest",
+                "way": row.way.name(),
+                "associations": row.associations,
+                "image_bytes": self.image_bytes,
+                "seconds": self.span.as_secs(),
+                "images_per_second": rate,
+                "bytes_per_second": rate * self.image_bytes as f64,
+                "images_per_second_each": row.rates,
+                "server_cpu_seconds_per_1000": row.server_cpu,
+                "sender_cpu_seconds_per_1000": row.sender_cpu,
+                "over_plain_files": median(&row.over_files),
+                "over_plain_files_each": row.over_files,
+                "over_raw_tcp": median(&row.over_tcp),
+                "over_raw_tcp_each": row.over_tcp,
+            });
+            println!("{line}");
+        }
+    }
+}
+
+/// `None` of nothing; of an even count the mean of the middle two.
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(sorted[middle]),
+        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+    }
+}
+
+fn ratio(values: &[f64]) -> String {
+    let Some(median) = median(values) else {
+        return String::new();
+    };
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    if values.len() == 1 {
+        format!("{median:.3}")
+    } else {
+        format!("{median:.3} ({least:.3}–{most:.3})")
+    }
+}
