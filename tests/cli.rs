@@ -547,6 +547,18 @@ fn the_empty_mount_point_of_a_missing_disk_is_never_written() {
     assert_found(&server, &images);
 }
 
+/// An instance whose first bytes the server has not read yet is not in flight.
+fn wait_until_something_is_incoming(server: &Server) {
+    let start = Instant::now();
+    while images::incoming(&server.volume("A")).is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "nothing comes in"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Method: SIGTERM in the middle of a data set; the rest is sent afterwards.
 #[test]
 fn at_sigterm_the_instance_in_flight_is_finished_and_answered() {
@@ -561,6 +573,7 @@ fn at_sigterm_the_instance_in_flight_is_finished_and_answered() {
     client
         .send_fragment(STORE, false, first, false)
         .expect("first half");
+    wait_until_something_is_incoming(&server);
     let stopping = std::thread::scope(|scope| {
         let stop = scope.spawn(|| server.terminate());
         // Until the server is seen to stop: the idle association ends.
@@ -592,7 +605,7 @@ fn a_sender_that_stalls_does_not_hold_up_the_end() {
     client
         .send_fragment(STORE, false, &image.data_set[..100_000], false)
         .expect("first half");
-    std::thread::sleep(Duration::from_millis(100));
+    wait_until_something_is_incoming(&server);
     let status = server.terminate_within(Duration::from_secs(15));
     assert_eq!(status.code(), Some(0));
     assert!(client.store_response().is_err());
