@@ -256,6 +256,8 @@ fn dump_shows_the_tags_of_a_file() {
 #[test]
 fn send_counts_what_arrived() {
     let server = Server::start();
+    // The port is open a moment before the socket of the command line.
+    server.wait_until_indexed();
     let place = Place::new();
     let goods = files::good_below(&files::testdata());
     let folder = place.path().join("images");

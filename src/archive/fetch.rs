@@ -39,6 +39,20 @@ pub struct Unreadable {
 const CHECKED_BYTES_MAX: u64 = 4 << 20;
 
 impl Archive {
+    /// Tells the disk that an instance will be fetched soon, so that it reads while the one before is sent. What is wrong
+    /// with it is found, and said, when it is fetched.
+    pub fn fetch_soon(&self, sop_instance_uid: &str) {
+        let entry = self
+            .view()
+            .and_then(|view| view.snapshot.by_sop(sop_instance_uid));
+        if let Ok(Some(entry)) = entry
+            && let Some(copy) = entry.record.copies.first()
+            && let Ok(file) = self.open_checked(copy)
+        {
+            file.will_need(copy.size_bytes.min(CHECKED_BYTES_MAX));
+        }
+    }
+
     /// Opens the first copy of which the file is there, has its size and, if small, its checksum.
     pub fn fetch(
         &self,

@@ -493,6 +493,20 @@ impl DiskFile {
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
+
+    /// Lets the disk begin to read the first `len` bytes into memory; does not wait for them.
+    pub fn will_need(&self, len: u64) {
+        // Only advice, as above.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(
+            &self.file,
+            0,
+            std::num::NonZeroU64::new(len),
+            rustix::fs::Advice::WillNeed,
+        );
+        #[cfg(not(target_os = "linux"))]
+        let _ = len;
+    }
 }
 
 impl Read for DiskFile {
