@@ -65,6 +65,8 @@ pub struct Settings {
     pub extra: String,
     /// Environment variables of the process.
     pub environment: Vec<(String, String)>,
+    /// Arguments after `serve`.
+    pub arguments: Vec<String>,
 }
 
 impl Default for Settings {
@@ -76,6 +78,7 @@ impl Default for Settings {
             peers: Vec::new(),
             extra: String::new(),
             environment: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 }
@@ -183,6 +186,7 @@ impl Server {
             .expect("log of the server");
         let errors = log.try_clone().expect("log of the server");
         let mut command = self.command(&["serve"]);
+        command.args(&self.settings.arguments);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         self.child = Some(command.spawn().expect("start kura serve"));
         let start = Instant::now();
