@@ -19,9 +19,9 @@ pub struct Timeouts {
     /// Between messages, acceptor: a scan in progress holds its association.
     pub idle: Duration,
     /// Silence within a message. Twice this time of waiting must carry at least
-    /// [`STALL_BYTES_MIN`].
+    /// [`STALL_BYTES_MIN`]; of what we send, a buffer (256 KiB).
     pub stall: Duration,
-    /// First byte of the answer to our request; also how long a write may block.
+    /// First byte of the answer to our request.
     pub response: Duration,
 }
 
@@ -192,7 +192,7 @@ impl Association {
         let least = Duration::from_millis(10);
         let read = t.stall.min(t.idle).min(t.response).max(least);
         self.stream.set_read_timeout(Some(read))?;
-        self.stream.set_write_timeout(Some(t.response.max(least)))?;
+        self.stream.set_write_timeout(Some(t.stall.max(least)))?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::association::Association;
 use super::dimse::{CommandSet, HAS_DATA_SET, NO_DATA_SET};
 use super::pdu::{P_DATA_TF, PDU_HEADER_LENGTH, PDV_HEADER_LENGTH};
 use std::io::{self, Write};
+use std::time::Instant;
 
 /// Bytes that are collected before a write; one PDU more may follow.
 const OUT_LENGTH: usize = 256 * 1024;
@@ -134,14 +135,33 @@ impl Association {
         &mut self.out[start..self.out_used]
     }
 
+    /// One call may block for the stall time and then have taken a part: a peer that reads a little now and then, or
+    /// only fills its system's buffers, must not hold this thread by that.
+    fn write_out(&self) -> io::Result<()> {
+        let begun = Instant::now();
+        let mut rest = &self.out[..self.out_used];
+        while !rest.is_empty() {
+            match (&*self.stream).write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if !rest.is_empty() && begun.elapsed() > self.timeouts.stall * 2 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what has been collected.
     pub(super) fn flush(&mut self) -> Result<(), NetError> {
-        let result = (&*self.stream).write_all(&self.out[..self.out_used]);
+        let result = self.write_out();
         self.out_used = 0;
         let result = result.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetError::Timeout {
                 during: "sending",
-                after: self.timeouts.response,
+                after: self.timeouts.stall,
             },
             _ => NetError::from_io(error),
         });
