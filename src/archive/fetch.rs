@@ -1,6 +1,7 @@
 //! Hands an instance back: from the first copy that is there, with its checksum watched on the way.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::index::{Copy, InstanceRecord};
 use crate::volume::io::DiskFile;
@@ -38,6 +39,9 @@ pub struct Unreadable {
 /// Data sets up to this size are checked in memory before they are sent, bytes.
 const CHECKED_BYTES_MAX: u64 = 4 << 20;
 
+/// A million instances are read in in this time.
+const REBUILD_PATIENCE: Duration = Duration::from_secs(20);
+
 impl Archive {
     /// Tells the disk that an instance will be fetched soon, so that it reads while the one before is sent. What is wrong
     /// with it is found, and said, when it is fetched.
@@ -50,6 +54,28 @@ impl Archive {
             && let Ok(file) = self.open_checked(copy)
         {
             file.will_need(copy.size_bytes.min(CHECKED_BYTES_MAX));
+        }
+    }
+
+    /// What the index says of an instance. Should the index fail now, in the middle of a retrieve, the instance is waited for
+    /// while the ledgers are read again, for [`REBUILD_PATIENCE`] at most.
+    pub fn record(&self, sop_instance_uid: &str) -> Option<InstanceRecord> {
+        let deadline = Instant::now() + REBUILD_PATIENCE;
+        loop {
+            let looked_up = self.view().and_then(|view| {
+                let entry = view.snapshot.by_sop(sop_instance_uid)?;
+                Ok((entry, view.rebuilding_percent.is_none()))
+            });
+            match looked_up {
+                Ok((Some(entry), _)) => return Some(entry.record),
+                Ok((None, true)) => return None,
+                Ok((None, false)) => {}
+                Err(error) => self.index_failed(&error),
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -150,6 +150,10 @@ impl Keeper {
 
     /// An engine call failed or a record did not pass its checksum: answer no more from it, make a new one.
     pub fn failed(&self, error: &IndexError) {
+        // Everyone who reads from a failing index comes here; one of them is enough.
+        if !self.is_live() {
+            return;
+        }
         tracing::error!(%error, "the index failed; it is rebuilt from the ledgers while receiving goes on");
         self.rebuild();
     }

@@ -205,7 +205,7 @@ impl Snapshot {
         Ok(all)
     }
 
-    /// Every series of a study, in the order of their UIDs.
+    /// Every series of a study, in the order of their UIDs; as many as the study says, as in [`Snapshot::instances`].
     pub fn series_of(
         &self,
         study_instance_uid: &str,
@@ -213,6 +213,7 @@ impl Snapshot {
     ) -> Result<(), IndexError> {
         let prefix = key::pack(&[study_instance_uid]);
         let length = prefix.len();
+        let (mut count, mut whole) = (0, true);
         self.each(
             Table::Series,
             key::prefix_range(prefix),
@@ -221,12 +222,24 @@ impl Snapshot {
                 let (series, _) =
                     key::unpack(&key[length..]).ok_or_else(|| damaged(Table::Series))?;
                 let kept: KeptSeries = decode(Table::Series, &content)?;
-                Ok(f(kept.into_record(study_instance_uid, &series)))
+                let record = kept.into_record(study_instance_uid, &series);
+                count += u64::from(record.instances_count > 0);
+                let flow = f(record);
+                whole = flow.is_continue();
+                Ok(flow)
             },
-        )
+        )?;
+        let study = self.study(study_instance_uid)?;
+        if whole && count != study.map_or(0, |record| record.series_count) {
+            return Err(damaged(Table::Series));
+        }
+        Ok(())
     }
 
     /// The answered instances of a study, or of one of its series, in the order of their UIDs.
+    ///
+    /// Walked to the end it is an error if there are not as many as the record above says: a checksum tells a damaged
+    /// record, but a damaged page of the engine may just be without some.
     pub fn instances(
         &self,
         study_instance_uid: &str,
@@ -237,12 +250,31 @@ impl Snapshot {
         if let Some(series) = series_instance_uid {
             key::pack_into(&mut prefix, series);
         }
+        let (mut count, mut whole) = (0, true);
         self.each(
             Table::Instance,
             key::prefix_range(prefix),
             Direction::Forward,
-            &mut |key, content| Ok(f(entry_of(key, &content)?)),
-        )
+            &mut |key, content| {
+                count += 1;
+                let flow = f(entry_of(key, &content)?);
+                whole = flow.is_continue();
+                Ok(flow)
+            },
+        )?;
+        let expected = match series_instance_uid {
+            _ if !whole => count,
+            Some(series) => self
+                .series(study_instance_uid, series)?
+                .map_or(0, |record| record.instances_count),
+            None => self
+                .study(study_instance_uid)?
+                .map_or(0, |record| record.instances_count),
+        };
+        if count != expected {
+            return Err(damaged(Table::Instance));
+        }
+        Ok(())
     }
 
     /// Every answered instance of the archive, study by study.

@@ -366,16 +366,8 @@ fn send_one(
     counts: &mut Counts,
 ) -> Result<SubOperation, NetError> {
     let archive = &services.archive;
-    let record = match archive
-        .view()
-        .and_then(|view| view.snapshot.by_sop(&instance.sop_instance_uid))
-    {
-        Ok(Some(entry)) => entry.record,
-        Ok(None) => return Ok(SubOperation::Failed),
-        Err(error) => {
-            archive.index_failed(&error);
-            return Ok(SubOperation::Failed);
-        }
+    let Some(record) = archive.record(&instance.sop_instance_uid) else {
+        return Ok(SubOperation::Failed);
     };
     let context = association.context_for(&record.sop_class_uid, Some(&record.transfer_syntax));
     let Some(context_id) = context.map(|context| context.id) else {
