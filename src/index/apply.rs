@@ -11,7 +11,7 @@ use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
 use super::snapshot::{decode, get, instance_entry, position_key, totals};
 use super::{
-    Change, IndexError, InstanceEntry, OtherKind, Stored, TOTALS_KEY, Totals, Values, damaged,
+    Change, Gone, IndexError, InstanceEntry, OtherKind, Stored, TOTALS_KEY, Totals, Values, damaged,
 };
 
 pub(super) fn batch(
@@ -32,6 +32,7 @@ pub(super) fn batch(
     for change in changes {
         match change {
             Change::Stored(stored) => batch.stored(stored)?,
+            Change::Gone(gone) => batch.gone(gone)?,
         }
     }
     let mut writes = batch.writes()?;
@@ -83,59 +84,102 @@ struct Last {
 enum Instance<'a> {
     /// Its first statement: written as it is.
     First { stored: &'a Stored, series: usize },
+    /// Before the batch, and now; None: no copies.
     Known {
         before: Option<Box<InstanceEntry>>,
-        now: Box<InstanceEntry>,
+        now: Option<Box<InstanceEntry>>,
     },
+}
+
+/// What an answered instance adds to the counts.
+#[derive(PartialEq, Eq)]
+struct Counted {
+    study: String,
+    series: String,
+    sop_class: String,
+    bytes: u64,
+}
+
+impl Counted {
+    fn of(entry: &InstanceEntry) -> Counted {
+        Counted {
+            study: entry.study_instance_uid.clone(),
+            series: entry.series_instance_uid.clone(),
+            sop_class: entry.record.sop_class_uid.clone(),
+            bytes: entry.data_bytes(),
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
     fn stored(&mut self, stored: &'a Stored) -> Result<(), IndexError> {
         let series = self.merge(stored)?;
         let sop = stored.instance.sop_instance_uid.as_str();
-        let (before, held) = match self.instances.remove(sop) {
-            Some(Instance::First { stored, .. }) => (None, InstanceEntry::new(stored)),
-            Some(Instance::Known { before, now }) => (before, *now),
+        let (before, held) = self.held(sop)?;
+        let Some(held) = held else {
+            if before.is_some() {
+                let entry = InstanceEntry::new(stored);
+                return self.known(sop, before, None, Some(entry));
+            }
+            let instance = &stored.instance;
+            self.add(
+                series,
+                &instance.sop_class_uid,
+                instance.copy.data_bytes(),
+                1,
+            );
+            self.instances
+                .insert(sop, Instance::First { stored, series });
+            return Ok(());
+        };
+        let old = Counted::of(&held);
+        self.known(sop, before, Some(old), Some(held.with(stored)))
+    }
+
+    fn gone(&mut self, gone: &'a Gone) -> Result<(), IndexError> {
+        let sop = gone.sop_instance_uid.as_str();
+        let (before, held) = self.held(sop)?;
+        let Some(held) = held else {
+            return self.known(sop, before, None, None);
+        };
+        let old = Counted::of(&held);
+        self.known(sop, before, Some(old), held.without(gone))
+    }
+
+    /// Takes out what is known of an instance: before the batch, and now.
+    fn held(
+        &mut self,
+        sop: &str,
+    ) -> Result<(Option<Box<InstanceEntry>>, Option<InstanceEntry>), IndexError> {
+        Ok(match self.instances.remove(sop) {
+            Some(Instance::First { stored, .. }) => (None, Some(InstanceEntry::new(stored))),
+            Some(Instance::Known { before, now }) => (before, now.map(|now| *now)),
             None => match instance_entry(self.reader, sop)? {
-                Some(entry) => (Some(Box::new(entry.clone())), entry),
-                None => {
-                    self.add(
-                        series,
-                        &stored.instance.sop_class_uid,
-                        stored.instance.copy.data_bytes(),
-                        1,
-                    );
-                    self.instances
-                        .insert(sop, Instance::First { stored, series });
-                    return Ok(());
-                }
+                Some(entry) => (Some(Box::new(entry.clone())), Some(entry)),
+                None => (None, None),
             },
-        };
-        let place = |entry: &InstanceEntry| {
-            (
-                entry.study_instance_uid.clone(),
-                entry.series_instance_uid.clone(),
-                entry.record.sop_class_uid.clone(),
-                entry.data_bytes(),
-            )
-        };
-        let old = place(&held);
-        let entry = held.with(stored);
-        let new = place(&entry);
+        })
+    }
+
+    /// Puts in what is known of an instance now; `old`: what it added to the counts until now.
+    fn known(
+        &mut self,
+        sop: &'a str,
+        before: Option<Box<InstanceEntry>>,
+        old: Option<Counted>,
+        now: Option<InstanceEntry>,
+    ) -> Result<(), IndexError> {
+        let new = now.as_ref().map(Counted::of);
         if old != new {
-            for ((study, series, sop_class, bytes), difference) in [(old, -1), (new, 1)] {
+            for (counted, difference) in [(old, -1), (new, 1)] {
+                let Some(counted) = counted else { continue };
                 // Both were merged once, so that their records exist.
-                let at = self.series_at(&study, &series, None)?;
-                self.add(at, &sop_class, bytes, difference);
+                let at = self.series_at(&counted.study, &counted.series, None)?;
+                self.add(at, &counted.sop_class, counted.bytes, difference);
             }
         }
-        self.instances.insert(
-            sop,
-            Instance::Known {
-                before,
-                now: Box::new(entry),
-            },
-        );
+        let now = now.map(Box::new);
+        self.instances.insert(sop, Instance::Known { before, now });
         Ok(())
     }
 
@@ -323,11 +367,7 @@ impl<'a> Batch<'a> {
                     .unwrap_or_default();
                 let came = value_keys(&study.uid, new);
                 for (table, key) in left.difference(&came) {
-                    writes.push(Write {
-                        table: *table,
-                        key: key.clone(),
-                        value: None,
-                    });
+                    delete(&mut writes, *table, key.clone());
                 }
                 for (table, key) in came.difference(&left) {
                     put(&mut writes, *table, key.clone(), Vec::new());
@@ -349,8 +389,13 @@ impl<'a> Batch<'a> {
                     )?;
                     put(&mut writes, Table::Sop, packed, place.clone());
                 }
-                Instance::Known { before, now } if before.as_ref() != Some(now) => {
-                    known_writes(&mut writes, before.as_deref(), now, &mut totals)?;
+                Instance::Known { before, now } if before != now => {
+                    known_writes(
+                        &mut writes,
+                        sop,
+                        (before.as_deref(), now.as_deref()),
+                        &mut totals,
+                    )?;
                 }
                 Instance::Known { .. } => {}
             }
@@ -362,44 +407,54 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Writes of an instance with more than one statement.
+/// Writes of an instance with more than one statement, or none.
 fn known_writes(
     writes: &mut Vec<Write>,
-    before: Option<&InstanceEntry>,
-    now: &InstanceEntry,
+    sop: &str,
+    (before, now): (Option<&InstanceEntry>, Option<&InstanceEntry>),
     totals: &mut Totals,
 ) -> Result<(), IndexError> {
     let place =
         |entry: &InstanceEntry| key::pack(&[&entry.study_instance_uid, &entry.series_instance_uid]);
-    let packed = key::pack(&[&now.sop_instance_uid]);
-    let (old_place, new_place) = (before.map(place), place(now));
+    let packed = key::pack(&[sop]);
+    let (old_place, new_place) = (before.map(place), now.map(place));
     let others =
         |entry: Option<&InstanceEntry>, kind| entry.map_or(0, |entry| entry.others_count(kind));
-    totals.variants = (totals.variants + now.others_count(OtherKind::Variant))
+    totals.variants = (totals.variants + others(now, OtherKind::Variant))
         .saturating_sub(others(before, OtherKind::Variant));
-    totals.conflicts = (totals.conflicts + now.others_count(OtherKind::Conflict))
+    totals.conflicts = (totals.conflicts + others(now, OtherKind::Conflict))
         .saturating_sub(others(before, OtherKind::Conflict));
-    if let Some(old_place) = old_place
-        .as_ref()
-        .filter(|old_place| **old_place != new_place)
+    if old_place != new_place
+        && let Some(old_place) = &old_place
     {
-        writes.push(Write {
-            table: Table::Instance,
-            key: [old_place.as_slice(), &packed].concat(),
-            value: None,
-        });
+        let key = [old_place.as_slice(), &packed].concat();
+        delete(writes, Table::Instance, key);
     }
-    let key = [new_place.as_slice(), &packed].concat();
-    put_record(writes, Table::Instance, key, &now.record)?;
-    // An entry never loses its others: statements are only added.
-    if !now.record.others.is_empty() && before.is_none_or(|before| before.record.others.is_empty())
-    {
-        put(writes, Table::Other, packed.clone(), Vec::new());
+    if let (Some(now), Some(new_place)) = (now, &new_place) {
+        let key = [new_place.as_slice(), &packed].concat();
+        put_record(writes, Table::Instance, key, &now.record)?;
     }
-    if old_place.as_ref() != Some(&new_place) {
-        put(writes, Table::Sop, packed, new_place);
+    let has_others =
+        |entry: Option<&InstanceEntry>| entry.is_some_and(|entry| !entry.record.others.is_empty());
+    match (has_others(before), has_others(now)) {
+        (false, true) => put(writes, Table::Other, packed.clone(), Vec::new()),
+        (true, false) => delete(writes, Table::Other, packed.clone()),
+        _ => {}
+    }
+    match new_place {
+        new_place if new_place == old_place => {}
+        Some(new_place) => put(writes, Table::Sop, packed, new_place),
+        None => delete(writes, Table::Sop, packed),
     }
     Ok(())
+}
+
+fn delete(writes: &mut Vec<Write>, table: Table, key: Vec<u8>) {
+    writes.push(Write {
+        table,
+        key,
+        value: None,
+    });
 }
 
 fn put(writes: &mut Vec<Write>, table: Table, key: Vec<u8>, content: Vec<u8>) {

@@ -1,15 +1,24 @@
 //! How several statements about one study, series or instance become one record.
 //!
-//! Ledgers are read in any order, twice, in part. Every rule here therefore gives the same record for the same *set*
-//! of [`Stored`] statements: the lower archive-wide sequence number wins, ties are broken by content.
+//! Ledgers are read in any order, and each again from any earlier position to its end. The rule that makes the same
+//! record of it every time:
+//!
+//! - A file (volume and path) is named by one ledger only, whose lines come in their order. What counts of it are the
+//!   [`Stored`] statements after its last [`Gone`]; reading on from an earlier position ends with the same ones.
+//! - An instance is what the counting statements of all its files say together, as if the others had never been made:
+//!   the lower archive-wide sequence number wins, ties are broken by content. Each copy therefore keeps what was said
+//!   with it.
+//! - A study or series is what *all* statements say, those of files that are gone too: its folder and values do not
+//!   change when an instance moves, and later lines of a ledger lean on them.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{MODALITY, kind_of};
+use super::record::{Facts, MODALITY, Told, kind_of};
 use super::{
-    Copy, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind, SeriesFacts,
+    Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind, SeriesFacts,
     SeriesRecord, Stored, StudyFacts, StudyRecord, Values,
 };
 
@@ -24,6 +33,7 @@ pub(super) struct FirstRecord<'a> {
     source_ae_title: &'a str,
     copies: &'a [Copy],
     others: &'a [Other],
+    told: &'a [Told],
 }
 
 impl<'a> FirstRecord<'a> {
@@ -37,6 +47,7 @@ impl<'a> FirstRecord<'a> {
             source_ae_title: &instance.source_ae_title,
             copies: std::slice::from_ref(&instance.copy),
             others: &[],
+            told: &[],
         }
     }
 }
@@ -44,15 +55,9 @@ impl<'a> FirstRecord<'a> {
 /// One content under a SOP Instance UID while a record is worked on; the answered one is not special here.
 #[derive(Debug, Clone)]
 struct Content {
-    study_instance_uid: String,
-    series_instance_uid: String,
-    sequence: u64,
-    sop_class_uid: String,
     transfer_syntax: String,
-    values: Values,
-    received: String,
-    source_ae_title: String,
-    copies: Vec<Copy>,
+    /// Never empty; by volume id, then path. With each the lowest of what was said with it.
+    copies: Vec<(Copy, Rc<Facts>)>,
 }
 
 impl Content {
@@ -61,49 +66,104 @@ impl Content {
         let (size, crc) = self
             .copies
             .first()
-            .map_or((0, 0), |copy| (copy.data_bytes(), copy.crc32));
+            .map_or((0, 0), |(copy, _)| (copy.data_bytes(), copy.crc32));
         (size, crc, &self.transfer_syntax)
     }
 
     fn of(stored: &Stored) -> Content {
         let instance = &stored.instance;
-        Content {
-            study_instance_uid: stored.study.study_instance_uid.clone(),
-            series_instance_uid: stored.series.series_instance_uid.clone(),
+        let facts = Facts {
             sequence: instance.sequence,
-            sop_class_uid: instance.sop_class_uid.clone(),
-            transfer_syntax: instance.transfer_syntax.clone(),
-            values: instance.values.clone(),
             received: instance.received.clone(),
             source_ae_title: instance.source_ae_title.clone(),
-            copies: vec![instance.copy.clone()],
+            study_instance_uid: stored.study.study_instance_uid.clone(),
+            series_instance_uid: stored.series.series_instance_uid.clone(),
+            sop_class_uid: instance.sop_class_uid.clone(),
+            values: instance.values.clone(),
+        };
+        Content {
+            transfer_syntax: instance.transfer_syntax.clone(),
+            copies: vec![(instance.copy.clone(), Rc::new(facts))],
         }
     }
 
-    /// Everything but the copies, in the order that decides which of two statements is told.
-    fn rank(&self) -> impl Ord + '_ {
-        (
-            self.sequence,
-            (&self.received, &self.source_ae_title),
-            (&self.study_instance_uid, &self.series_instance_uid),
-            (&self.sop_class_uid, &self.values),
-        )
+    fn lowest(&self) -> Option<&Rc<Facts>> {
+        self.copies.iter().map(|(_, facts)| facts).min()
     }
 
     /// Takes in another statement about the same content.
-    fn join(&mut self, mut other: Content) {
-        let added = std::mem::take(&mut other.copies);
-        if other.rank() < self.rank() {
-            other.copies = std::mem::take(&mut self.copies);
-            *self = other;
-        }
-        for copy in added {
-            let place =
-                |kept: &Copy| (&kept.volume_id, &kept.path).cmp(&(&copy.volume_id, &copy.path));
+    fn join(&mut self, other: Content) {
+        for (copy, facts) in other.copies {
+            let place = |(kept, _): &(Copy, Rc<Facts>)| {
+                (&kept.volume_id, &kept.path).cmp(&(&copy.volume_id, &copy.path))
+            };
             match self.copies.binary_search_by(place) {
-                Ok(at) => self.copies[at] = copy.min(self.copies[at].clone()),
-                Err(at) => self.copies.insert(at, copy),
+                Ok(at) => {
+                    let (kept, told) = &mut self.copies[at];
+                    if copy < *kept {
+                        *kept = copy;
+                    }
+                    if facts < *told {
+                        *told = facts;
+                    }
+                }
+                Err(at) => self.copies.insert(at, (copy, facts)),
             }
+        }
+    }
+
+    /// As it is written. None without copies.
+    fn split(self) -> Option<Written> {
+        let facts = self.lowest()?.clone();
+        let mut copies = Vec::with_capacity(self.copies.len());
+        let mut told: Vec<Told> = Vec::new();
+        for (copy, said) in self.copies {
+            let place = copies.len() as u32;
+            copies.push(copy);
+            if said == facts {
+                continue;
+            }
+            match told.iter_mut().find(|told| told.facts == *said) {
+                Some(told) => told.copies.push(place),
+                None => told.push(Told {
+                    facts: Rc::unwrap_or_clone(said),
+                    copies: vec![place],
+                }),
+            }
+        }
+        Some(Written {
+            facts: Rc::unwrap_or_clone(facts),
+            transfer_syntax: self.transfer_syntax,
+            copies,
+            told,
+        })
+    }
+}
+
+/// A content as its record holds it.
+struct Written {
+    facts: Facts,
+    transfer_syntax: String,
+    copies: Vec<Copy>,
+    told: Vec<Told>,
+}
+
+impl From<Written> for Content {
+    fn from(written: Written) -> Content {
+        let lowest = Rc::new(written.facts);
+        let copies = written.copies.into_iter();
+        let mut copies: Vec<_> = copies.map(|copy| (copy, lowest.clone())).collect();
+        for told in written.told {
+            let facts = Rc::new(told.facts);
+            for place in told.copies {
+                if let Some((_, said)) = copies.get_mut(place as usize) {
+                    *said = facts.clone();
+                }
+            }
+        }
+        Content {
+            transfer_syntax: written.transfer_syntax,
+            copies,
         }
     }
 }
@@ -112,6 +172,7 @@ impl InstanceEntry {
     /// The entry of the first statement about an instance.
     pub(super) fn new(stored: &Stored) -> InstanceEntry {
         from_contents(&stored.instance.sop_instance_uid, vec![Content::of(stored)])
+            .expect("a statement brings a copy")
     }
 
     /// The entry after one more statement.
@@ -126,6 +187,19 @@ impl InstanceEntry {
             Some(kept) => kept.join(new),
             None => contents.push(new),
         }
+        from_contents(&sop_instance_uid, contents).expect("a statement brings a copy")
+    }
+
+    /// The entry without the copy that is gone; None when that was the last one.
+    pub(super) fn without(self, gone: &Gone) -> Option<InstanceEntry> {
+        let sop_instance_uid = self.sop_instance_uid.clone();
+        let mut contents = into_contents(self);
+        for content in &mut contents {
+            content
+                .copies
+                .retain(|(copy, _)| (&copy.volume_id, &copy.path) != (&gone.volume_id, &gone.path));
+        }
+        contents.retain(|content| !content.copies.is_empty());
         from_contents(&sop_instance_uid, contents)
     }
 
@@ -144,78 +218,93 @@ impl InstanceEntry {
 
 fn into_contents(entry: InstanceEntry) -> Vec<Content> {
     let record = entry.record;
-    let primary = Content {
-        study_instance_uid: entry.study_instance_uid,
-        series_instance_uid: entry.series_instance_uid,
-        sequence: record.sequence,
-        sop_class_uid: record.sop_class_uid,
+    let primary = Written {
+        facts: Facts {
+            sequence: record.sequence,
+            received: record.received,
+            source_ae_title: record.source_ae_title,
+            study_instance_uid: entry.study_instance_uid,
+            series_instance_uid: entry.series_instance_uid,
+            sop_class_uid: record.sop_class_uid,
+            values: record.values,
+        },
         transfer_syntax: record.transfer_syntax,
-        values: record.values,
-        received: record.received,
-        source_ae_title: record.source_ae_title,
         copies: record.copies,
+        told: record.told,
     };
-    let others = record.others.into_iter().map(|other| Content {
-        study_instance_uid: other.study_instance_uid,
-        series_instance_uid: other.series_instance_uid,
-        sequence: other.sequence,
-        sop_class_uid: other.sop_class_uid,
+    let others = record.others.into_iter().map(|other| Written {
+        facts: Facts {
+            sequence: other.sequence,
+            received: other.received,
+            source_ae_title: other.source_ae_title,
+            study_instance_uid: other.study_instance_uid,
+            series_instance_uid: other.series_instance_uid,
+            sop_class_uid: other.sop_class_uid,
+            values: other.values,
+        },
         transfer_syntax: other.transfer_syntax,
-        values: other.values,
-        received: other.received,
-        source_ae_title: other.source_ae_title,
         copies: other.copies,
+        told: other.told,
     });
-    std::iter::once(primary).chain(others).collect()
+    std::iter::once(primary)
+        .chain(others)
+        .map(Content::from)
+        .collect()
 }
 
-/// The lowest sequence is answered; the kind of each other follows from it.
-fn from_contents(sop_instance_uid: &str, mut contents: Vec<Content>) -> InstanceEntry {
-    contents.sort_by(|a, b| (a.sequence, a.identity()).cmp(&(b.sequence, b.identity())));
-    let mut contents = contents.into_iter();
-    let primary = contents.next().expect("callers pass at least one content");
+/// The lowest sequence is answered; the kind of each other follows from it. None without contents.
+fn from_contents(sop_instance_uid: &str, mut contents: Vec<Content>) -> Option<InstanceEntry> {
+    contents.sort_by(|a, b| {
+        let sequence = |content: &Content| content.lowest().map(|facts| facts.sequence);
+        (sequence(a), a.identity()).cmp(&(sequence(b), b.identity()))
+    });
+    let mut contents = contents.into_iter().filter_map(Content::split);
+    let primary = contents.next()?;
+    let facts = primary.facts;
     let others = contents
         .map(|other| Other {
             kind: kind_of(
                 (
-                    &primary.study_instance_uid,
-                    &primary.series_instance_uid,
+                    &facts.study_instance_uid,
+                    &facts.series_instance_uid,
                     &primary.transfer_syntax,
-                    &primary.values,
+                    &facts.values,
                 ),
                 (
-                    &other.study_instance_uid,
-                    &other.series_instance_uid,
+                    &other.facts.study_instance_uid,
+                    &other.facts.series_instance_uid,
                     &other.transfer_syntax,
-                    &other.values,
+                    &other.facts.values,
                 ),
             ),
-            study_instance_uid: other.study_instance_uid,
-            series_instance_uid: other.series_instance_uid,
-            sequence: other.sequence,
-            sop_class_uid: other.sop_class_uid,
+            study_instance_uid: other.facts.study_instance_uid,
+            series_instance_uid: other.facts.series_instance_uid,
+            sequence: other.facts.sequence,
+            sop_class_uid: other.facts.sop_class_uid,
             transfer_syntax: other.transfer_syntax,
-            values: other.values,
-            received: other.received,
-            source_ae_title: other.source_ae_title,
+            values: other.facts.values,
+            received: other.facts.received,
+            source_ae_title: other.facts.source_ae_title,
             copies: other.copies,
+            told: other.told,
         })
         .collect();
-    InstanceEntry {
-        study_instance_uid: primary.study_instance_uid,
-        series_instance_uid: primary.series_instance_uid,
+    Some(InstanceEntry {
+        study_instance_uid: facts.study_instance_uid,
+        series_instance_uid: facts.series_instance_uid,
         sop_instance_uid: sop_instance_uid.to_owned(),
         record: InstanceRecord {
-            sequence: primary.sequence,
-            sop_class_uid: primary.sop_class_uid,
+            sequence: facts.sequence,
+            sop_class_uid: facts.sop_class_uid,
             transfer_syntax: primary.transfer_syntax,
-            values: primary.values,
-            received: primary.received,
-            source_ae_title: primary.source_ae_title,
+            values: facts.values,
+            received: facts.received,
+            source_ae_title: facts.source_ae_title,
             copies: primary.copies,
             others,
+            told: primary.told,
         },
-    }
+    })
 }
 
 /// Values of a study or series, each with the sequence of the statement it comes from.

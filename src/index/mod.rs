@@ -13,7 +13,8 @@
 //! | meta | schema, totals, position of each volume's ledger |
 //!
 //! Keys are made by [`key`], the rules of what a record says are in `merge`. Every value carries a CRC-32 over
-//! table, key and content. A study without answered instances has its record but no key in the tables of values.
+//! table, key and content. A study or series without answered instances keeps its record, but a study has no key in the
+//! tables of values then; an instance without copies is in no table.
 
 mod apply;
 mod candidates;
@@ -36,13 +37,13 @@ use engine::Store;
 pub use engine::{Engine, EngineError, Table};
 pub use query::{Key, Match, Query};
 pub use record::{
-    Change, Class, Copy, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind,
+    Change, Class, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind,
     SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values, classify,
 };
 pub use snapshot::Snapshot;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
 
@@ -136,7 +137,8 @@ impl Index {
     /// Takes in what ledgers say, and how far they were read: one commit, all or nothing, not waiting for the disk,
     /// visible to snapshots when this returns.
     ///
-    /// The order of changes, within and across calls, makes no difference; nor does a change that comes again.
+    /// The changes of one ledger come in its order, and may come again from any earlier place on, to its end. Those of
+    /// several ledgers may come in any order, in one call or many: the index is the same.
     /// After an error nothing more is applied: the index must be opened again or rebuilt.
     pub fn apply(
         &self,

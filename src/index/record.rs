@@ -75,10 +75,53 @@ pub struct Stored {
     pub instance: InstanceFacts,
 }
 
+/// One statement of a ledger: this file, stored by a line before, is no longer part of that volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Archive-wide number of the ledger line.
+    pub sequence: u64,
+    pub sop_instance_uid: String,
+    pub volume_id: String,
+    /// Relative to the volume's root.
+    pub path: String,
+}
+
 /// What can happen to the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Stored(Stored),
+    Gone(Gone),
+}
+
+impl Change {
+    /// Archive-wide number of the ledger line.
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Change::Stored(stored) => stored.instance.sequence,
+            Change::Gone(gone) => gone.sequence,
+        }
+    }
+}
+
+/// What a statement says of a content besides where its file is. Of several about one content the lowest is told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Facts {
+    pub sequence: u64,
+    pub received: String,
+    pub source_ae_title: String,
+    pub study_instance_uid: String,
+    pub series_instance_uid: String,
+    pub sop_class_uid: String,
+    pub values: Values,
+}
+
+/// What was said of some copies of a content, where it is not what the record says: it is told when the copies that
+/// the record's facts came with are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub facts: Facts,
+    /// Places in the content's copies.
+    pub copies: Vec<u32>,
 }
 
 /// What is kept under one SOP Instance UID: the content that is answered, and other contents.
@@ -94,6 +137,8 @@ pub struct InstanceRecord {
     pub copies: Vec<Copy>,
     /// By sequence.
     pub others: Vec<Other>,
+    /// Empty unless the statements about the copies differ.
+    pub(super) told: Vec<Told>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +161,9 @@ pub struct Other {
     pub values: Values,
     pub received: String,
     pub source_ae_title: String,
+    /// Never empty; by volume id, then path.
     pub copies: Vec<Copy>,
+    pub(super) told: Vec<Told>,
 }
 
 /// An instance and where it belongs.
@@ -135,7 +182,7 @@ pub struct StudyRecord {
     pub facts: StudyFacts,
     /// Series with at least one answered instance.
     pub series_count: u64,
-    /// 0 when all its instances are answered from another study (conflicts): not found by queries then.
+    /// 0 when all its instances are gone, or answered from another study (conflicts): not found by queries then.
     pub instances_count: u64,
     pub modalities: Vec<String>,
     pub sop_classes: Vec<String>,

@@ -12,6 +12,7 @@ use super::*;
 use crate::dicom::Level;
 
 mod find;
+mod gone;
 mod order;
 
 const ENGINES: [Engine; 2] = [Engine::Redb, Engine::Sled];
@@ -77,6 +78,25 @@ fn series_values(stored: &mut Stored, pairs: &[(u32, &str)]) {
 fn apply(index: &Index, all: Vec<Stored>) {
     let changes: Vec<Change> = all.into_iter().map(Change::Stored).collect();
     index.apply(&changes, &[]).unwrap();
+}
+
+fn gone(sop: &str, volume_id: &str, path: &str) -> Change {
+    Change::Gone(Gone {
+        sequence: 1_000,
+        sop_instance_uid: sop.to_owned(),
+        volume_id: volume_id.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
+/// That the file of a statement is gone.
+fn gone_again(stored: &Stored) -> Change {
+    let copy = &stored.instance.copy;
+    gone(
+        &stored.instance.sop_instance_uid,
+        &copy.volume_id,
+        &copy.path,
+    )
 }
 
 /// A new index of each engine, filled alike.

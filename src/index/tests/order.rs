@@ -6,7 +6,7 @@ use super::*;
 
 /// Statements over few UIDs, so that copies, variants and conflicts abound. What a data set says follows from its
 /// content, as in life.
-fn statement() -> impl Strategy<Value = Stored> {
+pub fn statement() -> impl Strategy<Value = Stored> {
     (0..3u32, 0..4u32, 0..3u32, 0..2u32, 0..3u32).prop_map(
         |(sop, content, volume, syntax, blanks)| {
             let study = format!("1.{}", content % 3);
@@ -30,6 +30,9 @@ fn statement() -> impl Strategy<Value = Stored> {
             instance.copy.crc32 = content;
             instance.copy.size_bytes = 1400 + u64::from(content);
             instance.copy.volume_id = format!("V{volume}");
+            if content % 2 == 1 {
+                instance.copy.path = format!("1.2.{sop}~{content}.dcm");
+            }
             stored
         },
     )

@@ -1,0 +1,351 @@
+//! Copies that are gone: what is answered then, and that nothing of them stays.
+
+use super::*;
+
+/// Everything about instances, studies left empty aside.
+fn instances(index: &Index) -> Vec<String> {
+    let tables = ["Instance ", "Sop ", "Other "];
+    let mut all = everything(index);
+    all.retain(|line| tables.iter().any(|table| line.starts_with(table)));
+    all
+}
+
+fn by_sop(index: &Index, sop: &str) -> Option<InstanceEntry> {
+    index.snapshot().unwrap().by_sop(sop).unwrap()
+}
+
+#[test]
+fn the_last_copy_takes_the_instance_with_it() {
+    let first = stored(1, "1.1", "1.1.1", "1.3");
+    let last = stored(2, "1.2", "1.2.1", "1.4");
+    for (_folder, index) in filled(&[first.clone(), last.clone()]) {
+        index.apply(&[gone_again(&first)], &[]).unwrap();
+        assert_eq!(by_sop(&index, "1.3"), None);
+        assert_eq!(study_uids(&index, &[]), ["1.2"]);
+        assert_eq!(study_uids(&index, &[(PATIENT_ID, "4711")]), ["1.2"]);
+        let snapshot = index.snapshot().unwrap();
+        let expected = Totals {
+            studies: 1,
+            series: 1,
+            instances: 1,
+            bytes: 1000,
+            ..Totals::default()
+        };
+        assert_eq!(snapshot.totals().unwrap(), expected);
+        // Later lines of the same segment lean on what the first said of its study and series.
+        let study = snapshot.study("1.1").unwrap().unwrap();
+        assert_eq!(
+            (study.instances_count, study.series_count, study.bytes),
+            (0, 0, 0)
+        );
+        assert!(study.modalities.is_empty() && study.sop_classes.is_empty());
+        assert_eq!(
+            snapshot
+                .series("1.1", "1.1.1")
+                .unwrap()
+                .unwrap()
+                .instances_count,
+            0
+        );
+        assert_counts_are_exact(&index);
+
+        index.apply(&[gone_again(&last)], &[]).unwrap();
+        assert_eq!(
+            index.snapshot().unwrap().totals().unwrap(),
+            Totals::default()
+        );
+        assert!(instances(&index).is_empty());
+
+        apply(&index, vec![first.clone()]);
+        assert_eq!(study_uids(&index, &[]), ["1.1"]);
+        assert_counts_are_exact(&index);
+    }
+}
+
+#[test]
+fn one_of_two_copies_leaves_the_other() {
+    let first = stored(1, "1.1", "1.1.1", "1.3");
+    let mut copy = first.clone();
+    copy.instance.copy.volume_id = "B".to_owned();
+    for (_folder, index) in filled(&[first.clone(), copy.clone()]) {
+        let expected = &filled(std::slice::from_ref(&copy))[0].1;
+        index.apply(&[gone_again(&first)], &[]).unwrap();
+        assert_eq!(instances(&index), instances(expected));
+        assert_counts_are_exact(&index);
+    }
+}
+
+/// Method: a content in another syntax and one in another study wait behind the answered one, which then goes.
+#[test]
+fn the_best_of_the_others_takes_the_place_of_the_answered_content() {
+    let first = stored(1, "1.1", "1.1.1", "1.3");
+    let mut variant = stored(2, "1.1", "1.1.1", "1.3");
+    variant.instance.transfer_syntax = "1.2.840.10008.1.2.4.90".to_owned();
+    variant.instance.copy.crc32 = 9;
+    variant.instance.copy.path = "variant.dcm".to_owned();
+    let mut conflict = stored(3, "1.2", "1.2.1", "1.3");
+    conflict.instance.copy.crc32 = 10;
+    conflict.instance.copy.path = "conflict.dcm".to_owned();
+    let all = [first, variant, conflict];
+    for (_folder, index) in filled(&all) {
+        for (left, expected) in [(0, (1, 0, 1)), (1, (1, 0, 0)), (2, (0, 0, 0))] {
+            index.apply(&[gone_again(&all[left])], &[]).unwrap();
+            let totals = index.snapshot().unwrap().totals().unwrap();
+            assert_eq!(
+                (totals.instances, totals.variants, totals.conflicts),
+                expected
+            );
+            let answered = by_sop(&index, "1.3").map(|entry| entry.record.sequence);
+            assert_eq!(
+                answered,
+                all.get(left + 1).map(|stored| stored.instance.sequence)
+            );
+            let rest = &filled(&all[left + 1..])[0].1;
+            assert_eq!(instances(&index), instances(rest));
+            assert_counts_are_exact(&index);
+        }
+    }
+}
+
+#[test]
+fn another_content_that_goes_leaves_the_answered_one() {
+    let first = stored(1, "1.1", "1.1.1", "1.3");
+    let mut conflict = stored(2, "1.2", "1.2.1", "1.3");
+    conflict.instance.copy.crc32 = 10;
+    conflict.instance.copy.path = "conflict.dcm".to_owned();
+    for (_folder, index) in filled(&[first.clone(), conflict.clone()]) {
+        index.apply(&[gone_again(&conflict)], &[]).unwrap();
+        let expected = &filled(std::slice::from_ref(&first))[0].1;
+        assert_eq!(instances(&index), instances(expected));
+        assert_counts_are_exact(&index);
+    }
+}
+
+#[test]
+fn a_copy_that_is_not_known_changes_nothing_when_it_goes() {
+    let first = stored(1, "1.1", "1.1.1", "1.3");
+    let path = first.instance.copy.path.clone();
+    for (_folder, index) in filled(std::slice::from_ref(&first)) {
+        let before = everything(&index);
+        for change in [
+            gone("1.3", "B", &path),
+            gone("1.3", "A", "other.dcm"),
+            gone("1.4", "A", &path),
+        ] {
+            index.apply(&[change], &[]).unwrap();
+            assert_eq!(everything(&index), before);
+        }
+    }
+}
+
+/// Method: each row is one batch; the index after it is that of the statements that are left.
+#[test]
+fn a_batch_may_store_and_lose_the_same_file() {
+    let first = stored(1, "1.1", "1.1.1", "1.3");
+    let mut again = first.clone();
+    again.instance.sequence = 5;
+    let store = |stored: &Stored| Change::Stored(stored.clone());
+    let lose = gone_again(&first);
+    let unknown = gone("1.3", "B", "other.dcm");
+    let rows = [
+        (vec![store(&first), lose.clone()], vec![]),
+        (vec![lose.clone(), store(&first)], vec![first.clone()]),
+        (
+            vec![store(&first), lose.clone(), store(&again)],
+            vec![again.clone()],
+        ),
+        (
+            vec![store(&first), unknown, store(&again)],
+            vec![first.clone()],
+        ),
+        (
+            vec![store(&first), lose.clone(), lose.clone(), store(&again)],
+            vec![again.clone()],
+        ),
+        (
+            vec![store(&first), lose.clone(), store(&again), lose],
+            vec![],
+        ),
+    ];
+    for engine in ENGINES {
+        for (batch, left) in &rows {
+            let folder = tempfile::tempdir().unwrap();
+            let index = Index::open(folder.path(), engine).unwrap();
+            let expected = &filled(left)[0].1;
+            for _ in 0..2 {
+                index.apply(batch, &[]).unwrap();
+                assert_eq!(instances(&index), instances(expected), "{batch:?}");
+                assert_counts_are_exact(&index);
+            }
+        }
+    }
+}
+
+/// Method: the copy's line has a number of its own; whichever of the three lines comes last, the record is that of the
+/// copy alone.
+#[test]
+fn what_was_said_of_a_copy_that_is_gone_is_not_told_any_more() {
+    let first = stored(1, "1.1", "1.1.1", "1.3");
+    let mut copy = first.clone();
+    copy.instance.sequence = 9;
+    copy.instance.received = "2027-01-01T00:00:00Z".to_owned();
+    copy.instance.copy.volume_id = "B".to_owned();
+    let (store, lose) = (Change::Stored(first.clone()), gone_again(&first));
+    let copied = Change::Stored(copy.clone());
+    let expected = &filled(std::slice::from_ref(&copy))[0].1;
+    for engine in ENGINES {
+        for order in [
+            [&store, &lose, &copied],
+            [&store, &copied, &lose],
+            [&copied, &store, &lose],
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let index = Index::open(folder.path(), engine).unwrap();
+            for change in order {
+                index.apply(std::slice::from_ref(change), &[]).unwrap();
+            }
+            assert_eq!(instances(&index), instances(expected));
+            let entry = by_sop(&index, "1.3").unwrap();
+            assert_eq!(entry.record.received, "2027-01-01T00:00:00Z");
+        }
+    }
+}
+
+mod model {
+    use proptest::prelude::*;
+
+    use super::super::order::statement;
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Line {
+        Stored(Stored),
+        /// The file of an earlier line, counted from the last one, is copied to another volume, under the same number
+        /// or a new one.
+        Copied(usize, u32, bool),
+        /// The file of an earlier line, counted from the last one, is gone; beyond the first, a file unknown.
+        Gone(usize),
+    }
+
+    fn line() -> impl Strategy<Value = Line> {
+        prop_oneof![
+            3 => statement().prop_map(Line::Stored),
+            1 => (0..6usize, 0..3u32, any::<bool>()).prop_map(|(back, to, new)| Line::Copied(back, to, new)),
+            2 => (0..8usize).prop_map(Line::Gone),
+        ]
+    }
+
+    /// A turn of reading: which ledger, how many lines, and from how far back (in quarters of what was read).
+    type Turn = (usize, usize, Option<usize>);
+
+    fn turn() -> impl Strategy<Value = Turn> {
+        (0..3usize, 1..5usize, prop::option::weighted(0.2, 0..4usize))
+    }
+
+    /// The ledgers of the three volumes.
+    fn ledgers(lines: Vec<Line>) -> [Vec<Change>; 3] {
+        let mut ledgers: [Vec<Change>; 3] = Default::default();
+        let mut seen: Vec<Stored> = Vec::new();
+        let place = |stored: &Stored| {
+            stored.instance.copy.volume_id[1..]
+                .parse::<usize>()
+                .unwrap()
+        };
+        for (number, line) in lines.into_iter().enumerate() {
+            let sequence = number as u64 + 1;
+            let earlier = |back: usize| seen.len().checked_sub(back + 1).map(|at| seen[at].clone());
+            let stored = match line {
+                Line::Stored(mut stored) => {
+                    stored.instance.sequence = sequence;
+                    stored
+                }
+                Line::Copied(back, to, new) => {
+                    let Some(mut copy) = earlier(back) else {
+                        continue;
+                    };
+                    copy.instance.copy.volume_id = format!("V{to}");
+                    if new {
+                        copy.instance.sequence = sequence;
+                        copy.instance.received = format!("2027-01-01T00:00:{sequence:02}Z");
+                    }
+                    copy
+                }
+                Line::Gone(back) => {
+                    match earlier(back) {
+                        Some(stored) => ledgers[place(&stored)].push(gone_again(&stored)),
+                        None => ledgers[back % 3].push(gone("1.2.0", "V0", "unknown.dcm")),
+                    }
+                    continue;
+                }
+            };
+            ledgers[place(&stored)].push(Change::Stored(stored.clone()));
+            seen.push(stored);
+        }
+        ledgers
+    }
+
+    /// The statements of a ledger that no later line of it takes back.
+    fn left(ledger: &[Change]) -> Vec<Stored> {
+        let mut left: Vec<Stored> = Vec::new();
+        for change in ledger {
+            match change {
+                Change::Stored(stored) => left.push(stored.clone()),
+                Change::Gone(_) => left.retain(|stored| match (gone_again(stored), change) {
+                    (Change::Gone(a), Change::Gone(b)) => {
+                        (a.sop_instance_uid, a.path) != (b.sop_instance_uid.clone(), b.path.clone())
+                    }
+                    _ => true,
+                }),
+            }
+        }
+        left
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Method: three ledgers are read one after the other in one batch; then, into another index, by turns and in
+        /// small batches, again and again from earlier positions. Every byte of the two is compared; their instances
+        /// with those of an index that was told only of files that are not gone; their counts with their records.
+        #[test]
+        fn ledgers_may_be_read_in_any_order_and_again_from_any_place(
+            lines in prop::collection::vec(line(), 1..40),
+            turns in prop::collection::vec(turn(), 0..40),
+        ) {
+            let ledgers = ledgers(lines);
+            let left: Vec<Stored> = ledgers.iter().flat_map(|ledger| left(ledger)).collect();
+            for (expected, engine) in filled(&left).into_iter().zip(ENGINES) {
+                let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+                let index = Index::open(folders[0].path(), engine).unwrap();
+                index.apply(&ledgers.concat(), &[]).unwrap();
+                prop_assert_eq!(instances(&index), instances(&expected.1));
+                prop_assert_eq!(index.snapshot().unwrap().totals().unwrap(), expected.1.snapshot().unwrap().totals().unwrap());
+                assert_counts_are_exact(&index);
+
+                let other = Index::open(folders[1].path(), engine).unwrap();
+                let mut read = [0; 3];
+                let mut batch = Vec::new();
+                for (volume, count, back) in &turns {
+                    let ledger = &ledgers[*volume];
+                    if let Some(quarters) = back {
+                        read[*volume] = read[*volume] * quarters / 4;
+                    }
+                    let to = (read[*volume] + count).min(ledger.len());
+                    batch.extend_from_slice(&ledger[read[*volume]..to]);
+                    read[*volume] = to;
+                    // Every other turn shares its batch with the next.
+                    if count % 2 == 0 {
+                        other.apply(&batch, &[]).unwrap();
+                        batch.clear();
+                    }
+                }
+                other.apply(&batch, &[]).unwrap();
+                assert_counts_are_exact(&other);
+                for (ledger, from) in ledgers.iter().zip(read) {
+                    other.apply(&ledger[from..], &[]).unwrap();
+                }
+                prop_assert_eq!(everything(&index), everything(&other));
+            }
+        }
+    }
+}
