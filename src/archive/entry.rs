@@ -1,7 +1,8 @@
 //! The lines of the ledger: JSON text from facts, and facts from JSON text.
 //!
 //! Three kinds of line carry one stored instance. `study` and `series` lines hold what all their instances share and are
-//! written once a segment; the `stored` line names both. `storage-layout.md` shows each with all of its fields.
+//! written once a segment; the `stored` line names both. A `gone` line takes one file back. `storage-layout.md` shows
+//! each with all of its fields. Lines and fields of later versions are passed over.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::{Copy, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values};
+use crate::index::{Change, Copy, Gone, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values};
 use crate::volume::layout;
 
 #[derive(Serialize, Deserialize)]
@@ -33,6 +34,9 @@ struct SeriesLine {
 struct StoredLine {
     seq: u64,
     at: String,
+    /// When this copy was made of another; `at` is when the instance was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copied: Option<String>,
     stored: String,
     of: [String; 2],
     class: String,
@@ -49,6 +53,17 @@ struct StoredLine {
     from: String,
     #[serde(with = "hex_keys")]
     values: Values,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GoneLine {
+    seq: u64,
+    #[serde(default)]
+    at: String,
+    gone: String,
+    path: String,
+    #[serde(default)]
+    why: String,
 }
 
 /// Attribute tags as eight hexadecimal digits, as the standard's tables print them.
@@ -79,7 +94,14 @@ mod hex_keys {
 }
 
 /// The lines of one stored instance: those to be written once a segment (with their keys), and its own.
-pub fn lines(stored: &Stored, volume_id: &str) -> (Vec<(u64, String)>, String) {
+///
+/// `copied`: for a copy of a file on another volume, when it was made, RFC 3339. It keeps the sequence, the time of
+/// receipt and the sender of that file: what is answered is then the same when the other file goes.
+pub fn lines(
+    stored: &Stored,
+    volume_id: &str,
+    copied: Option<&str>,
+) -> (Vec<(u64, String)>, String) {
     debug_assert_eq!(stored.instance.copy.volume_id, volume_id);
     let study = &stored.study;
     let series = &stored.series;
@@ -106,6 +128,7 @@ pub fn lines(stored: &Stored, volume_id: &str) -> (Vec<(u64, String)>, String) {
     let line = text(&StoredLine {
         seq: instance.sequence,
         at: instance.received.clone(),
+        copied: copied.map(str::to_owned),
         stored: instance.sop_instance_uid.clone(),
         of: [
             study.study_instance_uid.clone(),
@@ -124,6 +147,17 @@ pub fn lines(stored: &Stored, volume_id: &str) -> (Vec<(u64, String)>, String) {
     (once, line)
 }
 
+/// The line that takes a file back. `at`: now, RFC 3339; `why`: one word for people (`moved`).
+pub fn gone_line(gone: &Gone, at: &str, why: &str) -> String {
+    text(&GoneLine {
+        seq: gone.sequence,
+        at: at.to_owned(),
+        gone: gone.sop_instance_uid.clone(),
+        path: gone.path.clone(),
+        why: why.to_owned(),
+    })
+}
+
 /// Names a line while the process lives; two lines with one key would cost a line that a reader misses, so 64 bits.
 fn key(line: &str) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
@@ -135,7 +169,7 @@ fn text<T: Serialize>(line: &T) -> String {
     serde_json::to_string(line).expect("strings and numbers always serialize")
 }
 
-/// Turns the lines of one ledger back into stored instances, in order.
+/// Turns the lines of one ledger back into changes, in order.
 pub struct Reader {
     volume_id: String,
     studies: HashMap<String, Arc<StudyFacts>>,
@@ -160,11 +194,14 @@ impl Reader {
         }
     }
 
-    /// `Ok(None)`: a line that carries no instance. `Err`: what is wrong with the line.
-    pub fn line(&mut self, json: &str, known: &dyn Known) -> Result<Option<Stored>, String> {
+    /// `Ok(None)`: a line that changes nothing by itself, or of a kind that this version does not know. `Err`: what is
+    /// wrong with the line.
+    pub fn line(&mut self, json: &str, known: &dyn Known) -> Result<Option<Change>, String> {
         if json.starts_with("{\"seq\":") {
-            let line: StoredLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
-            return self.stored(line, known).map(Some);
+            return match serde_json::from_str(json) {
+                Ok(line) => Ok(Some(Change::Stored(self.stored(line, known)?))),
+                Err(error) => self.not_stored(json, &error.to_string()),
+            };
         }
         if json.starts_with("{\"study\":") {
             let line: StudyLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
@@ -191,6 +228,30 @@ impl Reader {
             self.series.insert([line.of, line.series], Arc::new(facts));
         }
         Ok(None)
+    }
+
+    /// A line with a number that is no `stored` line, by the member that says its kind.
+    fn not_stored(&self, json: &str, error: &str) -> Result<Option<Change>, String> {
+        #[derive(Deserialize)]
+        struct Kind {
+            stored: Option<serde::de::IgnoredAny>,
+            gone: Option<serde::de::IgnoredAny>,
+        }
+        let kind: Kind = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        match (kind.stored, kind.gone) {
+            (Some(_), _) => Err(error.to_owned()),
+            (None, Some(_)) => {
+                let line: GoneLine =
+                    serde_json::from_str(json).map_err(|error| error.to_string())?;
+                Ok(Some(Change::Gone(Gone {
+                    sequence: line.seq,
+                    sop_instance_uid: line.gone,
+                    volume_id: self.volume_id.clone(),
+                    path: line.path,
+                })))
+            }
+            (None, None) => Ok(None),
+        }
     }
 
     fn stored(&mut self, line: StoredLine, known: &dyn Known) -> Result<Stored, String> {
@@ -295,18 +356,79 @@ pub(super) mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let stored = stored();
-        let (once, line) = lines(&stored, "v");
+        let (once, line) = lines(&stored, "v", None);
         let mut reader = Reader::new("v");
         for (_, line) in &once {
             assert!(reader.line(line, &Nothing).unwrap().is_none());
         }
-        let back = reader.line(&line, &Nothing).unwrap().unwrap();
-        assert_eq!(format!("{back:?}"), format!("{stored:?}"));
+        let back = reader.line(&line, &Nothing).unwrap();
+        assert_eq!(back, Some(Change::Stored(stored)));
+        let gone = Gone {
+            sequence: 8,
+            sop_instance_uid: "1.2.3.4".into(),
+            volume_id: "v".into(),
+            path: "20260115/CT/山田-1.2/1.2.3/1.2.3.4.dcm".into(),
+        };
+        let line = gone_line(&gone, "2026-02-01T00:00:00.000Z", "moved");
+        assert_eq!(
+            line,
+            r#"{"seq":8,"at":"2026-02-01T00:00:00.000Z","gone":"1.2.3.4","path":"20260115/CT/山田-1.2/1.2.3/1.2.3.4.dcm","why":"moved"}"#
+        );
+        let back = reader.line(&line, &Nothing).unwrap();
+        assert_eq!(back, Some(Change::Gone(gone)));
+    }
+
+    /// Method: every kind of line with a field more, as a later version may write it.
+    #[test]
+    fn fields_and_lines_of_later_versions_are_passed_over() {
+        let stored = stored();
+        let (once, line) = lines(&stored, "v", Some("2027-01-01T00:00:00.000Z"));
+        assert!(
+            line.contains(
+                r#","at":"2026-01-15T01:02:03Z","copied":"2027-01-01T00:00:00.000Z","stored":"#
+            ),
+            "{line}"
+        );
+        let more = |line: &str| {
+            let end = line.len() - 1;
+            format!("{},\"later\":{{\"a\":[1]}}}}", &line[..end])
+        };
+        let mut reader = Reader::new("v");
+        for (_, line) in &once {
+            assert_eq!(reader.line(&more(line), &Nothing), Ok(None));
+        }
+        let back = reader.line(&more(&line), &Nothing).unwrap();
+        assert_eq!(back, Some(Change::Stored(stored)));
+        let gone = r#"{"seq":8,"gone":"1.2.3.4","path":"a.dcm"}"#;
+        for line in [gone.to_owned(), more(gone)] {
+            let back = reader.line(&line, &Nothing).unwrap();
+            assert!(matches!(back, Some(Change::Gone(gone)) if gone.path == "a.dcm"));
+        }
+        for unknown in [
+            r#"{"seq":9,"at":"2026-02-01T00:00:00.000Z","amended":"1.2.3.4","values":{}}"#,
+            r#"{"patient":"4711","values":{}}"#,
+            r#"{"studying":1}"#,
+        ] {
+            assert_eq!(reader.line(unknown, &Nothing), Ok(None), "{unknown}");
+        }
+    }
+
+    /// Method: lines of a known kind that lack something are damage, not lines of a later version.
+    #[test]
+    fn a_known_line_that_lacks_a_field_is_an_error() {
+        for line in [
+            r#"{"seq":8,"at":"","gone":"1.2.3.4"}"#,
+            r#"{"seq":8,"gone":7,"path":"a.dcm"}"#,
+            r#"{"seq":7,"at":"","stored":"1.2.3.4","of":["1.2","1.2.3"]}"#,
+            r#"{"seq":7,"at":""#,
+        ] {
+            assert!(Reader::new("v").line(line, &Nothing).is_err(), "{line}");
+        }
     }
 
     #[test]
     fn a_line_whose_series_is_unknown_is_an_error_and_not_a_guess() {
-        let (_, line) = lines(&stored(), "v");
+        let (_, line) = lines(&stored(), "v", None);
         assert!(Reader::new("v").line(&line, &Nothing).is_err());
     }
 }

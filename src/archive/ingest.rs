@@ -15,7 +15,7 @@ use dicom_dictionary_std::tags;
 use crate::dicom::scan::{ScanError, Scanner, Wanted};
 use crate::dicom::{Attributes, FileMeta, Level, Tag};
 use crate::index::{
-    Class, Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Stored, classify,
+    Change, Class, Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Stored, classify,
 };
 use crate::volume::{Incoming, Published, VolumeError, layout};
 
@@ -373,8 +373,9 @@ impl Archive {
             stored.instance.copy.path = format!("{folder}/{name}");
             attempt += 1;
         }
-        let (once, line) = entry::lines(&stored, volume.id());
-        if let Err(error) = volume.ledger().append(&once, line, Arc::new(stored)) {
+        let (once, line) = entry::lines(&stored, volume.id(), None);
+        let change = Arc::new(Change::Stored(stored));
+        if let Err(error) = volume.ledger().append(&once, line, change) {
             // The line may be there or not; the name in incoming/ makes the next start find out.
             incoming.keep();
             return Err(error.into());

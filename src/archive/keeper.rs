@@ -3,17 +3,18 @@
 //! The index is a cache. Changes reach it from the ledgers alone: live, from the leader of each group flush, in ledger
 //! order; or by reading the ledger files, at start and when it is rebuilt. While it is read in, the live way does nothing
 //! (the reader will come to those lines), and the change-over happens while the live way is held back, so no line is
-//! missed. Applying a line twice changes nothing.
+//! missed. Lines of one ledger are applied in their order; reading on from an earlier line ends with the same index.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::index::{Change, Engine, Index, IndexError, SeriesFacts, Snapshot, Stored, StudyFacts};
+use crate::index::{Change, Engine, Index, IndexError, SeriesFacts, Snapshot, StudyFacts};
 use crate::volume::ledger::{self, Position};
 use crate::volume::ledger_extent;
 
+use super::Line;
 use super::entry::{Known, Reader};
 
 /// One volume's ledger as the keeper reads it.
@@ -89,7 +90,7 @@ impl Keeper {
     }
 
     /// The live way: called by the leader of a group flush, in ledger order.
-    pub fn apply(&self, volume_id: &str, group: Vec<(Arc<Stored>, Position)>) {
+    pub fn apply(&self, volume_id: &str, group: Vec<(Line, Position)>) {
         let state = self
             .state
             .read()
@@ -103,7 +104,7 @@ impl Keeper {
         let position = encode(*last);
         let changes: Vec<Change> = group
             .into_iter()
-            .map(|(stored, _)| Change::Stored((*stored).clone()))
+            .map(|(line, _)| Arc::unwrap_or_clone(line))
             .collect();
         if let Err(error) = state
             .index
@@ -357,10 +358,10 @@ impl Keeper {
         let known = FromIndex(index.snapshot()?);
         let report = ledger::read(&source.disk, &source.folder, from, &mut |json, after| {
             match reader.line(json, &known) {
-                Ok(Some(stored)) => {
+                Ok(Some(change)) => {
                     self.sequence
-                        .fetch_max(stored.instance.sequence, Ordering::Relaxed);
-                    batch.push(Change::Stored(stored));
+                        .fetch_max(change.sequence(), Ordering::Relaxed);
+                    batch.push(change);
                 }
                 Ok(None) => {}
                 Err(reason) => {

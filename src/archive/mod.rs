@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::config::{Config, EngineName, OrderName, RoleName};
-use crate::index::{Engine, IndexError, Stored};
+use crate::index::{Change, Engine, IndexError};
 use crate::volume::io::{Disk, DiskFile};
 use crate::volume::layout::Role;
 use crate::volume::placement::{self, Candidate, Order, Reserve};
@@ -34,8 +34,11 @@ use locks::UidLocks;
 use places::Places;
 use state::Identity;
 
+/// What goes with a ledger line, to the index once the line is flushed.
+type Line = Arc<Change>;
+
 pub struct Archive {
-    volumes: Vec<Volume<Arc<Stored>>>,
+    volumes: Vec<Volume<Line>>,
     keeper: Arc<Keeper>,
     keeper_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     places: Places,
@@ -149,7 +152,7 @@ impl Archive {
             };
             let label = match label {
                 Some(label) => label,
-                None => Volume::<Arc<Stored>>::initialize(disk, &spec, &identity.archive_id)?,
+                None => Volume::<Line>::initialize(disk, &spec, &identity.archive_id)?,
             };
             let live = keeper.clone();
             let volume_id = label.volume_id.clone();
@@ -205,7 +208,7 @@ impl Archive {
         Ok(archive)
     }
 
-    fn volume(&self, volume_id: &str) -> Option<&Volume<Arc<Stored>>> {
+    fn volume(&self, volume_id: &str) -> Option<&Volume<Line>> {
         self.volumes.iter().find(|volume| volume.id() == volume_id)
     }
 
@@ -295,7 +298,7 @@ fn look_at_labels(config: &Config) -> Result<Vec<LabelState>, OpenError> {
     config
         .volumes
         .iter()
-        .map(|entry| Ok(Volume::<Arc<Stored>>::label_of(&entry.path)?))
+        .map(|entry| Ok(Volume::<Line>::label_of(&entry.path)?))
         .collect()
 }
 
