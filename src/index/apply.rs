@@ -1,15 +1,16 @@
 //! Takes a batch of ledger statements into the index: records are folded in memory and each is written once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::engine::{Reader, Store, Table, Write, seal};
 use super::key;
-use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, count};
+use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, OnVolume, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
 use super::snapshot::{decode, get, instance_entry, position_key, totals};
+use super::volumes::{self, KeptVolumeStudy};
 use super::{
     Change, Gone, IndexError, InstanceEntry, OtherKind, Stored, TOTALS_KEY, Totals, Values, damaged,
 };
@@ -98,6 +99,7 @@ struct Counted {
     series: String,
     sop_class: String,
     bytes: u64,
+    volumes: BTreeMap<String, OnVolume>,
 }
 
 impl Counted {
@@ -107,6 +109,11 @@ impl Counted {
             series: entry.series_instance_uid.clone(),
             sop_class: entry.record.sop_class_uid.clone(),
             bytes: entry.data_bytes(),
+            volumes: entry
+                .on_volumes()
+                .into_iter()
+                .map(|(volume_id, there)| (volume_id.to_owned(), there))
+                .collect(),
         }
     }
 }
@@ -128,6 +135,12 @@ impl<'a> Batch<'a> {
                 instance.copy.data_bytes(),
                 1,
             );
+            let there = OnVolume {
+                instances: 1,
+                answered: 1,
+                bytes: instance.copy.size_bytes,
+            };
+            self.add_on_volume(series, &instance.copy.volume_id, there, 1);
             self.instances
                 .insert(sop, Instance::First { stored, series });
             return Ok(());
@@ -176,6 +189,9 @@ impl<'a> Batch<'a> {
                 // Both were merged once, so that their records exist.
                 let at = self.series_at(&counted.study, &counted.series, None)?;
                 self.add(at, &counted.sop_class, counted.bytes, difference);
+                for (volume_id, there) in &counted.volumes {
+                    self.add_on_volume(at, volume_id, *there, difference);
+                }
             }
         }
         let now = now.map(Box::new);
@@ -242,6 +258,7 @@ impl<'a> Batch<'a> {
                 modalities: Default::default(),
                 sop_classes: Default::default(),
                 bytes: 0,
+                volumes: Default::default(),
             },
             (None, None) => return Err(damaged(Table::Study)),
         };
@@ -316,6 +333,25 @@ impl<'a> Batch<'a> {
         };
     }
 
+    /// Counts what an instance has on a volume in or out of the study of its series.
+    fn add_on_volume(&mut self, series: usize, volume_id: &str, there: OnVolume, difference: i64) {
+        let study = &mut self.studies[self.series[series].study];
+        study.changed = true;
+        let volumes = &mut study.now.volumes;
+        if let Some(kept) = volumes.get_mut(volume_id) {
+            if difference > 0 {
+                kept.add(there);
+            } else {
+                kept.take(there);
+            }
+            if kept.instances == 0 {
+                volumes.remove(volume_id);
+            }
+        } else if difference > 0 {
+            volumes.insert(volume_id.to_owned(), there);
+        }
+    }
+
     fn writes(mut self) -> Result<Vec<Write>, IndexError> {
         let mut writes = Vec::with_capacity(
             self.instances.len() * 2 + self.series.len() * 2 + self.studies.len() * 6,
@@ -345,7 +381,10 @@ impl<'a> Batch<'a> {
                 key.extend_from_slice(&study.key);
                 put(&mut writes, Table::SeriesUid, key, Vec::new());
             }
-            put_record(&mut writes, Table::Series, series.key.clone(), new)?;
+            // A copy more changes neither.
+            if old != Some(new) {
+                put_record(&mut writes, Table::Series, series.key.clone(), new)?;
+            }
         }
         for study in self.studies.iter().filter(|study| study.changed) {
             let (old, new) = (study.before.as_ref(), &study.now);
@@ -373,6 +412,7 @@ impl<'a> Batch<'a> {
                     put(&mut writes, *table, key.clone(), Vec::new());
                 }
             }
+            volume_writes(&mut writes, study)?;
             put_record(&mut writes, Table::Study, study.key.clone(), new)?;
         }
         for (sop, instance) in &self.instances {
@@ -405,6 +445,30 @@ impl<'a> Batch<'a> {
         }
         Ok(writes)
     }
+}
+
+/// What the table of volumes says of a study: the same as its record.
+fn volume_writes(writes: &mut Vec<Write>, study: &Worked<KeptStudy>) -> Result<(), IndexError> {
+    let (old, new) = (study.before.as_ref(), &study.now);
+    let folder = &new.merged.folder;
+    let same_folder = old.is_some_and(|old| old.merged.folder == *folder);
+    for (volume_id, there) in &new.volumes {
+        if same_folder && old.is_some_and(|old| old.volumes.get(volume_id) == Some(there)) {
+            continue;
+        }
+        let key = volumes::key_of(volume_id, &study.key);
+        let kept = KeptVolumeStudy {
+            there: *there,
+            date_folder: folder.clone(),
+        };
+        put_record(writes, Table::VolumeStudy, key, &kept)?;
+    }
+    let left = old.into_iter().flat_map(|old| old.volumes.keys());
+    for volume_id in left.filter(|volume_id| !new.volumes.contains_key(*volume_id)) {
+        let key = volumes::key_of(volume_id, &study.key);
+        delete(writes, Table::VolumeStudy, key);
+    }
+    Ok(())
 }
 
 /// Writes of an instance with more than one statement, or none.

@@ -207,6 +207,24 @@ impl InstanceEntry {
         self.record.copies.first().map_or(0, Copy::data_bytes)
     }
 
+    /// What this instance adds to its study on each volume.
+    pub(super) fn on_volumes(&self) -> BTreeMap<&str, OnVolume> {
+        let record = &self.record;
+        let mut volumes: BTreeMap<&str, OnVolume> = BTreeMap::new();
+        for copy in &record.copies {
+            let there = volumes.entry(&copy.volume_id).or_default();
+            there.answered = 1;
+            there.bytes += copy.size_bytes;
+        }
+        for copy in record.others.iter().flat_map(|other| &other.copies) {
+            volumes.entry(&copy.volume_id).or_default().bytes += copy.size_bytes;
+        }
+        for there in volumes.values_mut() {
+            there.instances = 1;
+        }
+        volumes
+    }
+
     pub(super) fn others_count(&self, kind: OtherKind) -> u64 {
         self.record
             .others
@@ -379,6 +397,34 @@ pub(super) struct KeptStudy {
     /// SOP class → how many instances are of it.
     pub sop_classes: BTreeMap<String, u64>,
     pub bytes: u64,
+    /// Volume id → what of the study is there; none that has nothing.
+    pub volumes: BTreeMap<String, OnVolume>,
+}
+
+/// What of a study is on a volume. An instance belongs to the study it is answered from, with all that is kept under
+/// its SOP Instance UID.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OnVolume {
+    /// With at least one file there, of whatever content.
+    pub instances: u64,
+    /// With at least one file there of the content that is answered.
+    pub answered: u64,
+    /// Size of all the files there.
+    pub bytes: u64,
+}
+
+impl OnVolume {
+    pub fn add(&mut self, other: OnVolume) {
+        self.instances = self.instances.saturating_add(other.instances);
+        self.answered = self.answered.saturating_add(other.answered);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    pub fn take(&mut self, other: OnVolume) {
+        self.instances = self.instances.saturating_sub(other.instances);
+        self.answered = self.answered.saturating_sub(other.answered);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
 }
 
 /// A series as it is written.

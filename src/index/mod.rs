@@ -10,6 +10,7 @@
 //! | patient_id, name, accession | fold(value)·00·pack(study) → empty |
 //! | date | `YYYYMMDD`·pack(study) → empty; `00000000` for studies without a date |
 //! | other | pack(SOP) → empty; instances with variants or conflicts |
+//! | volume_study | pack(volume id)·pack(study) → what of the study is on the volume |
 //! | meta | schema, totals, position of each volume's ledger |
 //!
 //! Keys are made by [`key`], the rules of what a record says are in `merge`. Every value carries a CRC-32 over
@@ -29,6 +30,7 @@ mod record;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
@@ -41,6 +43,7 @@ pub use record::{
     SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values, classify,
 };
 pub use snapshot::Snapshot;
+pub use volumes::VolumeTotals;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
 const SCHEMA: u32 = 2;

@@ -83,9 +83,11 @@ pub enum Table {
     Date = 9,
     /// SOP Instance UIDs with variants or conflicts.
     Other = 10,
+    /// Volume id · Study Instance UID → what of the study is there.
+    VolumeStudy = 11,
 }
 
-pub const TABLES: [Table; 11] = [
+pub const TABLES: [Table; 12] = [
     Table::Meta,
     Table::Study,
     Table::Series,
@@ -97,6 +99,7 @@ pub const TABLES: [Table; 11] = [
     Table::Accession,
     Table::Date,
     Table::Other,
+    Table::VolumeStudy,
 ];
 
 /// One put (`Some`) or delete (`None`).

@@ -31,6 +31,7 @@ fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
         Table::Accession => "accession",
         Table::Date => "date",
         Table::Other => "other",
+        Table::VolumeStudy => "volume_study",
     })
 }
 

@@ -11,7 +11,7 @@ const ENGINES: [Engine; 2] = [Engine::Redb, Engine::Sled];
 type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// Tables next to each other in sled's tree, the first and the last.
-const USED: [Table; 4] = [Table::Meta, Table::Study, Table::Series, Table::Other];
+const USED: [Table; 4] = [Table::Meta, Table::Study, Table::Series, Table::VolumeStudy];
 
 #[derive(Debug, Clone)]
 enum Step {

@@ -1,5 +1,6 @@
 //! The index as the archive uses it, on both engines.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::dicom::Level;
 mod find;
 mod gone;
 mod order;
+mod volumes;
 
 const ENGINES: [Engine; 2] = [Engine::Redb, Engine::Sled];
 
@@ -164,7 +166,8 @@ fn everything(index: &Index) -> Vec<String> {
 fn assert_counts_are_exact(index: &Index) {
     let snapshot = index.snapshot().unwrap();
     let mut counted = Totals::default();
-    let mut per_series = std::collections::BTreeMap::new();
+    let mut per_series = BTreeMap::new();
+    let mut per_volume = BTreeMap::new();
     let each = &mut |entry: InstanceEntry| {
         counted.instances += 1;
         counted.bytes += entry.data_bytes();
@@ -174,13 +177,35 @@ fn assert_counts_are_exact(index: &Index) {
             snapshot.by_sop(&entry.sop_instance_uid).unwrap().as_ref(),
             Some(&entry)
         );
+        let record = &entry.record;
+        let mut here: BTreeMap<&String, (u64, u64)> = BTreeMap::new();
+        let others = record.others.iter().flat_map(|other| &other.copies);
+        for (copy, answered) in std::iter::chain(
+            record.copies.iter().map(|copy| (copy, 1)),
+            others.map(|copy| (copy, 0)),
+        ) {
+            let (has, bytes) = here.entry(&copy.volume_id).or_default();
+            *has |= answered;
+            *bytes += copy.size_bytes;
+        }
+        for (volume_id, (answered, bytes)) in here {
+            let place = (volume_id.clone(), entry.study_instance_uid.clone());
+            let (instances, with_answered, all_bytes, sops) =
+                per_volume
+                    .entry(place)
+                    .or_insert((0, 0, 0, BTreeSet::new()));
+            *instances += 1;
+            *with_answered += answered;
+            *all_bytes += bytes;
+            sops.insert(entry.sop_instance_uid.clone());
+        }
         *per_series
             .entry((entry.study_instance_uid, entry.series_instance_uid))
             .or_insert(0) += 1;
         ControlFlow::Continue(())
     };
     snapshot.all_instances(each).unwrap();
-    let mut per_study = std::collections::BTreeMap::new();
+    let mut per_study = BTreeMap::new();
     for ((study, series), count) in &per_series {
         assert_eq!(
             snapshot
@@ -201,12 +226,64 @@ fn assert_counts_are_exact(index: &Index) {
         assert_eq!((record.series_count, record.instances_count), *counts);
     }
     assert_eq!(snapshot.totals().unwrap(), counted);
+    assert_volumes_are_exact(&snapshot, &per_volume);
     assert_eq!(find(index, Level::Study, &[]).len(), per_study.len());
     assert_eq!(find(index, Level::Series, &[]).len(), per_series.len());
     assert_eq!(
         find(index, Level::Instance, &[]).len() as u64,
         counted.instances
     );
+}
+
+/// (volume, study) → instances, those with an answered copy, bytes, SOP Instance UIDs.
+type OnVolumes = BTreeMap<(String, String), (u64, u64, u64, BTreeSet<String>)>;
+
+/// What is told of volumes must be what the instance records say.
+fn assert_volumes_are_exact(snapshot: &Snapshot, expected: &OnVolumes) {
+    let mut kept = OnVolumes::new();
+    let all = (Vec::new(), Vec::new());
+    let each = &mut |key: &[u8], content: Vec<u8>| {
+        let (volume_id, rest) = key::unpack(key).unwrap();
+        let (study, _) = key::unpack(rest).unwrap();
+        let entry: super::volumes::KeptVolumeStudy =
+            snapshot::decode(Table::VolumeStudy, &content)?;
+        let record = snapshot.study(&study)?.unwrap();
+        assert_eq!(entry.date_folder, record.facts.date_folder);
+        let there = entry.there;
+        let counts = (
+            there.instances,
+            there.answered,
+            there.bytes,
+            BTreeSet::new(),
+        );
+        kept.insert((volume_id, study), counts);
+        Ok(ControlFlow::Continue(()))
+    };
+    snapshot
+        .each(Table::VolumeStudy, all, engine::Direction::Forward, each)
+        .unwrap();
+    for ((volume_id, study), counts) in &mut kept {
+        let visit = &mut |entry: InstanceEntry| {
+            if entry.study_instance_uid == *study {
+                counts.3.insert(entry.sop_instance_uid);
+            }
+            ControlFlow::Continue(())
+        };
+        snapshot.on_volume(volume_id, None, visit).unwrap();
+    }
+    assert_eq!(kept, *expected);
+    let volume_ids: BTreeSet<&String> = expected.keys().map(|(volume_id, _)| volume_id).collect();
+    for volume_id in volume_ids {
+        let totals = snapshot.volume_totals(volume_id).unwrap();
+        let here = expected.iter().filter(|((id, _), _)| id == volume_id);
+        let counts = here.fold((0, 0, 0), |sum, (_, counts)| {
+            (sum.0 + counts.0, sum.1 + counts.2, sum.2 + 1)
+        });
+        assert_eq!(
+            (totals.instances_count, totals.bytes, totals.studies_count),
+            counts
+        );
+    }
 }
 
 /// Method: one row per way in which a second statement can differ.

@@ -12,6 +12,10 @@ pub fn statement() -> impl Strategy<Value = Stored> {
             let study = format!("1.{}", content % 3);
             let series = format!("1.{}.{}", content % 2, content % 3);
             let mut stored = stored(0, &study, &series, &format!("1.2.{sop}"));
+            // Two first instances of a study on two days: the lower sequence chooses the folder.
+            if blanks == 2 {
+                Arc::make_mut(&mut stored.study).date_folder = format!("2026020{}", sop + 1);
+            }
             study_values(&mut stored, &[(PATIENT_ID, &format!("P{blanks}"))]);
             if blanks == 0 {
                 study_values(
