@@ -18,7 +18,7 @@ const DISTINCT_MAX: usize = 64;
 type Counts = (u64, u64, u64);
 
 /// Who a study's patient is: identifier and issuer; without an identifier name and birth date, the study's UID last.
-type Patient = (String, String, String);
+pub(super) type Patient = (String, String, String);
 
 impl Snapshot {
     /// Calls `f` with each match, newest studies first, until it breaks. Memory is bounded whatever the number of
@@ -259,6 +259,23 @@ impl Snapshot {
 
     /// Counts over all studies of a study's patient.
     fn patient_counts(&self, study: &StudyRecord, patient: &Patient) -> Result<Counts, IndexError> {
+        let mut counts = (0, 0, 0);
+        self.each_of_patient(study, patient, &mut |other| {
+            counts.0 += 1;
+            counts.1 += other.series_count;
+            counts.2 += other.instances_count;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(counts)
+    }
+
+    /// All studies of a study's patient, that study in any case.
+    pub(super) fn each_of_patient(
+        &self,
+        study: &StudyRecord,
+        patient: &Patient,
+        visit: &mut dyn FnMut(&StudyRecord) -> Visited,
+    ) -> Result<(), IndexError> {
         let text = |tag: u32| study.facts.values.get(&tag).map_or("", String::as_str);
         let first = |tag: u32, separators: &[char]| {
             text(tag)
@@ -274,27 +291,28 @@ impl Snapshot {
                 matching::fold_name(&first(PATIENT_NAME, &['\\', '='])),
             ),
         };
-        let own = (1, study.series_count, study.instances_count);
-        if folded.is_empty() {
-            return Ok(own);
+        let mut found = BTreeSet::new();
+        if !folded.is_empty() {
+            found = self
+                .candidates(table, &[(folded, true)], usize::MAX)?
+                .unwrap_or_default();
         }
-        let mut counts = (0, 0, 0);
-        for uid in self
-            .candidates(table, &[(folded, true)], usize::MAX)?
-            .unwrap_or_default()
-        {
+        let own = &study.facts.study_instance_uid;
+        found.remove(own);
+        if visit(study)?.is_break() {
+            return Ok(());
+        }
+        for uid in found {
             let other = self.study(&uid)?.ok_or_else(|| damaged(Table::Study))?;
-            if patient_of(&other) == *patient {
-                counts.0 += 1;
-                counts.1 += other.series_count;
-                counts.2 += other.instances_count;
+            if patient_of(&other) == *patient && visit(&other)?.is_break() {
+                break;
             }
         }
-        Ok(if counts.0 == 0 { own } else { counts })
+        Ok(())
     }
 }
 
-fn patient_of(study: &StudyRecord) -> Patient {
+pub(super) fn patient_of(study: &StudyRecord) -> Patient {
     let text = |tag: u32| {
         study
             .facts

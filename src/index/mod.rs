@@ -18,6 +18,7 @@
 //! tables of values then; an instance without copies is in no table.
 
 mod apply;
+mod availability;
 mod candidates;
 pub mod engine;
 mod find;
@@ -35,6 +36,7 @@ mod volumes;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
+pub use availability::Availability;
 use engine::Store;
 pub use engine::{Engine, EngineError, Table};
 pub use query::{Key, Match, Query};

@@ -12,6 +12,7 @@ use super::query::*;
 use super::*;
 use crate::dicom::Level;
 
+mod availability;
 mod find;
 mod gone;
 mod order;
