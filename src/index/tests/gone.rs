@@ -219,7 +219,7 @@ mod model {
 
     #[derive(Debug, Clone)]
     enum Line {
-        Stored(Stored),
+        Stored(Box<Stored>),
         /// The file of an earlier line, counted from the last one, is copied to another volume, under the same number
         /// or a new one.
         Copied(usize, u32, bool),
@@ -229,7 +229,7 @@ mod model {
 
     fn line() -> impl Strategy<Value = Line> {
         prop_oneof![
-            3 => statement().prop_map(Line::Stored),
+            3 => statement().prop_map(|stored| Line::Stored(Box::new(stored))),
             1 => (0..6usize, 0..3u32, any::<bool>()).prop_map(|(back, to, new)| Line::Copied(back, to, new)),
             2 => (0..8usize).prop_map(Line::Gone),
         ]
@@ -257,7 +257,7 @@ mod model {
             let stored = match line {
                 Line::Stored(mut stored) => {
                     stored.instance.sequence = sequence;
-                    stored
+                    *stored
                 }
                 Line::Copied(back, to, new) => {
                     let Some(mut copy) = earlier(back) else {
