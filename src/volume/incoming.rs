@@ -1,5 +1,6 @@
 //! An instance on its way in: a name in `incoming/` until it has its own.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,9 @@ use super::{PublishBy, Shared, VolumeError, layout};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
+/// Buffers that stay in memory after they were written: what a disk that dies takes with it is still here, and the
+/// instance goes on elsewhere. Nearly every image fits in whole.
+const HELD_COUNT: usize = 8;
 
 /// What [`Incoming::publish`] found at the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +34,12 @@ pub struct Incoming {
     shared: Arc<Shared>,
     file: DiskFile,
     path: PathBuf,
-    /// Bytes that are in the file; the rest is in `buffer`.
+    /// Bytes that were written to the file; the rest is in the last of `held`.
     written: u64,
-    buffer: Option<Aligned>,
+    /// The newest bytes, each buffer but the last full.
+    held: VecDeque<Aligned>,
+    /// Offset of the first of `held`; what is before it is only in the file.
+    held_from: u64,
     direct: bool,
     /// All bytes are in the file and flushed.
     durable: bool,
@@ -58,7 +65,8 @@ impl Incoming {
             file,
             path,
             written: 0,
-            buffer: None,
+            held: VecDeque::new(),
+            held_from: 0,
             direct,
             durable: false,
             keep: false,
@@ -76,7 +84,8 @@ impl Incoming {
             file,
             path,
             written,
-            buffer: None,
+            held: VecDeque::new(),
+            held_from: written,
             direct: false,
             // A killed process leaves bytes that only memory has.
             durable: false,
@@ -87,7 +96,12 @@ impl Incoming {
     /// Bytes taken so far, whether in the file or still in memory.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
-        self.written + self.buffer.as_ref().map_or(0, |buffer| buffer.fill as u64)
+        self.last_from() + self.held.back().map_or(0, |buffer| buffer.fill as u64)
+    }
+
+    /// Offset of the last of `held`.
+    fn last_from(&self) -> u64 {
+        self.held_from + self.held.len().saturating_sub(1) as u64 * BUFFER_BYTES as u64
     }
 
     /// The name in `incoming/`.
@@ -108,47 +122,61 @@ impl Incoming {
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), VolumeError> {
         self.durable = false;
         while !bytes.is_empty() {
-            let shared = &self.shared;
-            let buffer = self.buffer.get_or_insert_with(|| shared.take_buffer());
+            let buffer = self.buffer();
             let count = bytes.len().min(BUFFER_BYTES - buffer.fill);
             buffer.space()[..count].copy_from_slice(&bytes[..count]);
             buffer.fill += count;
             bytes = &bytes[count..];
             if buffer.fill == BUFFER_BYTES {
-                self.write_buffer()?;
+                self.write_held()?;
             }
         }
         Ok(())
     }
 
-    fn write_buffer(&mut self) -> Result<(), VolumeError> {
-        let Some(buffer) = &mut self.buffer else {
+    /// The last buffer if it has room, else another one.
+    fn buffer(&mut self) -> &mut Aligned {
+        if self
+            .held
+            .back()
+            .is_none_or(|buffer| buffer.fill == BUFFER_BYTES)
+        {
+            let next = if self.held.len() < HELD_COUNT {
+                self.shared.take_buffer()
+            } else {
+                let mut oldest = self.held.pop_front().expect("the count is not 0");
+                self.held_from += BUFFER_BYTES as u64;
+                oldest.clear();
+                oldest
+            };
+            self.held.push_back(next);
+        }
+        self.held.back_mut().expect("pushed if there was none")
+    }
+
+    fn write_held(&mut self) -> Result<(), VolumeError> {
+        let begin = self.written.saturating_sub(self.last_from()) as usize;
+        let Some(buffer) = self.held.back() else {
             return Ok(());
         };
-        if buffer.fill == 0 {
-            return Ok(());
-        }
+        let mut bytes = &buffer.bytes()[begin..];
         // Only whole blocks can go past the page cache: the last part of a file
         // goes through it.
-        if self.direct && !buffer.fill.is_multiple_of(DIRECT_ALIGNMENT) {
-            let whole = buffer.fill - buffer.fill % DIRECT_ALIGNMENT;
-            if whole > 0 {
-                write_block(
-                    &self.file,
-                    &mut self.direct,
-                    self.written,
-                    &buffer.bytes()[..whole],
-                )
-                .map_err(VolumeError::io(&self.path))?;
-                buffer.drop_first(whole);
-                self.written += whole as u64;
+        if self.direct && !bytes.len().is_multiple_of(DIRECT_ALIGNMENT) {
+            let (whole, rest) = bytes.split_at(bytes.len() - bytes.len() % DIRECT_ALIGNMENT);
+            if !whole.is_empty() {
+                write_block(&self.file, &mut self.direct, self.written, whole)
+                    .map_err(VolumeError::io(&self.path))?;
+                self.written += whole.len() as u64;
             }
             self.direct = self.file.set_direct(false);
+            bytes = rest;
         }
-        write_block(&self.file, &mut self.direct, self.written, buffer.bytes())
-            .map_err(VolumeError::io(&self.path))?;
-        self.written += buffer.fill as u64;
-        buffer.fill = 0;
+        if !bytes.is_empty() {
+            write_block(&self.file, &mut self.direct, self.written, bytes)
+                .map_err(VolumeError::io(&self.path))?;
+            self.written += bytes.len() as u64;
+        }
         Ok(())
     }
 
@@ -156,7 +184,7 @@ impl Incoming {
     ///
     /// After [`VolumeError::FlushFailed`] the volume is out of use.
     pub fn flush(&mut self) -> Result<(), VolumeError> {
-        self.write_buffer()?;
+        self.write_held()?;
         // Before the instance gets its own name, and so before any line speaks
         // of it: a ledger line means the bytes are there.
         self.file.sync_data().map_err(|error| {
@@ -167,30 +195,27 @@ impl Incoming {
             error
         })?;
         self.durable = true;
-        if let Some(buffer) = self.buffer.take() {
-            self.shared.give_buffer(buffer);
-        }
         Ok(())
     }
 
-    /// Reads back what was taken so far; 0 at its end.
+    /// Reads back what was taken so far; 0 at its end. The newest 8 MiB come from memory, whatever the disk does.
     pub fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-        if offset < self.written {
+        if offset < self.held_from {
             if self.direct {
                 // Direct reads need alignment, and so would the next write.
                 self.direct = self.file.set_direct(false);
             }
-            let left = usize::try_from(self.written - offset).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.held_from - offset).unwrap_or(usize::MAX);
             let count = out.len().min(left);
             return self.file.read_at(offset, &mut out[..count]);
         }
-        let Some(buffer) = &self.buffer else {
+        let at = usize::try_from(offset - self.held_from).unwrap_or(usize::MAX);
+        let Some(buffer) = self.held.get(at / BUFFER_BYTES) else {
             return Ok(0);
         };
-        let start = usize::try_from(offset - self.written).unwrap_or(usize::MAX);
-        let held = buffer.bytes().get(start..).unwrap_or_default();
-        let count = out.len().min(held.len());
-        out[..count].copy_from_slice(&held[..count]);
+        let bytes = buffer.bytes().get(at % BUFFER_BYTES..).unwrap_or_default();
+        let count = out.len().min(bytes.len());
+        out[..count].copy_from_slice(&bytes[..count]);
         Ok(count)
     }
 
@@ -282,6 +307,17 @@ impl Incoming {
         Ok(published)
     }
 
+    /// Takes back the name that [`Incoming::publish`] gave, for an instance that goes elsewhere before any ledger line
+    /// spoke of it. A name that stays is an unlisted file, which `kura equalize` finds.
+    pub fn unpublish(&self, relative: &str) {
+        let target = self.shared.root.join(relative);
+        if let Ok(true) = self.is_at(&target)
+            && let Err(error) = self.shared.disk.remove(&target)
+        {
+            tracing::debug!(path = %target.display(), %error, "name not taken back");
+        }
+    }
+
     fn name_it(&self, target: &Path) -> io::Result<()> {
         match self.shared.publish_by {
             PublishBy::Link => self.shared.disk.link(&self.path, target),
@@ -335,7 +371,7 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
+        for buffer in self.held.drain(..) {
             self.shared.give_buffer(buffer);
         }
         if !self.keep {
@@ -395,12 +431,5 @@ impl Aligned {
 
     fn space(&mut self) -> &mut [u8] {
         &mut self.memory[self.start + self.fill..self.start + BUFFER_BYTES]
-    }
-
-    fn drop_first(&mut self, count: usize) {
-        let from = self.start + count;
-        self.memory
-            .copy_within(from..self.start + self.fill, self.start);
-        self.fill -= count;
     }
 }
