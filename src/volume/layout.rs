@@ -32,6 +32,7 @@
 //! series 30, SOP Instance UID 64, the whole path 200.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -114,6 +115,13 @@ pub fn segment_file(segment: u32) -> String {
 pub fn segment_of_file(name: &str) -> Option<u32> {
     let segment: u32 = name.strip_suffix(".jsonl")?.parse().ok()?;
     (segment > 0 && segment_file(segment) == name).then_some(segment)
+}
+
+/// The name that the folder of a ledger's copy gets when the copy turns out to be of another ledger; `n` from 1.
+pub fn ledger_aside(folder: &Path, n: u32) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(format!(".aside-{n}"));
+    PathBuf::from(name)
 }
 
 /// The folder of a series, relative to the root of a volume.

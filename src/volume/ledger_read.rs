@@ -138,7 +138,11 @@ pub(super) fn segments(disk: &Disk, folder: &Path) -> Result<Vec<u32>, LedgerErr
 }
 
 /// Whether a line with the checksum of `position` ends exactly there.
-fn contains(disk: &Disk, folder: &Path, position: Position) -> Result<bool, LedgerError> {
+pub(super) fn contains(
+    disk: &Disk,
+    folder: &Path,
+    position: Position,
+) -> Result<bool, LedgerError> {
     let path = folder.join(layout::segment_file(position.segment));
     let file = match disk.open_read(&path) {
         Ok(file) => file,

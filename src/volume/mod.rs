@@ -31,6 +31,7 @@ mod ledger_read;
 mod opening;
 pub mod placement;
 mod quarantine;
+pub mod shipping;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
