@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, Status};
+use crate::archive::{Archive, Status, VolumeVerb};
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
 
@@ -27,6 +27,7 @@ pub enum Request {
         most: usize,
     },
     IndexRebuild,
+    Volume(VolumeVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +40,8 @@ pub enum Response {
         note: String,
     },
     Done,
+    /// Done; what it means, in a sentence.
+    Said(String),
     Failed {
         reason: String,
     },
@@ -69,10 +72,17 @@ impl Listener {
                     if stopped.load(Ordering::Relaxed) {
                         return;
                     }
-                    if let Ok(stream) = stream
-                        && let Err(error) = serve(&archive, &stream)
-                    {
-                        tracing::debug!(%error, "a request of the command line broke off");
+                    let Ok(stream) = stream else { continue };
+                    // A verb may take long; the next one must not wait for it.
+                    let archive = archive.clone();
+                    let asked = std::thread::Builder::new().name("verb".to_owned());
+                    let asked = asked.spawn(move || {
+                        if let Err(error) = serve(&archive, &stream) {
+                            tracing::debug!(%error, "a request of the command line broke off");
+                        }
+                    });
+                    if let Err(error) = asked {
+                        tracing::error!(%error, "no thread for a request of the command line");
                     }
                 }
             })?;
@@ -138,6 +148,12 @@ pub fn answer(archive: &Archive, request: Request) -> Response {
             archive.rebuild_index();
             Response::Done
         }
+        Request::Volume(verb) => match archive.volume_verb(verb) {
+            Ok(said) => Response::Said(said),
+            Err(error) => Response::Failed {
+                reason: error.to_string(),
+            },
+        },
         Request::Find { level, keys, most } => {
             let Ok(level) = level.parse::<Level>() else {
                 return Response::Failed {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::archive::{Archive, Mode, OpenError};
+use crate::archive::{Archive, Mode, OpenError, Watch};
 use crate::config::Config;
 use crate::control;
 use crate::net::{self, AcceptPolicy, Association, AssociationHandle, Timeouts, pdu};
@@ -46,6 +46,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         .block_on(bind(address))
         .map_err(|source| ServeError::Bind { address, source })?;
     let archive = Arc::new(Archive::open(&config, Mode::Create)?);
+    let watch = Watch::start(&archive).map_err(ServeError::Start)?;
     let control =
         control::Listener::start(&config.state, archive.clone()).map_err(ServeError::Start)?;
     let shared = Arc::new(Shared {
@@ -66,6 +67,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     tracing::info!("stopping: no new associations; what is in flight is finished");
     control.stop();
     shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
+    drop(watch);
     runtime.shutdown_timeout(Duration::from_secs(1));
     tracing::info!("stopped");
     Ok(())

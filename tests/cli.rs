@@ -525,28 +525,39 @@ fn the_empty_mount_point_of_a_missing_disk_is_never_written() {
         } else {
             fs::remove_dir(&volume).expect("mount point");
         }
-        for verb in [
-            &["serve"][..],
-            &["status"],
-            &["find"],
-            &["index", "rebuild"],
-        ] {
-            let outcome = server.kura(verb);
-            assert_eq!(outcome.code, Some(3), "{verb:?}: {}", outcome.text());
-            assert!(
-                outcome.stderr.contains("volume A") && outcome.stderr.contains("not there"),
-                "{verb:?}: {}",
-                outcome.text()
-            );
-        }
+        // The others would be served; this one's instances are known, and said to be off line.
+        server.restart();
+        server.wait_until_indexed();
+        let status = server.kura_json(&["status"]);
+        assert_eq!(status["state"], "degraded", "{status}");
+        assert_eq!(status["volumes"][0]["state"], "away", "{status}");
+        assert_eq!(status["index"]["instances_count"], 4, "{status}");
+        let mut client = server.associate(ALL);
+        let (code, comment) = images[0].send(&mut client).expect("C-STORE");
+        assert_eq!(code, 0xA700, "{comment:?}");
+        assert!(comment.expect("a comment").contains("volume A is away"));
+        client.release().expect("release");
+        server.terminate();
         assert_eq!(volume.exists(), folder);
         if folder {
             assert_eq!(state_of(&volume).len(), 1, "written to");
         }
     }
-    fs::rename(&aside, &volume).expect("mount");
+    // It is taken back by itself.
     server.restart();
+    fs::rename(&aside, &volume).expect("mount");
+    wait_until(|| server.kura_json(&["status"])["state"] == "ok");
     assert_found(&server, &images);
+    assert_come_back(&server, &images);
+    send_all(&server, &images::images(3, 2));
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "not done");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// An instance whose first bytes the server has not read yet is not in flight.

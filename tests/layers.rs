@@ -99,7 +99,7 @@ fn a_module_uses_only_the_rows_below_it() {
 fn only_two_files_and_the_engines_touch_the_file_system() {
     let mut broken = Vec::new();
     for (path, text) in sources() {
-        let allowed = ["volume/io.rs", "config.rs"]
+        let allowed = ["volume/io.rs", "config/mod.rs", "config/edit.rs"]
             .iter()
             .any(|file| path == Path::new(file))
             || path.starts_with("index");
@@ -110,7 +110,7 @@ fn only_two_files_and_the_engines_touch_the_file_system() {
     }
     assert!(
         broken.is_empty(),
-        "std::fs outside volume/io.rs and config.rs: {broken:?}"
+        "std::fs outside volume/io.rs and config: {broken:?}"
     );
 }
 

@@ -212,6 +212,7 @@ fn instances() -> Vec<Instance> {
             sop_instance_uid: meta.sop_instance_uid,
             transfer_syntax: meta.transfer_syntax,
             calling_ae_title: "TESTER".to_owned(),
+            prefer: None,
         };
         Instance {
             announced,

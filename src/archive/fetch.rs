@@ -134,7 +134,8 @@ impl Archive {
     /// The file of a copy, if it is there with the size that the ledger says.
     pub(super) fn open_checked(&self, copy: &Copy) -> io::Result<DiskFile> {
         let volume = self
-            .volume(&copy.volume_id)
+            .shelf
+            .here(&copy.volume_id)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its volume is not here"))?;
         let file = volume.open_file(&copy.path)?;
         let size = file.len()?;

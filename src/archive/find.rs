@@ -49,13 +49,49 @@ impl Archive {
         f: &mut dyn FnMut(Match) -> ControlFlow<()>,
     ) -> Result<(), FindError> {
         let view = self.view()?;
+        let mut failed = None;
+        // The usual case costs nothing: with every volume here, everything is on line.
+        let some_are_away = !self.shelf.all_are_here();
+        let mut give = |mut found: Match| {
+            if some_are_away {
+                match self.availability(&view.snapshot, query.level, &found) {
+                    Ok(availability) => {
+                        found
+                            .values
+                            .insert(key(tags::INSTANCE_AVAILABILITY), availability);
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            f(found)
+        };
         view.snapshot
-            .find(query, f)
+            .find(query, &mut give)
+            .and_then(|()| failed.map_or(Ok(()), Err))
             .inspect_err(|error| self.index_failed(error))?;
         match view.rebuilding_percent {
             Some(percent) => Err(FindError::Rebuilding { percent }),
             None => Ok(()),
         }
+    }
+
+    fn availability(
+        &self,
+        snapshot: &Snapshot,
+        level: Level,
+        found: &Match,
+    ) -> Result<String, IndexError> {
+        let availability = snapshot.availability(
+            level,
+            &found.study_instance_uid,
+            &found.series_instance_uid,
+            &found.sop_instance_uid,
+            &|volume_id| self.shelf.here(volume_id).is_some(),
+        )?;
+        Ok(availability.as_str().to_owned())
     }
 
     /// The instances of a selection, in the order of the index; what is not known selects nothing.

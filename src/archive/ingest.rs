@@ -17,9 +17,10 @@ use crate::dicom::{Attributes, FileMeta, Level, Tag};
 use crate::index::{
     Change, Class, Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Stored, classify,
 };
-use crate::volume::{Incoming, Published, VolumeError, layout};
+use crate::volume::{Incoming, LedgerError, Published, Volume, VolumeError, layout};
 
-use super::{Archive, entry};
+use super::placing::{Refusals, is_the_volumes};
+use super::{Archive, Line, entry};
 
 /// What the C-STORE command says of the instance that follows.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Announced {
     pub sop_instance_uid: String,
     pub transfer_syntax: String,
     pub calling_ae_title: String,
+    /// Id of the volume of the instance before, which is mostly of the same study.
+    pub prefer: Option<String>,
 }
 
 /// What became of an instance that was received completely. All of them are successes to the sender.
@@ -47,6 +50,9 @@ pub enum IngestError {
     /// No volume takes it: full, unwritable or failed.
     #[error("not stored: {0}")]
     NoVolume(String),
+    /// It was on a disk that failed, and could not be read back from there to go on elsewhere.
+    #[error("not stored: the disk failed in the middle, and {0}")]
+    NotRecovered(String),
     #[error("not stored: {0}")]
     Volume(#[from] VolumeError),
     #[error("{name} {tag} is missing or empty; not stored")]
@@ -73,8 +79,9 @@ impl IngestError {
 pub struct Receiving<'a> {
     archive: &'a Archive,
     announced: Announced,
-    volume: usize,
+    volume: Arc<Volume<Line>>,
     incoming: Incoming,
+    refused: Refusals,
     scanner: Option<Scanner>,
     data_crc: crc32fast::Hasher,
     meta_crc: crc32fast::Hasher,
@@ -87,6 +94,7 @@ pub struct Receiving<'a> {
 #[must_use]
 pub struct Kept {
     pub outcome: Outcome,
+    pub volume_id: String,
     incoming: Incoming,
 }
 
@@ -109,10 +117,6 @@ struct Ready<'a> {
 
 impl Archive {
     pub fn begin(&self, announced: Announced) -> Result<Receiving<'_>, IngestError> {
-        let volume = self.choose_volume()?;
-        let mut incoming = self.volumes[volume]
-            .begin()
-            .inspect_err(|error| self.volume_failed(volume, error))?;
         let meta = FileMeta {
             sop_class_uid: announced.sop_class_uid.clone(),
             sop_instance_uid: announced.sop_instance_uid.clone(),
@@ -120,9 +124,15 @@ impl Archive {
             source_ae_title: announced.calling_ae_title.clone(),
         }
         .encode();
-        incoming
-            .write(&meta)
-            .inspect_err(|error| self.volume_failed(volume, error))?;
+        let mut refused = Refusals::default();
+        let (volume, incoming) = loop {
+            let prefer = announced.prefer.as_deref();
+            let (volume, mut incoming) = self.begin_somewhere(&mut refused, prefer)?;
+            match incoming.write(&meta) {
+                Ok(()) => break (volume, incoming),
+                Err(error) => self.refused_by(&volume, &error, &mut refused),
+            }
+        };
         let mut meta_crc = crc32fast::Hasher::new();
         meta_crc.update(&meta);
         let scanner = Scanner::new(&announced.transfer_syntax, Wanted::Indexed);
@@ -131,6 +141,7 @@ impl Archive {
             announced,
             volume,
             incoming,
+            refused,
             scanner: Some(scanner),
             data_crc: crc32fast::Hasher::new(),
             meta_crc,
@@ -141,26 +152,44 @@ impl Archive {
 }
 
 impl Receiving<'_> {
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), IngestError> {
-        self.data_crc.update(bytes);
+    /// Takes more bytes. Fails only when no volume takes them.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), IngestError> {
         if let Some(scanner) = &mut self.scanner
             && let Err(error) = scanner.feed(bytes)
         {
             self.fault = Some(error.into());
             self.scanner = None;
         }
-        self.incoming
-            .write(bytes)
-            .inspect_err(|error| self.archive.volume_failed(self.volume, error))?;
-        Ok(())
+        loop {
+            let before = self.incoming.len();
+            let written = self.incoming.write(bytes);
+            let taken = (self.incoming.len() - before) as usize;
+            self.data_crc.update(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            let Err(error) = written else {
+                return Ok(());
+            };
+            self.archive
+                .refused_by(&self.volume, &error, &mut self.refused);
+            let crc32 = self.file_crc();
+            (self.volume, self.incoming) =
+                self.archive
+                    .move_on(&mut self.incoming, crc32, &mut self.refused)?;
+        }
+    }
+
+    /// Of everything taken so far.
+    fn file_crc(&self) -> u32 {
+        let mut crc = self.meta_crc.clone();
+        crc.combine(&self.data_crc);
+        crc.finalize()
     }
 
     /// Decides what the instance is and makes it durable; on return it is on stable storage and findable.
     pub fn finish(mut self) -> Result<Kept, IngestError> {
         match self.checked() {
             Ok((attributes, study_uid, series_uid)) => {
-                let mut file_crc = self.meta_crc.clone();
-                file_crc.combine(&self.data_crc);
+                let file_crc = self.file_crc();
                 let ready = Ready {
                     announced: &self.announced,
                     attributes: &attributes,
@@ -168,9 +197,10 @@ impl Receiving<'_> {
                     series_uid,
                     data_offset: self.meta_len,
                     data_crc: self.data_crc.finalize(),
-                    file_crc: file_crc.finalize(),
+                    file_crc,
                 };
-                self.archive.settle(self.volume, self.incoming, &ready)
+                self.archive
+                    .settle(self.volume, self.incoming, &ready, self.refused)
             }
             Err(error) => {
                 if error.is_the_senders() {
@@ -184,7 +214,7 @@ impl Receiving<'_> {
                         "bytes": self.incoming.len(),
                     });
                     self.archive
-                        .quarantine(self.volume, self.incoming, &report.to_string());
+                        .quarantine(&self.volume, self.incoming, &report.to_string());
                 }
                 Err(error)
             }
@@ -228,9 +258,10 @@ impl Archive {
     /// From the duplicate check to the ledger line, under the lock of the SOP Instance UID.
     fn settle(
         &self,
-        volume: usize,
+        mut volume: Arc<Volume<Line>>,
         mut incoming: Incoming,
         ready: &Ready<'_>,
+        mut refused: Refusals,
     ) -> Result<Kept, IngestError> {
         let _lock = self.locks.lock(&ready.announced.sop_instance_uid);
         let view = self.keeper.view()?;
@@ -250,7 +281,7 @@ impl Archive {
             received: super::now(),
             source_ae_title: ready.announced.calling_ae_title.clone(),
             copy: Copy {
-                volume_id: self.volumes[volume].id().to_owned(),
+                volume_id: volume.id().to_owned(),
                 path: format!(
                     "{}/{}",
                     series.folder,
@@ -263,31 +294,63 @@ impl Archive {
             },
         };
         let mut outcome = Outcome::Stored;
-        let mut names = Vec::new();
-        if let Some(existing) = view.snapshot.by_sop(&instance.sop_instance_uid)? {
+        let existing = view.snapshot.by_sop(&instance.sop_instance_uid)?;
+        if let Some(existing) = &existing {
             outcome = self.compare(
-                &existing,
+                existing,
                 &ready.study_uid,
                 &ready.series_uid,
                 &instance,
                 &mut incoming,
             )?;
             if outcome == Outcome::Duplicate {
-                return Ok(Kept { outcome, incoming });
+                let volume_id = volume.id().to_owned();
+                return Ok(Kept {
+                    outcome,
+                    volume_id,
+                    incoming,
+                });
             }
-            names = names_given(&existing.record, self.volumes[volume].id());
         }
         drop(view);
         instance.sequence = self.keeper.next_sequence();
-        let stored = Stored {
+        let mut stored = Stored {
             study,
             series,
             instance,
         };
-        let incoming = self
-            .make_durable(volume, incoming, stored, &names)
-            .inspect_err(|error| self.volume_failed(volume, error))?;
-        Ok(Kept { outcome, incoming })
+        loop {
+            let names = existing
+                .as_ref()
+                .map(|existing| names_given(&existing.record, volume.id()))
+                .unwrap_or_default();
+            match self.make_durable(&volume, &mut incoming, &mut stored, &names) {
+                Ok(()) => {
+                    let volume_id = volume.id().to_owned();
+                    return Ok(Kept {
+                        outcome,
+                        volume_id,
+                        incoming,
+                    });
+                }
+                Err(error) if !is_the_volumes(&error) => return Err(error.into()),
+                Err(error) => {
+                    self.refused_by(&volume, &error, &mut refused);
+                    let moved = self.move_on(&mut incoming, ready.file_crc, &mut refused);
+                    match error {
+                        VolumeError::Ledger(LedgerError::Failed { .. }) => incoming.keep(),
+                        _ => incoming.unpublish(&stored.instance.copy.path),
+                    }
+                    (volume, incoming) = moved?;
+                    stored.instance.copy.volume_id = volume.id().to_owned();
+                    stored.instance.copy.path = format!(
+                        "{}/{}",
+                        stored.series.folder,
+                        layout::file_name(&stored.instance.sop_instance_uid)
+                    );
+                }
+            }
+        }
     }
 
     /// Is what was received here already, another form of it, or something else under the same UID?
@@ -351,12 +414,11 @@ impl Archive {
     /// a path stands for one content for ever.
     fn make_durable(
         &self,
-        volume: usize,
-        mut incoming: Incoming,
-        mut stored: Stored,
+        volume: &Volume<Line>,
+        incoming: &mut Incoming,
+        stored: &mut Stored,
         names: &[String],
-    ) -> Result<Incoming, VolumeError> {
-        let volume = &self.volumes[volume];
+    ) -> Result<(), VolumeError> {
         incoming.flush()?;
         let folder = stored.series.folder.clone();
         let sop = stored.instance.sop_instance_uid.clone();
@@ -366,33 +428,27 @@ impl Archive {
         {
             if attempt == ALTERNATIVES_MAX {
                 return Err(VolumeError::NameTaken {
-                    path: stored.instance.copy.path,
+                    path: stored.instance.copy.path.clone(),
                 });
             }
             let name = layout::alternative_file_name(&sop, stored.instance.copy.crc32, attempt);
             stored.instance.copy.path = format!("{folder}/{name}");
             attempt += 1;
         }
-        let (once, line) = entry::lines(&stored, volume.id(), None);
-        let change = Arc::new(Change::Stored(stored));
-        if let Err(error) = volume.ledger().append(&once, line, change) {
-            // The line may be there or not; the name in incoming/ makes the next start find out.
-            incoming.keep();
-            return Err(error.into());
-        }
-        Ok(incoming)
+        let (once, line) = entry::lines(stored, volume.id(), None);
+        let change = Arc::new(Change::Stored(stored.clone()));
+        volume.ledger().append(&once, line, change)?;
+        Ok(())
     }
 
     /// Start-up: an instance whose name is still in `incoming/` and that had reached its place in the tree is carried to
     /// its end; every other one was never answered and goes.
-    pub(super) fn resume(&self, volume: usize) -> Result<u64, VolumeError> {
+    pub(super) fn resume(&self, volume: &Arc<Volume<Line>>) -> Result<u64, VolumeError> {
         let mut carried = 0;
-        let leftovers = self.volumes[volume]
-            .leftovers()
-            .map_err(|source| VolumeError::Io {
-                path: self.volumes[volume].root().join(layout::INCOMING_FOLDER),
-                source,
-            })?;
+        let leftovers = volume.leftovers().map_err(|source| VolumeError::Io {
+            path: volume.root().join(layout::INCOMING_FOLDER),
+            source,
+        })?;
         for leftover in leftovers {
             let published = leftover.links > 1;
             let name = leftover.path.clone();
@@ -401,17 +457,21 @@ impl Archive {
                 Some(Err(reason)) => {
                     tracing::error!(path = %name.display(), reason, "an unfinished instance is left in incoming/");
                 }
-                None => self.volumes[volume].resume(&leftover)?.finish(),
+                None => volume.resume(&leftover)?.finish(),
             }
         }
         Ok(carried)
     }
 
-    fn carry_on(&self, volume: usize, leftover: crate::volume::Leftover) -> Result<(), String> {
-        let incoming = self.volumes[volume]
+    fn carry_on(
+        &self,
+        volume: &Arc<Volume<Line>>,
+        leftover: crate::volume::Leftover,
+    ) -> Result<(), String> {
+        let incoming = volume
             .resume(&leftover)
             .map_err(|error| error.to_string())?;
-        let mut file = self.volumes[volume]
+        let mut file = volume
             .disk()
             .open_read(&leftover.path)
             .map_err(|error| error.to_string())?;
@@ -422,6 +482,7 @@ impl Archive {
             sop_instance_uid: meta.sop_instance_uid,
             transfer_syntax: meta.transfer_syntax,
             calling_ae_title: meta.source_ae_title,
+            prefer: None,
         };
         let mut scanner = Scanner::new(&announced.transfer_syntax, Wanted::Indexed);
         let mut data_crc = crc32fast::Hasher::new();
@@ -458,7 +519,7 @@ impl Archive {
             data_crc: data_crc.finalize(),
             file_crc: file_crc.finalize(),
         };
-        self.settle(volume, incoming, &ready)
+        self.settle(volume.clone(), incoming, &ready, Refusals::default())
             .map(Kept::answered)
             .map_err(|error| error.to_string())
     }

@@ -170,13 +170,10 @@ impl Keeper {
     }
 
     /// Starts the keeper's thread, and waits a moment for an index that is only a little behind.
-    pub fn start(
-        self: &Arc<Self>,
-        sources: Vec<Source>,
-        sequence: u64,
-    ) -> std::thread::JoinHandle<()> {
+    pub fn start(self: &Arc<Self>, sources: Vec<Source>) -> std::thread::JoinHandle<()> {
+        self.sequence
+            .fetch_max(last_sequence(&sources), Ordering::Relaxed);
         *self.sources.lock().expect("no panic while held") = sources;
-        self.sequence.fetch_max(sequence, Ordering::Relaxed);
         let keeper = self.clone();
         let thread = std::thread::Builder::new()
             .name("index".to_owned())
@@ -187,6 +184,52 @@ impl Keeper {
             std::thread::sleep(Duration::from_millis(1));
         }
         thread
+    }
+
+    /// From where the ledger of a volume is read from now on: itself, or a copy while the volume is away.
+    pub fn set_source(&self, source: Source) {
+        let mut sources = self.sources.lock().expect("no panic while held");
+        match sources
+            .iter_mut()
+            .find(|other| other.volume_id == source.volume_id)
+        {
+            Some(other) => *other = source,
+            None => sources.push(source),
+        }
+    }
+
+    /// Nothing is known of the ledger of a volume that is away: it had no line.
+    pub fn forget_source(&self, volume_id: &str) {
+        let mut sources = self.sources.lock().expect("no panic while held");
+        sources.retain(|source| source.volume_id != volume_id);
+    }
+
+    /// A volume came (back): reads its ledger from where the index left off. To be called before it is written to.
+    pub fn join(&self, source: Source) {
+        self.sequence.fetch_max(
+            last_sequence(std::slice::from_ref(&source)),
+            Ordering::Relaxed,
+        );
+        self.set_source(source.clone());
+        let index = {
+            let state = self
+                .state
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            if !state.live {
+                // Whoever makes it live looks at all sources once more.
+                return;
+            }
+            state.index.clone()
+        };
+        match self.read_sources(&index, &[source]) {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("the index knows another ledger of this volume; rebuilding it");
+                self.rebuild();
+            }
+            Err(error) => self.failed(&error),
+        }
     }
 
     pub fn is_live(&self) -> bool {
@@ -306,6 +349,7 @@ impl Keeper {
                 .state
                 .write()
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let sources = self.sources.lock().expect("no panic while held").clone();
             if !self.read_sources(&index, &sources)? {
                 return Ok(());
             }
@@ -462,7 +506,7 @@ fn decode(bytes: &[u8]) -> Option<Position> {
 
 /// The highest sequence number in the newest segment of each ledger. Numbers are given out in the order of the lines but
 /// for those of one group, so older segments hold lower ones.
-pub fn last_sequence(sources: &[Source]) -> u64 {
+fn last_sequence(sources: &[Source]) -> u64 {
     #[derive(serde::Deserialize)]
     struct Line {
         seq: u64,

@@ -1,70 +1,120 @@
 //! The state folder: the index, and what this archive is and has.
 //!
 //! ```text
-//! <state>/archive.json   {"archive_id": "…", "volumes": {"A": "<volume id>"}}
+//! <state>/archive.json   the archive's id, and every volume it ever had
 //! <state>/index/         the engine's files; may be deleted at any time
+//! <state>/ledgers/       copies of the volumes' ledgers
 //! <state>/kura.sock      the running server's local socket
 //! <state>/kura.lock      held by the process that owns the state
 //! ```
 //!
 //! `archive.json` says which volumes have been seen, so that the empty mount point of a disk that is missing is not taken
-//! for a new disk. When it is lost, the archive's id is taken again from the labels of the volumes.
+//! for a new disk. It is copied to every volume (`ledgers/archive.json`); when the state folder is lost, the newest of the
+//! copies stands in.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::volume::io::{Disk, DiskFile};
-use crate::volume::layout::Label;
+use crate::volume::layout::{self, Label, Role};
 
 use super::OpenError;
 
-const FILE: &str = "archive.json";
+pub const FILE: &str = "archive.json";
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub archive_id: String,
-    /// Volume id of each volume name that has been labelled.
+    /// Raised with every change: of two copies the higher is the newer.
     #[serde(default)]
-    pub volumes: BTreeMap<String, String>,
+    pub revision: u64,
+    #[serde(default)]
+    pub volumes: Vec<Known>,
+}
+
+/// A volume that was labelled once. It stays listed until the archive is told to forget it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    pub volume_id: String,
+    pub name: String,
+    pub path: PathBuf,
+    pub role: Role,
+    /// Takes no new instances.
+    #[serde(default)]
+    pub retired: bool,
+    /// Taken out on purpose.
+    #[serde(default)]
+    pub ejected: bool,
+    /// Being emptied onto the other volumes.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 impl Identity {
-    /// Of this state folder, else of these labels; a new one where there is neither. Writes nothing.
-    pub fn load(state: &Path, labels: &[Option<Label>]) -> Result<Identity, OpenError> {
+    /// Of this state folder, else the newest copy on these volumes, else of their labels; a new one where there is none of
+    /// these. Writes nothing.
+    pub fn load(state: &Path, volumes: &[(PathBuf, Label)]) -> Result<Identity, OpenError> {
         let path = state.join(FILE);
-        let failed = |source| OpenError::State {
-            path: path.clone(),
-            source,
-        };
-        match Disk::default().read_small(&path, FILE_BYTES_MAX) {
-            Ok(bytes) => {
-                return serde_json::from_slice(&bytes)
-                    .map_err(|error| failed(std::io::Error::other(error)));
-            }
+        match read(&path) {
+            Ok(identity) => return Ok(identity),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+            Err(source) => return Err(OpenError::State { path, source }),
         }
-        let archive_id = match labels.iter().flatten().next() {
-            Some(label) => label.archive_id.clone(),
+        let copies = volumes.iter().filter_map(|(root, label)| {
+            let copy = read(&root.join(layout::LEDGERS_FOLDER).join(FILE)).ok()?;
+            (copy.archive_id == label.archive_id).then_some(copy)
+        });
+        if let Some(newest) = copies.max_by_key(|copy| copy.revision) {
+            return Ok(newest);
+        }
+        let archive_id = match volumes.first() {
+            Some((_, label)) => label.archive_id.clone(),
             None => uuid::Uuid::new_v4().to_string(),
         };
         Ok(Identity {
             archive_id,
-            volumes: BTreeMap::new(),
+            revision: 0,
+            volumes: Vec::new(),
         })
     }
 
-    /// Writes it durably.
-    pub fn save(&self, state: &Path) -> Result<(), OpenError> {
-        let bytes = serde_json::to_vec_pretty(self).expect("strings always serialize");
-        replace(&state.join(FILE), &bytes).map_err(|source| OpenError::State {
-            path: state.join(FILE),
-            source,
-        })
+    pub fn by_name(&self, name: &str) -> Option<&Known> {
+        self.volumes.iter().find(|known| known.name == name)
     }
+
+    pub fn by_id(&self, volume_id: &str) -> Option<&Known> {
+        self.volumes
+            .iter()
+            .find(|known| known.volume_id == volume_id)
+    }
+
+    /// Notes a volume as it is now; whether that is a change.
+    pub fn note(&mut self, now: Known) -> bool {
+        match self
+            .volumes
+            .iter_mut()
+            .find(|known| known.volume_id == now.volume_id)
+        {
+            Some(known) if *known == now => return false,
+            Some(known) => *known = now,
+            None => self.volumes.push(now),
+        }
+        self.revision += 1;
+        true
+    }
+
+    /// Writes it durably to a folder.
+    pub fn save(&self, disk: &Disk, folder: &Path) -> std::io::Result<()> {
+        let bytes = serde_json::to_vec_pretty(self).expect("strings always serialize");
+        replace(disk, &folder.join(FILE), &bytes)
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Identity> {
+    let bytes = Disk::default().read_small(path, FILE_BYTES_MAX)?;
+    serde_json::from_slice(&bytes).map_err(std::io::Error::other)
 }
 
 /// Creates the folder and takes the lock that says that this process owns the state.
@@ -87,8 +137,7 @@ pub fn lock(state: &Path) -> Result<DiskFile, OpenError> {
 }
 
 /// The whole new content or the whole old one, whenever the power goes.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let disk = Disk::default();
+fn replace(disk: &Disk, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let file = disk.open_or_create(&temporary)?;
     file.set_len(0)?;

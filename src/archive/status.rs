@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
 use crate::volume::VolumeState;
-use crate::volume::layout::Role;
 
 use super::Archive;
+use super::shelf::{Member, Standing};
 
 /// Answer of `kura status`. Bytes and counts; the screen turns them into GB.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,10 +47,21 @@ pub struct VolumeStatus {
     /// `archive` or `mirror`.
     pub role: String,
     pub path: String,
-    /// `ok`, or why it is not written.
+    /// `ok`, `retired`, `failed` (it is served, not written), `away` or `ejected`.
     pub state: String,
+    /// Why it is failed or away.
+    pub reason: String,
     pub used_bytes: Option<u64>,
     pub free_bytes: Option<u64>,
+    /// Bytes that stay free.
+    pub reserve_bytes: Option<u64>,
+    /// Of instances on it, also while it is away. `None` when the index cannot be asked.
+    pub instances_count: Option<u64>,
+    pub instances_bytes: Option<u64>,
+    pub studies_count: Option<u64>,
+    /// Study dates, `YYYYMMDD`.
+    pub oldest_date: Option<String>,
+    pub newest_date: Option<String>,
 }
 
 /// Conflicts and quarantine reports listed at most; the counts are complete.
@@ -61,43 +72,31 @@ impl Archive {
         let mut actions = Vec::new();
         let mut volumes = Vec::new();
         let mut quarantine = Vec::new();
-        for volume in &self.volumes {
-            let space = volume.space();
-            let state = match (volume.state(), &space) {
-                (VolumeState::Failed(reason), _) => reason,
-                (VolumeState::Ok, Err(error)) => format!("cannot be read: {error}"),
-                (VolumeState::Ok, Ok(_)) => "ok".to_owned(),
-            };
-            if state != "ok" {
-                actions.push(format!(
-                    "volume {} is not written ({state}): check the disk and its mount, then restart kura",
-                    volume.name()
-                ));
-            }
-            for report in volume.quarantined() {
-                if quarantine.len() < LISTED_COUNT_MAX {
-                    let mut report: serde_json::Value =
-                        serde_json::from_str(&report).unwrap_or_default();
-                    report["volume"] = volume.name().into();
-                    quarantine.push(report);
+        for member in self.shelf.all() {
+            if let Some(volume) = member.here() {
+                for report in volume.quarantined() {
+                    if quarantine.len() < LISTED_COUNT_MAX {
+                        let mut report: serde_json::Value =
+                            serde_json::from_str(&report).unwrap_or_default();
+                        report["volume"] = member.name.clone().into();
+                        quarantine.push(report);
+                    }
                 }
             }
-            let role = match volume.role() {
-                Role::Archive => "archive",
-                Role::Mirror => "mirror",
-            };
-            volumes.push(VolumeStatus {
-                name: volume.name().to_owned(),
-                volume_id: volume.id().to_owned(),
-                role: role.to_owned(),
-                path: volume.root().display().to_string(),
-                state,
-                used_bytes: space
-                    .as_ref()
-                    .ok()
-                    .map(|space| space.total_bytes.saturating_sub(space.free_bytes)),
-                free_bytes: space.ok().map(|space| space.free_bytes),
-            });
+            let status = self.volume_status(&member);
+            let name = &member.name;
+            let reason = &status.reason;
+            match status.state.as_str() {
+                "failed" => actions.push(format!(
+                    "volume {name} is not written ({reason}): check the disk and its mount, then: kura volume return {name}"
+                )),
+                "away" => actions.push(format!(
+                    "volume {name} is away ({reason}): plug it in and mount it at {}, or: kura volume relocate {name} NEWPATH",
+                    member.path.display()
+                )),
+                _ => {}
+            }
+            volumes.push(status);
         }
         let (index, conflicts) = self.index_status(&mut actions);
         let state = if actions.is_empty() { "ok" } else { "degraded" };
@@ -109,6 +108,46 @@ impl Archive {
             volumes,
             quarantine,
             conflicts,
+        }
+    }
+
+    fn volume_status(&self, member: &Member) -> VolumeStatus {
+        let space = member.here().map(|volume| volume.space());
+        let (state, reason) = match &member.standing {
+            Standing::Away { reason, ejected } => {
+                (if *ejected { "ejected" } else { "away" }, reason.clone())
+            }
+            Standing::Here(volume) => match (volume.state(), &space) {
+                (VolumeState::Failed(reason) | VolumeState::Suspended(reason), _) => {
+                    ("failed", reason)
+                }
+                (_, Some(Err(error))) => ("failed", error.to_string()),
+                _ if member.retired => ("retired", String::new()),
+                _ => ("ok", String::new()),
+            },
+        };
+        let space = space.and_then(Result::ok);
+        let totals = self
+            .view()
+            .and_then(|view| view.snapshot.volume_totals(&member.volume_id))
+            .ok();
+        VolumeStatus {
+            name: member.name.clone(),
+            volume_id: member.volume_id.clone(),
+            role: member.role.to_string(),
+            path: member.path.display().to_string(),
+            state: state.to_owned(),
+            reason,
+            used_bytes: space.map(|space| space.total_bytes.saturating_sub(space.free_bytes)),
+            free_bytes: space.map(|space| space.free_bytes),
+            reserve_bytes: space.map(|space| self.reserve.bytes(space.total_bytes)),
+            instances_count: totals.as_ref().map(|totals| totals.instances_count),
+            instances_bytes: totals.as_ref().map(|totals| totals.bytes),
+            studies_count: totals.as_ref().map(|totals| totals.studies_count),
+            oldest_date: totals
+                .as_ref()
+                .and_then(|totals| totals.oldest_date.clone()),
+            newest_date: totals.and_then(|totals| totals.newest_date),
         }
     }
 

@@ -9,6 +9,7 @@ mod output;
 mod send;
 mod serve;
 mod status;
+mod volume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Verb {
     Dump(dump::Dump),
     /// Look after the index
     Index(index::Index),
+    /// Disks: list, add, retire, eject, return, rename, relocate
+    Volume(volume::Volume),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),
 }
@@ -100,6 +103,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Echo(verb) => echo::run(&verb, &config, json),
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),
+        Verb::Volume(verb) => volume::run(verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
     }
 }

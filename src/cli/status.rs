@@ -55,11 +55,7 @@ fn screen(status: &Status, running: bool) -> String {
             vec![
                 volume.name.clone(),
                 volume.role.clone(),
-                if volume.state == "ok" {
-                    "ok".to_owned()
-                } else {
-                    "failed".to_owned()
-                },
+                volume.state.clone(),
                 volume.used_bytes.map_or("-".to_owned(), output::bytes),
                 volume.free_bytes.map_or("-".to_owned(), output::bytes),
                 volume.path.clone(),

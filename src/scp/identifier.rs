@@ -115,7 +115,7 @@ pub fn key(tag: Tag) -> u32 {
 }
 
 /// Encodes one match: every key that was asked, with its value or empty, in the order of tags; and always the character
-/// set really used, the level, who has it and that it is on line (PS3.4 C.4.1.1.3.2).
+/// set really used, the level, who has it and whether it is on line (PS3.4 C.4.1.1.3.2).
 pub fn answer(
     level: Level,
     keys: &[Key],
@@ -131,11 +131,14 @@ pub fn answer(
         .collect();
     let character_set = charset::encode(&texts);
     let level = level.to_string();
+    let availability = values
+        .get(&key(tags::INSTANCE_AVAILABILITY))
+        .map_or("ONLINE", String::as_str);
     let mut rows: Vec<(Tag, VR, &str)> = vec![
         (tags::SPECIFIC_CHARACTER_SET, VR::CS, character_set),
         (tags::QUERY_RETRIEVE_LEVEL, VR::CS, &level),
         (tags::RETRIEVE_AE_TITLE, VR::AE, ae_title),
-        (tags::INSTANCE_AVAILABILITY, VR::CS, "ONLINE"),
+        (tags::INSTANCE_AVAILABILITY, VR::CS, availability),
     ];
     for key in keys {
         let tag = Tag((key.tag >> 16) as u16, key.tag as u16);

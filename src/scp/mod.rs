@@ -28,6 +28,8 @@ pub struct Services {
 pub(crate) struct Counts {
     pub instances: u64,
     pub bytes: u64,
+    /// Where the last instance was stored.
+    pub volume_id: Option<String>,
 }
 
 /// Answers until the peer releases, aborts or goes away. `id` is the association's number in the log.

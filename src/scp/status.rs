@@ -46,9 +46,10 @@ impl Status {
 impl From<&IngestError> for Status {
     fn from(error: &IngestError) -> Status {
         let code = match error {
-            IngestError::NoVolume(_) | IngestError::Volume(_) | IngestError::Index(_) => {
-                OUT_OF_RESOURCES
-            }
+            IngestError::NoVolume(_)
+            | IngestError::NotRecovered(_)
+            | IngestError::Volume(_)
+            | IngestError::Index(_) => OUT_OF_RESOURCES,
             IngestError::Missing { .. } => MISSING_UID,
             IngestError::Mismatch { .. } => DATA_SET_MISMATCH,
             IngestError::DataSet(_) => CANNOT_UNDERSTAND,

@@ -31,10 +31,12 @@ pub fn answer(
         sop_instance_uid: command.affected_sop_instance_uid().unwrap_or_default(),
         transfer_syntax: context.transfer_syntax.clone(),
         calling_ae_title: association.peer().calling.clone(),
+        prefer: counts.volume_id.clone(),
     };
     match receive(services, association, announced, counts)? {
         Ok(kept) => {
             counts.instances += 1;
+            counts.volume_id = Some(kept.volume_id.clone());
             match kept.outcome {
                 Outcome::Stored | Outcome::Duplicate => {}
                 Outcome::Variant => tracing::info!(

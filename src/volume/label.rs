@@ -138,12 +138,17 @@ pub fn initialize(disk: &Disk, spec: &Spec, archive_id: &str) -> Result<Label, V
         created: jiff::Timestamp::from_second(now)
             .map_or_else(|_| String::new(), |t| t.to_string()),
     };
-    let text = serde_json::to_string_pretty(&label).map_err(|error| VolumeError::LabelDamaged {
+    write(disk, root, &label)?;
+    Ok(label)
+}
+
+/// The whole new label or the whole old one; durable on return.
+pub(super) fn write(disk: &Disk, root: &Path, label: &Label) -> Result<(), VolumeError> {
+    let text = serde_json::to_string_pretty(label).map_err(|error| VolumeError::LabelDamaged {
         path: root.join(layout::LABEL_FILE),
         reason: error.to_string(),
     })? + "\n";
-    write_label(disk, root, text.as_bytes()).map_err(VolumeError::io(root))?;
-    Ok(label)
+    write_label(disk, root, text.as_bytes()).map_err(VolumeError::io(root))
 }
 
 fn write_label(disk: &Disk, root: &Path, text: &[u8]) -> std::io::Result<()> {

@@ -62,6 +62,8 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeState {
     Ok,
+    /// A write failed, but no flush: written again once a probe succeeds, or where there is no other volume.
+    Suspended(String),
     /// Taken out of writing until it is opened again; reading goes on.
     Failed(String),
 }
@@ -94,6 +96,7 @@ struct Shared {
     folders: Mutex<HashSet<String>>,
     folder_syncs: folder_sync::FolderSyncs,
     failure: Mutex<Option<String>>,
+    suspended: Mutex<Option<String>>,
     buffers: Mutex<Vec<Aligned>>,
     quarantine_bytes: Mutex<u64>,
 }
@@ -185,6 +188,7 @@ impl<T: Send + 'static> Volume<T> {
             folders: Mutex::default(),
             folder_syncs: folder_sync::FolderSyncs::default(),
             failure: Mutex::new(failure),
+            suspended: Mutex::default(),
             buffers: Mutex::default(),
             quarantine_bytes: Mutex::default(),
         };
@@ -271,13 +275,46 @@ impl<T: Send + 'static> Volume<T> {
             None if self.ledger.failed() => {
                 VolumeState::Failed("a flush of the ledger failed".to_owned())
             }
-            None => VolumeState::Ok,
+            None => match &*self.shared.lock_suspended() {
+                Some(reason) => VolumeState::Suspended(reason.clone()),
+                None => VolumeState::Ok,
+            },
         }
+    }
+
+    /// Passes over the volume until [`Volume::probe`] succeeds.
+    pub fn suspend(&self, reason: &str) {
+        *self.shared.lock_suspended() = Some(reason.to_owned());
+    }
+
+    /// Writes, flushes and removes a small file; a volume that was suspended is written again if that works.
+    pub fn probe(&self) -> Result<(), VolumeError> {
+        let mut incoming = self.begin()?;
+        incoming.write(b"probe")?;
+        incoming.flush()?;
+        incoming.finish();
+        *self.shared.lock_suspended() = None;
+        Ok(())
     }
 
     /// Takes the volume out of writing; the first reason stays.
     pub fn mark_failed(&self, reason: &str) {
         self.shared.mark_failed(reason);
+    }
+
+    /// Whether nothing is being written.
+    pub fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
+    /// Gives the volume another name, on its label; durable on return. What is open here keeps the old one until the
+    /// volume is opened again.
+    pub fn write_label_name(&self, name: &str) -> Result<(), VolumeError> {
+        let label = Label {
+            name: name.to_owned(),
+            ..self.shared.label.clone()
+        };
+        label::write(&self.shared.disk, &self.shared.root, &label)
     }
 
     /// The names in `incoming/`. For the start, before the first `begin`.
@@ -333,6 +370,11 @@ impl<T: Send + 'static> Volume<T> {
 impl Shared {
     fn lock_failure(&self) -> MutexGuard<'_, Option<String>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_suspended(&self) -> MutexGuard<'_, Option<String>> {
+        let suspended = &self.suspended;
+        suspended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_quarantine(&self) -> MutexGuard<'_, u64> {

@@ -3,6 +3,8 @@
 //! Every key has a default, so an absent file is a complete configuration (the *embedded default*: one volume under
 //! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
 
+pub mod edit;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -172,6 +174,7 @@ struct PlacementFile {
 const RESERVE_DEFAULT: &str = "64 MiB";
 const PORT_DEFAULT: u16 = 11112;
 const FOLDER_DEFAULT: &str = "kura-data";
+const VOLUME_DEFAULT: &str = "A";
 
 impl Config {
     /// Loads `path`; without one, `./kura.toml` where present, else the embedded default.
@@ -210,9 +213,9 @@ impl Config {
         };
         let mut volumes = file.volume;
         if volumes.is_empty() {
-            let path = PathBuf::from(FOLDER_DEFAULT).join("A");
+            let path = PathBuf::from(FOLDER_DEFAULT).join(VOLUME_DEFAULT);
             volumes.push(VolumeEntry {
-                name: "A".to_owned(),
+                name: VOLUME_DEFAULT.to_owned(),
                 path,
                 role: RoleName::Archive,
             });
@@ -301,15 +304,15 @@ impl FromStr for PeerEntry {
     }
 }
 
+/// Names are typed on command lines and stand in file names.
+pub fn volume_name_is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=32).contains(&name.len()) && name.chars().all(plain)
+}
+
 fn check_volumes(volumes: &[VolumeEntry]) -> Result<(), String> {
     for (i, volume) in volumes.iter().enumerate() {
-        let name_is_plain = !volume.name.is_empty()
-            && volume.name.len() <= 32
-            && volume
-                .name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-        if !name_is_plain {
+        if !volume_name_is_plain(&volume.name) {
             return Err(format!(
                 "volume name {:?}: 1 to 32 letters, digits, - or _",
                 volume.name

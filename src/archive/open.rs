@@ -1,0 +1,382 @@
+//! Opening an archive: look at everything, refuse before the first byte is written, then open what is here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use crate::config::{Config, EngineName, OrderName, RoleName, VolumeEntry};
+use crate::index::{Engine, IndexError};
+use crate::volume::io::Disk;
+use crate::volume::layout::{Label, Role};
+use crate::volume::placement::{Order, Reserve};
+use crate::volume::{LabelState, Spec, Volume, VolumeError};
+
+use super::keeper::Keeper;
+use super::shelf::{Member, Shelf, Standing};
+use super::state::{self, Identity, Known};
+use super::{Archive, Line};
+
+/// Why an archive did not open. Each is one sentence: object, fact, what did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("{path}: {source}; nothing was started")]
+    State {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("another kura has the state folder {path} open; nothing was started")]
+    StateInUse { path: PathBuf },
+    #[error("[placement] reserve = {text:?}: {reason}; nothing was started")]
+    Reserve { text: String, reason: String },
+    #[error(
+        "volume {name} at {path} holds files but no label (kura-volume.json); it was not touched. \
+         Give Kura an empty folder, or take the files out"
+    )]
+    Foreign { name: String, path: PathBuf },
+    #[error(
+        "volume {name} at {path} belongs to archive {found}, this is archive {expected}; nothing was written"
+    )]
+    OtherArchive {
+        name: String,
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
+    #[error(
+        "{} and {} have the same label ({volume_id}): one is a copy of the other; nothing was started. Take one out of the configuration",
+        first.display(), second.display()
+    )]
+    Twins {
+        volume_id: String,
+        first: PathBuf,
+        second: PathBuf,
+    },
+    #[error("volume {name} at {path} has no label yet: run kura serve once")]
+    NotInitialized { name: String, path: PathBuf },
+}
+
+/// May opening label an empty volume folder and create what is missing?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `kura serve`.
+    Create,
+    /// Verbs that only look.
+    Existing,
+}
+
+impl Archive {
+    pub fn open(config: &Config, mode: Mode) -> Result<Archive, OpenError> {
+        Archive::open_on(config, mode, &Disk::default())
+    }
+
+    /// As [`Archive::open`], with every change of a volume going through `disk` (tests inject faults there).
+    ///
+    /// A volume that was here once and is not now does not keep the others from being served: it is away, and is taken
+    /// back when it returns.
+    pub fn open_on(config: &Config, mode: Mode, disk: &Disk) -> Result<Archive, OpenError> {
+        let config = &with_known_volumes(config)?;
+        let reserve: Reserve =
+            config
+                .placement
+                .reserve
+                .parse()
+                .map_err(|reason| OpenError::Reserve {
+                    text: config.placement.reserve.clone(),
+                    reason: format!("{reason}"),
+                })?;
+        // Everything that can be refused is looked at before the first byte is written anywhere.
+        let labels = config
+            .volumes
+            .iter()
+            .map(|entry| Volume::<Line>::label_of(&entry.path))
+            .collect::<Vec<_>>();
+        let labelled: Vec<(PathBuf, Label)> = config
+            .volumes
+            .iter()
+            .zip(&labels)
+            .filter_map(|(entry, label)| match label {
+                Ok(LabelState::Label(label)) => Some((entry.path.clone(), label.clone())),
+                _ => None,
+            })
+            .collect();
+        let identity = Identity::load(&config.state, &labelled)?;
+        let plans = plans(config, labels, &identity, mode)?;
+        let lock = state::lock(&config.state)?;
+        let engine = match config.engine {
+            EngineName::Redb => Engine::Redb,
+            EngineName::Sled => Engine::Sled,
+        };
+        let archive = Archive {
+            shelf: Shelf::default(),
+            identity: Mutex::new(identity),
+            keeper: Keeper::open(config.state.join("index"), engine)?,
+            keeper_thread: Mutex::new(None),
+            shipper: Default::default(),
+            places: Default::default(),
+            locks: Default::default(),
+            disk: disk.clone(),
+            state: config.state.clone(),
+            config_file: config.file.clone(),
+            reserve,
+            order: match config.placement.order {
+                OrderName::InOrder => Order::InOrder,
+                OrderName::MostFree => Order::MostFree,
+            },
+            quarantine_bytes: config.limits.quarantine_bytes,
+            _lock: lock,
+        };
+        for (entry, plan) in config.volumes.iter().zip(plans) {
+            archive.take_in(entry, plan)?;
+        }
+        archive.list_the_others();
+        archive.save_identity()?;
+        let thread = archive.keeper.start(archive.sources());
+        *archive
+            .keeper_thread
+            .lock()
+            .expect("nobody else has it yet") = Some(thread);
+        for member in archive.shelf.all() {
+            if let Some(volume) = member.here() {
+                archive.carry_on_leftovers(volume)?;
+            }
+        }
+        Ok(archive)
+    }
+
+    /// Opens a configured volume, or notes why it is away.
+    fn take_in(&self, entry: &VolumeEntry, plan: Plan) -> Result<(), OpenError> {
+        let spec = spec_of(entry);
+        let (volume_id, away) = match plan {
+            Plan::Open(id) => (id, None),
+            Plan::Label => {
+                let archive_id = self.identity().archive_id.clone();
+                let label = Volume::<Line>::initialize(&self.disk, &spec, &archive_id)?;
+                (label.volume_id, None)
+            }
+            Plan::Away(id, reason) => (id, Some(reason)),
+        };
+        let known = self.identity().by_id(&volume_id).cloned();
+        let away = match &known {
+            Some(known) if known.ejected => Some("ejected".to_owned()),
+            _ => away,
+        };
+        let standing = match away {
+            Some(reason) => Standing::Away {
+                reason,
+                ejected: known.as_ref().is_some_and(|known| known.ejected),
+            },
+            None => match self.open_volume(&spec, &volume_id) {
+                Ok(volume) => Standing::Here(Arc::new(volume)),
+                // One that worked before: a disk that died must not stop the others.
+                Err(error @ VolumeError::Io { .. }) if known.is_some() => Standing::Away {
+                    reason: error.to_string(),
+                    ejected: false,
+                },
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if let Standing::Away { reason, .. } = &standing {
+            tracing::error!(volume = entry.name, reason, "a volume is away");
+        }
+        let (retired, draining) = known.map_or((false, false), |k| (k.retired, k.draining));
+        let member = Member {
+            volume_id,
+            name: spec.name,
+            path: spec.path,
+            role: spec.role,
+            retired,
+            standing,
+        };
+        self.identity().note(Known {
+            draining,
+            ..known_of(&member)
+        });
+        self.shelf.put(member);
+        Ok(())
+    }
+
+    /// Volumes that were here once and are not in the configuration any more.
+    fn list_the_others(&self) {
+        for known in self.identity().volumes.clone() {
+            if self.shelf.by_id(&known.volume_id).is_none() {
+                self.shelf.put(Member {
+                    volume_id: known.volume_id,
+                    name: known.name,
+                    path: known.path,
+                    role: known.role,
+                    retired: known.retired,
+                    standing: Standing::Away {
+                        reason: "not in the configuration".to_owned(),
+                        ejected: known.ejected,
+                    },
+                });
+            }
+        }
+    }
+
+    pub(super) fn open_volume(
+        &self,
+        spec: &Spec,
+        volume_id: &str,
+    ) -> Result<Volume<Line>, VolumeError> {
+        let keeper = self.keeper.clone();
+        let id = volume_id.to_owned();
+        let after_flush = Box::new(move |group| keeper.apply(&id, group));
+        let archive_id = self.identity().archive_id.clone();
+        let volume = Volume::open(&self.disk, spec, &archive_id, after_flush)?;
+        if volume.id() == volume_id {
+            return Ok(volume);
+        }
+        // The disk was changed between the look and the opening.
+        Err(VolumeError::OtherVolume {
+            name: spec.name.clone(),
+            path: spec.path.clone(),
+            found: volume.label().name.clone(),
+        })
+    }
+
+    pub(super) fn carry_on_leftovers(&self, volume: &Arc<Volume<Line>>) -> Result<(), VolumeError> {
+        let carried = self.resume(volume)?;
+        if carried > 0 {
+            tracing::info!(
+                volume = volume.name(),
+                instances_count = carried,
+                "unfinished instances carried to their end"
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn save_identity(&self) -> Result<(), OpenError> {
+        let identity = self.identity();
+        identity
+            .save(&Disk::default(), &self.state)
+            .map_err(|source| OpenError::State {
+                path: self.state.join(state::FILE),
+                source,
+            })
+    }
+}
+
+/// Without a configuration file the volumes are the ones that the archive has had, or the one by default.
+fn with_known_volumes(config: &Config) -> Result<Config, OpenError> {
+    let mut config = config.clone();
+    if config.file.is_none() {
+        let known = Identity::load(&config.state, &[])?.volumes;
+        if !known.is_empty() {
+            config.volumes = known.into_iter().map(entry_of).collect();
+        }
+    }
+    Ok(config)
+}
+
+fn entry_of(known: Known) -> VolumeEntry {
+    VolumeEntry {
+        name: known.name,
+        path: known.path,
+        role: match known.role {
+            Role::Archive => RoleName::Archive,
+            Role::Mirror => RoleName::Mirror,
+        },
+    }
+}
+
+/// What of a member outlives the process.
+pub(super) fn known_of(member: &Member) -> Known {
+    Known {
+        volume_id: member.volume_id.clone(),
+        name: member.name.clone(),
+        path: member.path.clone(),
+        role: member.role,
+        retired: member.retired,
+        ejected: member.is_ejected(),
+        draining: false,
+    }
+}
+
+fn spec_of(entry: &VolumeEntry) -> Spec {
+    Spec {
+        name: entry.name.clone(),
+        path: entry.path.clone(),
+        role: match entry.role {
+            RoleName::Archive => Role::Archive,
+            RoleName::Mirror => Role::Mirror,
+        },
+    }
+}
+
+/// What is to be done with a configured volume; by its volume id where it has one.
+enum Plan {
+    Open(String),
+    Label,
+    Away(String, String),
+}
+
+/// Is every volume what the configuration and the archive say it is?
+fn plans(
+    config: &Config,
+    labels: Vec<Result<LabelState, VolumeError>>,
+    identity: &Identity,
+    mode: Mode,
+) -> Result<Vec<Plan>, OpenError> {
+    let mut plans: Vec<Plan> = Vec::new();
+    for (at, (entry, label)) in config.volumes.iter().zip(labels).enumerate() {
+        let (name, path) = (entry.name.clone(), entry.path.clone());
+        let known = identity.by_name(&entry.name).map(|k| k.volume_id.clone());
+        plans.push(match (label, known) {
+            (Ok(LabelState::Foreign), None) => return Err(OpenError::Foreign { name, path }),
+            (Ok(LabelState::Label(label)), _) if label.archive_id != identity.archive_id => {
+                let (found, expected) = (label.archive_id, identity.archive_id.clone());
+                return Err(OpenError::OtherArchive {
+                    name,
+                    path,
+                    found,
+                    expected,
+                });
+            }
+            (Ok(LabelState::Label(label)), known) => {
+                let twin = plans
+                    .iter()
+                    .position(|plan| matches!(plan, Plan::Open(id) if *id == label.volume_id));
+                if let Some(twin) = twin {
+                    return Err(OpenError::Twins {
+                        volume_id: label.volume_id,
+                        first: config.volumes[twin].path.clone(),
+                        second: config.volumes[at].path.clone(),
+                    });
+                }
+                match known {
+                    Some(id) if id != label.volume_id => Plan::Away(
+                        id,
+                        format!(
+                            "another disk is at {}: volume {}",
+                            path.display(),
+                            label.name
+                        ),
+                    ),
+                    _ => Plan::Open(label.volume_id),
+                }
+            }
+            // A volume that was here once: its disk is not mounted. Labelling the empty mount point would put the next
+            // images on the system's disk.
+            (Ok(LabelState::Missing | LabelState::Empty), Some(id)) => {
+                Plan::Away(id, format!("its disk is not at {}", path.display()))
+            }
+            (Ok(LabelState::Foreign), Some(id)) => Plan::Away(
+                id,
+                format!("other files without a label are at {}", path.display()),
+            ),
+            (Err(error @ VolumeError::Io { .. }), Some(id)) => Plan::Away(id, error.to_string()),
+            (Err(error), _) => return Err(error.into()),
+            (Ok(LabelState::Missing | LabelState::Empty), None) if mode == Mode::Existing => {
+                return Err(OpenError::NotInitialized { name, path });
+            }
+            (Ok(LabelState::Missing | LabelState::Empty), None) => Plan::Label,
+        });
+    }
+    Ok(plans)
+}

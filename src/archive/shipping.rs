@@ -1,0 +1,176 @@
+//! Copies of every ledger on the other volumes and beside the state, so that a volume that is away or dead is not
+//! forgotten: its instances stay known by what the copies say, also after the index was rebuilt.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::volume::io::Disk;
+use crate::volume::ledger::Position;
+use crate::volume::shipping::{CopyState, Shipped, ship, ship_after};
+use crate::volume::{Volume, VolumeState, layout, ledger_extent};
+
+use super::keeper::Source;
+use super::shelf::Standing;
+use super::{Archive, Line};
+
+/// How far each copy is, of those that this process has made.
+#[derive(Default)]
+pub struct Shipper {
+    copies: Mutex<HashMap<(String, PathBuf), Copy>>,
+}
+
+#[derive(Default)]
+struct Copy {
+    position: Option<Position>,
+    /// It was told; once is enough while it lasts.
+    failed: bool,
+}
+
+impl Archive {
+    /// Brings every copy up to date. What cannot be written now is tried again the next time.
+    pub fn ship(&self) {
+        for member in self.shelf.all() {
+            if let Standing::Here(volume) = &member.standing {
+                self.ship_one(volume);
+            }
+        }
+        self.ship_identity();
+    }
+
+    /// Brings the copies of one ledger up to date.
+    pub(super) fn ship_one(&self, source: &Volume<Line>) {
+        let beside = self.state.join(layout::LEDGERS_FOLDER).join(source.id());
+        self.ship_to(source, &Disk::default(), &beside);
+        for member in self.shelf.all() {
+            if let Some(target) = member.here()
+                && target.id() != source.id()
+                && target.state() == VolumeState::Ok
+            {
+                self.ship_to(source, target.disk(), &target.ledger_folder(source.id()));
+            }
+        }
+    }
+
+    fn ship_to(&self, source: &Volume<Line>, target: &Disk, folder: &Path) {
+        let key = (source.id().to_owned(), folder.to_owned());
+        let mut copies = self
+            .shipper
+            .copies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let copy = copies.entry(key).or_default();
+        let own = source.ledger_folder(source.id());
+        let upto = source.ledger().position();
+        if upto == Position::default() {
+            return;
+        }
+        let shipped = match copy.position {
+            Some(last) => ship_after(last, source.disk(), &own, target, folder, upto),
+            None => ship(source.disk(), &own, target, folder, upto),
+        };
+        match shipped {
+            Ok(Shipped {
+                position, state, ..
+            }) => {
+                (copy.position, copy.failed) = (Some(position), false);
+                match state {
+                    CopyState::InStep => {}
+                    CopyState::SourceBehind => tracing::error!(
+                        volume = source.name(),
+                        copy = %folder.display(),
+                        "the ledger is behind its copy: was the disk restored from an older one?"
+                    ),
+                    CopyState::SetAside(aside) => tracing::warn!(
+                        volume = source.name(),
+                        aside = %aside.display(),
+                        "a copy of the ledger was of another one and is set aside"
+                    ),
+                }
+            }
+            Err(error) => {
+                copy.position = None;
+                if !std::mem::replace(&mut copy.failed, true) {
+                    tracing::warn!(volume = source.name(), copy = %folder.display(), %error,
+                        "a ledger could not be copied; it is tried again");
+                }
+            }
+        }
+    }
+
+    fn ship_identity(&self) {
+        let identity = self.identity().clone();
+        for member in self.shelf.all() {
+            let Some(volume) = member.here().filter(|v| v.state() == VolumeState::Ok) else {
+                continue;
+            };
+            let key = (
+                format!("archive {}", identity.revision),
+                volume.root().to_owned(),
+            );
+            let mut copies = self
+                .shipper
+                .copies
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if copies.contains_key(&key) {
+                continue;
+            }
+            let folder = volume.root().join(layout::LEDGERS_FOLDER);
+            match identity.save(volume.disk(), &folder) {
+                Ok(()) => drop(copies.insert(key, Copy::default())),
+                Err(error) => {
+                    tracing::debug!(volume = volume.name(), %error, "archive.json not copied");
+                }
+            }
+        }
+    }
+
+    /// From where the ledger of each volume is read: itself, or its best copy while it is away.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        let members = self.shelf.all();
+        members
+            .iter()
+            .filter_map(|member| match &member.standing {
+                Standing::Here(volume) => Some(own_source(volume)),
+                Standing::Away { .. } => self.best_copy(&member.volume_id),
+            })
+            .collect()
+    }
+
+    /// The copy that knows most of a volume's ledger.
+    pub(super) fn best_copy(&self, volume_id: &str) -> Option<Source> {
+        let beside = Source {
+            volume_id: volume_id.to_owned(),
+            folder: self.state.join(layout::LEDGERS_FOLDER).join(volume_id),
+            disk: Disk::default(),
+        };
+        let members = self.shelf.all();
+        let others = members.iter().filter_map(|member| {
+            let volume = member.here()?;
+            Some(Source {
+                volume_id: volume_id.to_owned(),
+                folder: volume.ledger_folder(volume_id),
+                disk: volume.disk().clone(),
+            })
+        });
+        std::iter::once(beside)
+            .chain(others)
+            .map(|copy| {
+                let bytes =
+                    ledger_extent::bytes_after(&copy.disk, &copy.folder, Position::default());
+                (bytes, copy)
+            })
+            .filter(|(bytes, _)| *bytes > 0)
+            .max_by_key(|(bytes, _)| *bytes)
+            .map(|(_, copy)| copy)
+    }
+}
+
+pub fn own_source(volume: &Arc<Volume<Line>>) -> Source {
+    Source {
+        volume_id: volume.id().to_owned(),
+        folder: volume.ledger_folder(volume.id()),
+        disk: volume.disk().clone(),
+    }
+}

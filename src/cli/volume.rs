@@ -1,0 +1,147 @@
+//! `kura volume …`: the disks of the archive, one screen and one sentence each.
+
+use std::path::PathBuf;
+
+use super::output;
+use super::{End, Failure};
+use crate::archive::{VolumeStatus, VolumeVerb};
+use crate::config::Config;
+use crate::control::{Request, Response};
+use crate::volume::layout::Role;
+
+#[derive(clap::Args)]
+pub struct Volume {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Every volume: where it is, how full, what is on it
+    List,
+    /// Take an empty folder (or a volume of this archive) in
+    Add {
+        name: String,
+        path: PathBuf,
+        /// `archive` receives images, `mirror` holds second copies
+        #[arg(long, default_value = "archive", value_parser = ["archive", "mirror"])]
+        role: String,
+    },
+    /// No new images on it; what is there is served
+    Retire {
+        name: String,
+        /// Let it receive again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Finish what is in flight and close it: it may be unplugged then
+    Eject { name: String },
+    /// Take it back after it was ejected, or look at it again after a failure
+    Return { name: String },
+    /// Another name, also on its label
+    Rename { name: String, new_name: String },
+    /// Its disk is mounted at another path now
+    Relocate { name: String, path: PathBuf },
+}
+
+pub fn run(verb: Volume, config: &Config, json: bool) -> Result<End, Failure> {
+    let verb = match verb.action {
+        Action::List => return list(config, json),
+        Action::Add { name, path, role } => VolumeVerb::Add {
+            name,
+            path: std::path::absolute(path)?,
+            role: match role.as_str() {
+                "mirror" => Role::Mirror,
+                _ => Role::Archive,
+            },
+        },
+        Action::Retire { name, undo } => VolumeVerb::Retire { name, undo },
+        Action::Eject { name } => VolumeVerb::Eject { name },
+        Action::Return { name } => VolumeVerb::Return { name },
+        Action::Rename { name, new_name } => VolumeVerb::Rename { name, new_name },
+        Action::Relocate { name, path } => VolumeVerb::Relocate {
+            name,
+            path: std::path::absolute(path)?,
+        },
+    };
+    match super::ask(config, Request::Volume(verb))?.0 {
+        Response::Said(said) => {
+            if json {
+                output::json(&serde_json::json!({ "version": 1, "done": said }));
+            } else {
+                output::line(&said);
+            }
+            Ok(End::Ok)
+        }
+        Response::Failed { reason } => Err(reason.into()),
+        _ => Err("the server answered something else".into()),
+    }
+}
+
+fn list(config: &Config, json: bool) -> Result<End, Failure> {
+    let status = match super::ask(config, Request::Status)?.0 {
+        Response::Status(status) => status,
+        Response::Failed { reason } => return Err(reason.into()),
+        _ => return Err("the server answered something else".into()),
+    };
+    if json {
+        output::json(&serde_json::json!({ "version": 1, "volumes": status.volumes }));
+    } else {
+        output::line(&screen(&status.volumes));
+    }
+    let well = |volume: &VolumeStatus| !matches!(volume.state.as_str(), "failed" | "away");
+    Ok(match status.volumes.iter().all(well) {
+        true => End::Ok,
+        false => End::Degraded,
+    })
+}
+
+/// The table, and below it why a volume is not ok.
+pub fn screen(volumes: &[VolumeStatus]) -> String {
+    let count = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+    let bytes = |bytes: Option<u64>| bytes.map_or("-".to_owned(), output::bytes);
+    let rows: Vec<Vec<String>> = volumes
+        .iter()
+        .map(|volume| {
+            let dates = match (&volume.oldest_date, &volume.newest_date) {
+                (Some(oldest), Some(newest)) => format!("{oldest}-{newest}"),
+                _ => "-".to_owned(),
+            };
+            vec![
+                volume.name.clone(),
+                volume.role.clone(),
+                volume.state.clone(),
+                bytes(volume.used_bytes),
+                bytes(volume.free_bytes),
+                bytes(volume.reserve_bytes),
+                count(volume.instances_count),
+                count(volume.studies_count),
+                dates,
+                volume.path.clone(),
+            ]
+        })
+        .collect();
+    let mut text = output::table(
+        &[
+            "VOLUME",
+            "ROLE",
+            "STATE",
+            "USED",
+            "FREE",
+            "RESERVE",
+            "INSTANCES",
+            "STUDIES",
+            "STUDY DATES",
+            "PATH",
+        ],
+        &rows,
+    );
+    for volume in volumes.iter().filter(|volume| !volume.reason.is_empty()) {
+        text.push_str(&format!(
+            "{}: {}\n",
+            volume.name,
+            output::plain(&volume.reason)
+        ));
+    }
+    text
+}
