@@ -324,7 +324,7 @@ impl Archive {
                 .as_ref()
                 .map(|existing| names_given(&existing.record, volume.id()))
                 .unwrap_or_default();
-            match self.make_durable(&volume, &mut incoming, &mut stored, &names) {
+            match self.make_durable(&volume, &mut incoming, &mut stored, &names, None) {
                 Ok(()) => {
                     let volume_id = volume.id().to_owned();
                     return Ok(Kept {
@@ -411,13 +411,14 @@ impl Archive {
     /// A crash between them leaves the name in `incoming/`, where the next start looks.
     ///
     /// `names`: paths that the ledger gave to this SOP Instance UID before. None is used again, even if its file is gone:
-    /// a path stands for one content for ever.
-    fn make_durable(
+    /// a path stands for one content for ever. `copied`: now, when it is a copy of what another volume has.
+    pub(super) fn make_durable(
         &self,
         volume: &Volume<Line>,
         incoming: &mut Incoming,
         stored: &mut Stored,
         names: &[String],
+        copied: Option<&str>,
     ) -> Result<(), VolumeError> {
         incoming.flush()?;
         let folder = stored.series.folder.clone();
@@ -435,7 +436,7 @@ impl Archive {
             stored.instance.copy.path = format!("{folder}/{name}");
             attempt += 1;
         }
-        let (once, line) = entry::lines(stored, volume.id(), None);
+        let (once, line) = entry::lines(stored, volume.id(), copied);
         let change = Arc::new(Change::Stored(stored.clone()));
         volume.ledger().append(&once, line, change)?;
         Ok(())
@@ -525,7 +526,7 @@ impl Archive {
     }
 }
 
-fn names_given(record: &InstanceRecord, volume_id: &str) -> Vec<String> {
+pub(super) fn names_given(record: &InstanceRecord, volume_id: &str) -> Vec<String> {
     let others = record.others.iter().flat_map(|other| &other.copies);
     let copies = record.copies.iter().chain(others);
     copies

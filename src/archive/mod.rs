@@ -3,6 +3,7 @@
 //! An [`Archive`] is the volumes, the index beside them and the rules between the two. It knows nothing of associations;
 //! it hands out instances being received, instances opened for reading, and matches of a query.
 
+mod drain;
 pub mod entry;
 mod fetch;
 mod find;
@@ -20,6 +21,7 @@ mod verbs;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::index::{Change, IndexError};
@@ -61,6 +63,9 @@ pub struct Archive {
     reserve: Reserve,
     order: Order,
     quarantine_bytes: u64,
+    drains: drain::Drains,
+    /// Long work ends soon.
+    stopping: AtomicBool,
     /// Says that this process owns the state folder; released when the archive is closed.
     _lock: DiskFile,
 }

@@ -127,6 +127,8 @@ impl Archive {
                 OrderName::MostFree => Order::MostFree,
             },
             quarantine_bytes: config.limits.quarantine_bytes,
+            drains: Default::default(),
+            stopping: Default::default(),
             _lock: lock,
         };
         for (entry, plan) in config.volumes.iter().zip(plans) {

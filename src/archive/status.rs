@@ -47,7 +47,7 @@ pub struct VolumeStatus {
     /// `archive` or `mirror`.
     pub role: String,
     pub path: String,
-    /// `ok`, `retired`, `failed` (it is served, not written), `away` or `ejected`.
+    /// `ok`, `retired`, `draining`, `failed` (it is served, not written), `away` or `ejected`.
     pub state: String,
     /// Why it is failed or away.
     pub reason: String,
@@ -122,6 +122,13 @@ impl Archive {
                     ("failed", reason)
                 }
                 (_, Some(Err(error))) => ("failed", error.to_string()),
+                _ if self.is_draining(&member.volume_id) => {
+                    let reason = match self.not_drained_count(&member.volume_id) {
+                        0 => String::new(),
+                        count => format!("{count} instances cannot be moved; the log says why"),
+                    };
+                    ("draining", reason)
+                }
                 _ if member.retired => ("retired", String::new()),
                 _ => ("ok", String::new()),
             },

@@ -39,6 +39,11 @@ pub enum VolumeVerb {
     Return {
         name: String,
     },
+    /// Everything on it goes to the others; or stop that.
+    Drain {
+        name: String,
+        stop: bool,
+    },
     Rename {
         name: String,
         new_name: String,
@@ -84,6 +89,7 @@ impl Archive {
             VolumeVerb::Retire { name, undo } => self.retire(&name, undo),
             VolumeVerb::Eject { name } => self.eject(&name),
             VolumeVerb::Return { name } => self.bring_back(&name),
+            VolumeVerb::Drain { name, stop } => self.begin_drain(&name, stop),
             VolumeVerb::Rename { name, new_name } => self.rename(&name, new_name),
             VolumeVerb::Relocate { name, path } => self.relocate(&name, path),
         }
@@ -194,6 +200,52 @@ impl Archive {
             false => format!("volume {name} takes no new instances; what is on it is served"),
             true => format!("volume {name} takes instances again"),
         })
+    }
+
+    fn begin_drain(&self, name: &str, stop: bool) -> Result<String, VerbError> {
+        let member = self.member(name)?;
+        if !stop {
+            let refuse = |reason: &str| VerbError::Other {
+                name: name.to_owned(),
+                reason: reason.to_owned(),
+            };
+            let other = self.shelf.all().into_iter().any(|other| {
+                other.volume_id != member.volume_id
+                    && other.role == Role::Archive
+                    && !other.retired
+                    && other.here().is_some()
+            });
+            if member.here().is_none() {
+                return Err(refuse("it is away"));
+            }
+            if !other {
+                return Err(refuse(
+                    "no other archive volume can take what is on it; kura volume add makes one",
+                ));
+            }
+            self.put(Member {
+                retired: true,
+                ..(*member).clone()
+            })?;
+        }
+        self.try_drain_now(&member.volume_id);
+        self.set_draining(&member.volume_id, !stop)?;
+        Ok(match stop {
+            false => format!(
+                "volume {name} is being emptied onto the others while the server runs; kura volume list says how much is left"
+            ),
+            true => format!("volume {name} is not emptied any further; it stays retired"),
+        })
+    }
+
+    pub(super) fn set_draining(&self, volume_id: &str, draining: bool) -> Result<(), OpenError> {
+        {
+            let mut identity = self.identity();
+            if let Some(known) = identity.by_id(volume_id).cloned() {
+                identity.note(Known { draining, ..known });
+            }
+        }
+        self.save_identity()
     }
 
     fn eject(&self, name: &str) -> Result<String, VerbError> {

@@ -20,6 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The watching threads; they end when this is dropped.
 pub struct Watch {
+    archive: Arc<Archive>,
     stop: Arc<(Mutex<bool>, Condvar)>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
@@ -29,9 +30,10 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 2] = [
+        let works: [(&str, Duration, Work); 3] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
+            ("drain", LOOK_EVERY, |archive| archive.drain_all()),
         ];
         for (name, every, work) in works {
             let (stop, archive) = (stop.clone(), archive.clone());
@@ -44,12 +46,17 @@ impl Watch {
                 })?;
             threads.push(thread);
         }
-        Ok(Watch { stop, threads })
+        Ok(Watch {
+            archive: archive.clone(),
+            stop,
+            threads,
+        })
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.archive.stopping.store(true, Ordering::Relaxed);
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
         let deadline = Instant::now() + ANSWER_WITHIN + LOOK_EVERY;

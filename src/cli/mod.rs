@@ -68,7 +68,7 @@ enum Verb {
     Dump(dump::Dump),
     /// Look after the index
     Index(index::Index),
-    /// Disks: list, add, retire, eject, return, rename, relocate
+    /// Disks: list, add, retire, drain, eject, return, rename, relocate
     Volume(volume::Volume),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),

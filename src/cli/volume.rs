@@ -34,6 +34,13 @@ enum Action {
         #[arg(long)]
         undo: bool,
     },
+    /// Move everything on it to the other volumes, each copy checked; it is retired then
+    Drain {
+        name: String,
+        /// Leave the rest where it is
+        #[arg(long)]
+        stop: bool,
+    },
     /// Finish what is in flight and close it: it may be unplugged then
     Eject { name: String },
     /// Take it back after it was ejected, or look at it again after a failure
@@ -56,6 +63,7 @@ pub fn run(verb: Volume, config: &Config, json: bool) -> Result<End, Failure> {
             },
         },
         Action::Retire { name, undo } => VolumeVerb::Retire { name, undo },
+        Action::Drain { name, stop } => VolumeVerb::Drain { name, stop },
         Action::Eject { name } => VolumeVerb::Eject { name },
         Action::Return { name } => VolumeVerb::Return { name },
         Action::Rename { name, new_name } => VolumeVerb::Rename { name, new_name },

@@ -294,6 +294,13 @@ impl Disk {
         Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
     }
 
+    /// Removes an empty folder.
+    pub fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.before(Op::Remove(path))?;
+        let (folder, name) = self.at(path);
+        Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+    }
+
     /// What the name stands for; `None` when there is nothing.
     pub fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
         let (folder, name) = self.at(path);

@@ -262,6 +262,23 @@ impl<T: Send + 'static> Volume<T> {
         self.shared.disk.open_below(&self.shared.root, relative)
     }
 
+    /// Removes a file of the image tree whose ledger line says that it is gone, and folders that are empty then.
+    pub fn remove_file(&self, relative: &str) -> std::io::Result<()> {
+        io::check_relative(relative)?;
+        self.shared.disk.remove(&self.shared.root.join(relative))?;
+        let mut folder = relative;
+        while let Some((parent, _)) = folder.rsplit_once('/') {
+            self.shared.forget_folders(parent);
+            // Not empty, mostly.
+            let path = self.shared.root.join(parent);
+            if self.shared.disk.remove_dir(&path).is_err() {
+                break;
+            }
+            folder = parent;
+        }
+        Ok(())
+    }
+
     /// Free and total space, asked now.
     pub fn space(&self) -> std::io::Result<Space> {
         self.shared.disk.space(&self.shared.root)

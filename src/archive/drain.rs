@@ -1,0 +1,325 @@
+//! Empties a volume onto the others: copy, check the copy on its disk, say so in both ledgers, and only then remove.
+//!
+//! Nothing is remembered but "this volume is being drained": what is left to do is what the index still finds on it, so it
+//! goes on after any interruption, and an instance is on one of the two volumes at every moment.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::index::{
+    Change, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Stored, Values,
+};
+use crate::volume::layout::Role;
+use crate::volume::{Incoming, Volume, VolumeState};
+
+use super::ingest::names_given;
+use super::placing::Refusals;
+use super::shelf::Member;
+use super::{Archive, Line, entry};
+
+/// Instances looked up at a time.
+const BATCH_COUNT: usize = 256;
+/// Read and written at a time, in bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// After a round in which something could not be moved the next one waits this long.
+const AGAIN_AFTER: Duration = Duration::from_secs(600);
+
+/// By volume id: how many instances could not be moved, and when they are tried again.
+#[derive(Default)]
+pub struct Drains {
+    failed: Mutex<HashMap<String, (usize, Instant)>>,
+}
+
+impl Drains {
+    fn failed(&self) -> MutexGuard<'_, HashMap<String, (usize, Instant)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One content of an instance, with what its ledger line says.
+struct Content {
+    study_instance_uid: String,
+    series_instance_uid: String,
+    sequence: u64,
+    sop_class_uid: String,
+    transfer_syntax: String,
+    values: Values,
+    received: String,
+    source_ae_title: String,
+    copies: Vec<Copy>,
+}
+
+impl Archive {
+    /// Works on every volume that is being drained until there is nothing left to do, or the server stops.
+    pub(super) fn drain_all(&self) {
+        for member in self.shelf.all() {
+            let draining = self
+                .identity()
+                .by_id(&member.volume_id)
+                .is_some_and(|known| known.draining);
+            let rests = |(_, again): &(usize, Instant)| *again > Instant::now();
+            let resting = self
+                .drains
+                .failed()
+                .get(&member.volume_id)
+                .is_some_and(rests);
+            if let Some(volume) = member.here().filter(|_| draining && !resting) {
+                self.drain(&member, volume);
+            }
+        }
+    }
+
+    fn drain(&self, member: &Member, volume: &Arc<Volume<Line>>) {
+        let mut failed = HashSet::new();
+        loop {
+            let mut batch = Vec::new();
+            let read = self.view().and_then(|view| {
+                if view.rebuilding_percent.is_some() {
+                    return Ok(false);
+                }
+                view.snapshot.on_volume(volume.id(), None, &mut |entry| {
+                    if !failed.contains(&entry.sop_instance_uid) {
+                        batch.push(entry);
+                    }
+                    match batch.len() {
+                        BATCH_COUNT => ControlFlow::Break(()),
+                        _ => ControlFlow::Continue(()),
+                    }
+                })?;
+                Ok(true)
+            });
+            match read {
+                // Only a complete index knows what is left.
+                Ok(false) => return,
+                Ok(true) => {}
+                Err(error) => return self.index_failed(&error),
+            }
+            if batch.is_empty() {
+                break;
+            }
+            for entry in batch {
+                let stopped = self.stopping.load(Ordering::Relaxed)
+                    || !self.is_draining(&member.volume_id)
+                    || volume.state() != VolumeState::Ok;
+                if stopped {
+                    return;
+                }
+                if let Err(reason) = self.move_off(volume, &entry.sop_instance_uid) {
+                    tracing::error!(
+                        volume = member.name,
+                        sop_instance_uid = entry.sop_instance_uid,
+                        reason,
+                        "an instance stays on the volume that is being drained"
+                    );
+                    failed.insert(entry.sop_instance_uid);
+                }
+            }
+        }
+        let again = Instant::now() + AGAIN_AFTER;
+        self.drains
+            .failed()
+            .insert(member.volume_id.clone(), (failed.len(), again));
+        if failed.is_empty() {
+            let done = self.set_draining(&member.volume_id, false);
+            tracing::info!(
+                volume = member.name,
+                "a volume was drained; no instance is left on it"
+            );
+            if let Err(error) = done {
+                tracing::error!(%error, "that a volume was drained could not be written down");
+            }
+        }
+    }
+
+    /// Told to drain: whatever failed before is tried again at once.
+    pub(super) fn try_drain_now(&self, volume_id: &str) {
+        self.drains.failed().remove(volume_id);
+    }
+
+    /// Instances that could not be moved off a volume, in the last round.
+    pub(super) fn not_drained_count(&self, volume_id: &str) -> usize {
+        self.drains
+            .failed()
+            .get(volume_id)
+            .map_or(0, |(count, _)| *count)
+    }
+
+    pub(super) fn is_draining(&self, volume_id: &str) -> bool {
+        let identity = self.identity();
+        identity
+            .by_id(volume_id)
+            .is_some_and(|known| known.draining)
+    }
+
+    /// Moves every file of an instance from `from` to another archive volume.
+    fn move_off(&self, from: &Arc<Volume<Line>>, sop_instance_uid: &str) -> Result<(), String> {
+        // A sender of the same instance waits, as it would for another sender.
+        let _lock = self.locks.lock(sop_instance_uid);
+        let view = self.view().map_err(|error| error.to_string())?;
+        let found = view.snapshot.by_sop(sop_instance_uid);
+        let Some(found) = found.map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        for content in contents(&found) {
+            for copy in content.copies.iter().filter(|c| c.volume_id == from.id()) {
+                if !self.has_good_copy_elsewhere(&content, from.id()) {
+                    self.copy_elsewhere(from, &found, &content, copy)?;
+                }
+                let gone = Gone {
+                    sequence: self.keeper.next_sequence(),
+                    sop_instance_uid: sop_instance_uid.to_owned(),
+                    volume_id: from.id().to_owned(),
+                    path: copy.path.clone(),
+                };
+                let line = entry::gone_line(&gone, &super::now(), "moved");
+                from.ledger()
+                    .append(&[], line, Arc::new(Change::Gone(gone)))
+                    .map_err(|error| error.to_string())?;
+                // After its line: a file without one is found and reported, a line without its file would be a loss.
+                from.remove_file(&copy.path)
+                    .map_err(|error| format!("{}: {error}", copy.path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_good_copy_elsewhere(&self, content: &Content, from: &str) -> bool {
+        content.copies.iter().any(|copy| {
+            let stays = self.shelf.by_id(&copy.volume_id).is_some_and(|member| {
+                member.role == Role::Archive && !self.is_draining(&member.volume_id)
+            });
+            copy.volume_id != from && stays && self.is_good(copy)
+        })
+    }
+
+    /// Whether the file is there, byte for byte as its ledger line says; read from the disk, not from memory.
+    fn is_good(&self, copy: &Copy) -> bool {
+        let check = || {
+            let file = self.open_checked(copy)?;
+            file.forget_cached();
+            let mut crc = crc32fast::Hasher::new();
+            let mut piece = vec![0; PIECE_BYTES];
+            let mut done = 0;
+            while done < copy.size_bytes {
+                let count = piece.len().min((copy.size_bytes - done) as usize);
+                file.read_exact_at(&mut piece[..count], done)?;
+                crc.update(&piece[..count]);
+                done += count as u64;
+            }
+            std::io::Result::Ok(crc.finalize() == copy.file_crc32)
+        };
+        check().unwrap_or(false)
+    }
+
+    fn copy_elsewhere(
+        &self,
+        from: &Volume<Line>,
+        found: &InstanceEntry,
+        content: &Content,
+        copy: &Copy,
+    ) -> Result<(), String> {
+        let mut refused = Refusals::default();
+        let (to, mut incoming) = self
+            .begin_somewhere(&mut refused, None)
+            .map_err(|error| error.to_string())?;
+        if to.id() == from.id() {
+            return Err("it is not retired".to_owned());
+        }
+        self.read_into(copy, &mut incoming)?;
+        let view = self.view().map_err(|error| error.to_string())?;
+        let study = view.snapshot.study(&content.study_instance_uid);
+        let series = view
+            .snapshot
+            .series(&content.study_instance_uid, &content.series_instance_uid);
+        let (Ok(Some(study)), Ok(Some(series))) = (study, series) else {
+            return Err("the index does not know its study".to_owned());
+        };
+        let mut stored = Stored {
+            study: Arc::new(study.facts),
+            series: Arc::new(series.facts),
+            instance: InstanceFacts {
+                // That of what it is a copy of: which content is answered must not change by moving it.
+                sequence: content.sequence,
+                sop_instance_uid: found.sop_instance_uid.clone(),
+                sop_class_uid: content.sop_class_uid.clone(),
+                transfer_syntax: content.transfer_syntax.clone(),
+                values: content.values.clone(),
+                received: content.received.clone(),
+                source_ae_title: content.source_ae_title.clone(),
+                copy: Copy {
+                    volume_id: to.id().to_owned(),
+                    path: copy.path.clone(),
+                    ..copy.clone()
+                },
+            },
+        };
+        let names = names_given(&found.record, to.id());
+        let copied = super::now();
+        self.make_durable(&to, &mut incoming, &mut stored, &names, Some(&copied))
+            .map_err(|error| {
+                self.refused_by(&to, &error, &mut refused);
+                error.to_string()
+            })?;
+        incoming.finish();
+        match self.is_good(&stored.instance.copy) {
+            true => Ok(()),
+            false => Err(format!(
+                "its copy on volume {} is not what was written; check that disk",
+                to.name()
+            )),
+        }
+    }
+
+    fn read_into(&self, copy: &Copy, incoming: &mut Incoming) -> Result<(), String> {
+        let file = self.open_checked(copy).map_err(|error| error.to_string())?;
+        let mut crc = crc32fast::Hasher::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut done = 0;
+        while done < copy.size_bytes {
+            let count = piece.len().min((copy.size_bytes - done) as usize);
+            file.read_exact_at(&mut piece[..count], done)
+                .map_err(|error| error.to_string())?;
+            crc.update(&piece[..count]);
+            incoming
+                .write(&piece[..count])
+                .map_err(|error| error.to_string())?;
+            done += count as u64;
+        }
+        match crc.finalize() == copy.file_crc32 {
+            true => Ok(()),
+            false => Err("its checksum is not the ledger's; it is left as it is".to_owned()),
+        }
+    }
+}
+
+/// The answered content and the others.
+fn contents(entry: &InstanceEntry) -> Vec<Content> {
+    let record: &InstanceRecord = &entry.record;
+    let answered = Content {
+        study_instance_uid: entry.study_instance_uid.clone(),
+        series_instance_uid: entry.series_instance_uid.clone(),
+        sequence: record.sequence,
+        sop_class_uid: record.sop_class_uid.clone(),
+        transfer_syntax: record.transfer_syntax.clone(),
+        values: record.values.clone(),
+        received: record.received.clone(),
+        source_ae_title: record.source_ae_title.clone(),
+        copies: record.copies.clone(),
+    };
+    let others = record.others.iter().map(|other| Content {
+        study_instance_uid: other.study_instance_uid.clone(),
+        series_instance_uid: other.series_instance_uid.clone(),
+        sequence: other.sequence,
+        sop_class_uid: other.sop_class_uid.clone(),
+        transfer_syntax: other.transfer_syntax.clone(),
+        values: other.values.clone(),
+        received: other.received.clone(),
+        source_ae_title: other.source_ae_title.clone(),
+        copies: other.copies.clone(),
+    });
+    std::iter::once(answered).chain(others).collect()
+}
