@@ -614,41 +614,49 @@ fn after_a_failed_write_the_index_takes_no_more() {
     assert!(index.snapshot().unwrap().series("1.1", "1.2").is_err());
 }
 
-/// Method: not a limit, a number to look at: `cargo test --release apply_rate -- --ignored --nocapture`.
+/// Method: not a limit, a number to look at: `cargo test --release apply_rate -- --ignored --nocapture`. First one
+/// large study, then studies of two instances; each once and once again as copies on another volume.
 #[test]
 #[ignore = "measures"]
 fn apply_rate() {
     for engine in ENGINES {
-        let folder = tempfile::tempdir().unwrap();
-        let index = Index::open(folder.path(), engine).unwrap();
-        let first = stored(
-            0,
-            "1.2.392.200036.9116.2.6.1.48.1214242831.1",
-            "1.2.392.200036.9116.2.6.1.48.1",
-            "",
-        );
-        let change = |number: u64| {
-            let mut one = first.clone();
-            if number % 1024 >= 512 {
-                Arc::make_mut(&mut one.series)
-                    .series_instance_uid
-                    .push_str(".9");
+        for per_study in [200_000, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            let index = Index::open(folder.path(), engine).unwrap();
+            for volume_id in ["A", "M"] {
+                let rate = rate_of(&index, per_study, volume_id);
+                let begun = Instant::now();
+                index.checkpoint().unwrap();
+                let checkpoint = begun.elapsed();
+                eprintln!(
+                    "{engine:?}, {per_study} a study, on {volume_id}: {rate:.0}/s, checkpoint {checkpoint:?}"
+                );
             }
-            one.instance.sequence = number;
-            one.instance.sop_instance_uid =
-                format!("1.2.392.200036.9116.2.6.1.48.1214242831.{number}");
-            Change::Stored(one)
-        };
-        let changes: Vec<Change> = (0..200_000).map(change).collect();
-        let begun = Instant::now();
-        for batch in changes.chunks(1024) {
-            index
-                .apply(batch, &[("A".to_owned(), vec![0; 16])])
-                .unwrap();
         }
-        let rate = changes.len() as f64 / begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
-        index.checkpoint().unwrap();
-        eprintln!("{engine:?}: {rate:.0}/s, checkpoint {:?}", begun.elapsed());
     }
+}
+
+fn rate_of(index: &Index, per_study: u64, volume_id: &str) -> f64 {
+    let root = "1.2.392.200036.9116.2.6.1.48";
+    let mut first = stored(0, "", "", "");
+    let change = |number: u64| {
+        if number.is_multiple_of(per_study) || number.is_multiple_of(512) {
+            let study = format!("{root}.1214242831.{}", number / per_study);
+            let series = format!("{study}.{}", number / 512 % 2);
+            first = stored(number, &study, &series, "");
+            first.instance.copy.volume_id = volume_id.to_owned();
+        }
+        let mut one = first.clone();
+        one.instance.sequence = number;
+        one.instance.sop_instance_uid = format!("{root}.1214242831.{number}");
+        Change::Stored(one)
+    };
+    let changes: Vec<Change> = (0..200_000).map(change).collect();
+    let begun = Instant::now();
+    for batch in changes.chunks(1024) {
+        index
+            .apply(batch, &[("A".to_owned(), vec![0; 16])])
+            .unwrap();
+    }
+    changes.len() as f64 / begun.elapsed().as_secs_f64()
 }
