@@ -93,7 +93,6 @@ enum Instance<'a> {
 }
 
 /// What an answered instance adds to the counts.
-#[derive(PartialEq, Eq)]
 struct Counted {
     study: String,
     series: String,
@@ -103,6 +102,11 @@ struct Counted {
 }
 
 impl Counted {
+    fn same_but_volumes(&self, other: &Counted) -> bool {
+        (&self.study, &self.series) == (&other.study, &other.series)
+            && (&self.sop_class, self.bytes) == (&other.sop_class, other.bytes)
+    }
+
     fn of(entry: &InstanceEntry) -> Counted {
         Counted {
             study: entry.study_instance_uid.clone(),
@@ -183,7 +187,19 @@ impl<'a> Batch<'a> {
         now: Option<InstanceEntry>,
     ) -> Result<(), IndexError> {
         let new = now.as_ref().map(Counted::of);
-        if old != new {
+        if let (Some(old), Some(new)) = (&old, &new)
+            && old.same_but_volumes(new)
+        {
+            // A copy came or went: mostly all that happens to an instance that is known.
+            if old.volumes != new.volumes {
+                let at = self.series_at(&new.study, &new.series, None)?;
+                for (volumes, difference) in [(&old.volumes, -1), (&new.volumes, 1)] {
+                    for (volume_id, there) in volumes {
+                        self.add_on_volume(at, volume_id, *there, difference);
+                    }
+                }
+            }
+        } else {
             for (counted, difference) in [(old, -1), (new, 1)] {
                 let Some(counted) = counted else { continue };
                 // Both were merged once, so that their records exist.
