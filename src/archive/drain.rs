@@ -3,7 +3,7 @@
 //! Nothing is remembered but "this volume is being drained": what is left to do is what the index still finds on it, so it
 //! goes on after any interruption, and an instance is on one of the two volumes at every moment.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::index::{
     Change, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Stored, Values,
 };
 use crate::volume::layout::Role;
-use crate::volume::{Incoming, Volume, VolumeState};
+use crate::volume::{Incoming, Volume, VolumeState, ledger_extent};
 
 use super::ingest::names_given;
 use super::placing::Refusals;
@@ -74,6 +74,13 @@ impl Archive {
     }
 
     fn drain(&self, member: &Member, volume: &Arc<Volume<Line>>) {
+        if let Err(reason) = self.remove_what_is_gone(volume) {
+            tracing::warn!(
+                volume = member.name,
+                reason,
+                "a file that was moved is still there"
+            );
+        }
         let mut failed = HashSet::new();
         loop {
             let mut batch = Vec::new();
@@ -138,6 +145,42 @@ impl Archive {
     /// Told to drain: whatever failed before is tried again at once.
     pub(super) fn try_drain_now(&self, volume_id: &str) {
         self.drains.failed().remove(volume_id);
+    }
+
+    /// A crash between the line that takes a file back and its removal leaves the file; only the last ones can be that.
+    fn remove_what_is_gone(&self, volume: &Volume<Line>) -> Result<(), String> {
+        let mut last = VecDeque::new();
+        let folder = volume.ledger_folder(volume.id());
+        ledger_extent::read_last_segment(volume.disk(), &folder, &mut |json| {
+            if let Some(gone) = entry::gone_of(json) {
+                last.push_back(gone);
+                if last.len() > BATCH_COUNT {
+                    last.pop_front();
+                }
+            }
+        })
+        .map_err(|error| error.to_string())?;
+        for (sop_instance_uid, path) in last {
+            let _lock = self.locks.lock(&sop_instance_uid);
+            let view = self.view().map_err(|error| error.to_string())?;
+            let found = view.snapshot.by_sop(&sop_instance_uid);
+            let found = found.map_err(|error| error.to_string())?;
+            // Stored there again since.
+            let is_listed = found.iter().flat_map(contents).any(|content| {
+                let here = |copy: &Copy| copy.volume_id == volume.id() && copy.path == path;
+                content.copies.iter().any(here)
+            });
+            if view.rebuilding_percent.is_some() || is_listed {
+                continue;
+            }
+            match volume.remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{path}: {error}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Instances that could not be moved off a volume, in the last round.

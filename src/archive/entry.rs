@@ -158,6 +158,12 @@ pub fn gone_line(gone: &Gone, at: &str, why: &str) -> String {
     })
 }
 
+/// SOP Instance UID and path of a `gone` line.
+pub fn gone_of(json: &str) -> Option<(String, String)> {
+    let line: GoneLine = serde_json::from_str(json).ok()?;
+    Some((line.gone, line.path))
+}
+
 /// Names a line while the process lives; two lines with one key would cost a line that a reader misses, so 64 bits.
 fn key(line: &str) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();

@@ -520,9 +520,31 @@ impl Archive {
             data_crc: data_crc.finalize(),
             file_crc: file_crc.finalize(),
         };
-        self.settle(volume.clone(), incoming, &ready, Refusals::default())
-            .map(Kept::answered)
-            .map_err(|error| error.to_string())
+        let kept = self
+            .settle(volume.clone(), incoming, &ready, Refusals::default())
+            .map_err(|error| error.to_string())?;
+        if kept.outcome == Outcome::Duplicate {
+            self.take_back_name(volume, &kept.incoming, &announced.sop_instance_uid);
+        }
+        kept.answered();
+        Ok(())
+    }
+
+    /// A copy that was being made when the power went has its name in the tree, but what it is a copy of is still there:
+    /// the name is taken back, so that no file is without a ledger line.
+    fn take_back_name(&self, volume: &Volume<Line>, incoming: &Incoming, sop_instance_uid: &str) {
+        let Ok(Some(entry)) = self
+            .view()
+            .and_then(|view| view.snapshot.by_sop(sop_instance_uid))
+        else {
+            return;
+        };
+        let listed = names_given(&entry.record, volume.id());
+        for copy in &entry.record.copies {
+            if !listed.contains(&copy.path) {
+                incoming.unpublish(&copy.path);
+            }
+        }
     }
 }
 
