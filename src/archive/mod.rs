@@ -3,6 +3,7 @@
 //! An [`Archive`] is the volumes, the index beside them and the rules between the two. It knows nothing of associations;
 //! it hands out instances being received, instances opened for reading, and matches of a query.
 
+mod capacity;
 mod drain;
 pub mod entry;
 mod fetch;
@@ -29,6 +30,7 @@ use crate::volume::io::{Disk, DiskFile};
 use crate::volume::placement::{Order, Reserve};
 use crate::volume::{Incoming, Volume};
 
+pub use capacity::Capacity;
 pub use fetch::{Fetched, Unreadable};
 pub use find::{FindError, Selected, Selection};
 pub use ingest::{Announced, IngestError, Kept, Outcome, Receiving};

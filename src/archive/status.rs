@@ -6,6 +6,7 @@ use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
 use crate::volume::VolumeState;
 
 use super::Archive;
+use super::capacity::Capacity;
 use super::shelf::{Member, Standing};
 
 /// Answer of `kura status`. Bytes and counts; the screen turns them into GB.
@@ -19,6 +20,7 @@ pub struct Status {
     pub actions: Vec<String>,
     pub index: IndexStatus,
     pub volumes: Vec<VolumeStatus>,
+    pub capacity: Capacity,
     /// Refused instances kept for the administrator: the report of each.
     pub quarantine: Vec<serde_json::Value>,
     /// SOP Instance UIDs under which different data sets came; the first is answered.
@@ -100,8 +102,10 @@ impl Archive {
         }
         let (index, conflicts) = self.index_status(&mut actions);
         let state = if actions.is_empty() { "ok" } else { "degraded" };
+        let capacity = self.capacity(&volumes);
         Status {
             version: 1,
+            capacity,
             state: state.to_owned(),
             actions,
             index,

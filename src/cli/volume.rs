@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output;
 use super::{End, Failure};
-use crate::archive::{VolumeStatus, VolumeVerb};
+use crate::archive::{Capacity, VolumeStatus, VolumeVerb};
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::volume::layout::Role;
@@ -93,15 +93,37 @@ fn list(config: &Config, json: bool) -> Result<End, Failure> {
         _ => return Err("the server answered something else".into()),
     };
     if json {
-        output::json(&serde_json::json!({ "version": 1, "volumes": status.volumes }));
+        let (volumes, capacity) = (&status.volumes, &status.capacity);
+        output::json(
+            &serde_json::json!({ "version": 1, "volumes": volumes, "capacity": capacity }),
+        );
     } else {
-        output::line(&screen(&status.volumes));
+        output::line(&format!(
+            "{}{}",
+            screen(&status.volumes),
+            outlook(&status.capacity)
+        ));
     }
     let well = |volume: &VolumeStatus| !matches!(volume.state.as_str(), "failed" | "away");
     Ok(match status.volumes.iter().all(well) {
         true => End::Ok,
         false => End::Degraded,
     })
+}
+
+/// Room, rate and the day it ends, in a sentence.
+pub fn outlook(capacity: &Capacity) -> String {
+    let rate = |rate: Option<u64>| rate.map_or("-".to_owned(), output::bytes);
+    let end = match &capacity.full_on {
+        Some(day) => format!("full on {day} at that rate"),
+        None => "nothing came lately".to_owned(),
+    };
+    format!(
+        "room for {}; a day brings {} (last 7 days), {} (last 30): {end}\n",
+        output::bytes(capacity.room_bytes),
+        rate(capacity.bytes_per_day_7),
+        rate(capacity.bytes_per_day_30),
+    )
 }
 
 /// The table, and below it why a volume is not ok.

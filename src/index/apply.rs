@@ -9,6 +9,7 @@ use super::engine::{Reader, Store, Table, Write, seal};
 use super::key;
 use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, OnVolume, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
+use super::received::Days;
 use super::snapshot::{decode, get, instance_entry, position_key, totals};
 use super::volumes::{self, KeptVolumeStudy};
 use super::{
@@ -431,9 +432,12 @@ impl<'a> Batch<'a> {
             volume_writes(&mut writes, study)?;
             put_record(&mut writes, Table::Study, study.key.clone(), new)?;
         }
+        let mut days = Days::default();
         for (sop, instance) in &self.instances {
             match instance {
                 Instance::First { stored, series } => {
+                    let instance = &stored.instance;
+                    days.add(&instance.received, instance.copy.size_bytes, 1);
                     let place = &self.series[*series].key;
                     let packed = key::pack(&[sop]);
                     let key = [place.as_slice(), &packed].concat();
@@ -446,6 +450,12 @@ impl<'a> Batch<'a> {
                     put(&mut writes, Table::Sop, packed, place.clone());
                 }
                 Instance::Known { before, now } if before != now => {
+                    for (entry, difference) in [(before, -1), (now, 1)] {
+                        if let Some(InstanceEntry { record, .. }) = entry.as_deref() {
+                            let bytes = record.copies.first().map_or(0, |copy| copy.size_bytes);
+                            days.add(&record.received, bytes, difference);
+                        }
+                    }
                     known_writes(
                         &mut writes,
                         sop,
@@ -455,6 +465,9 @@ impl<'a> Batch<'a> {
                 }
                 Instance::Known { .. } => {}
             }
+        }
+        for (day, received) in days.changed(self.reader)? {
+            put_record(&mut writes, Table::Received, day.into_bytes(), &received)?;
         }
         if totals != before {
             put_record(&mut writes, Table::Meta, TOTALS_KEY.to_vec(), &totals)?;

@@ -9,6 +9,7 @@
 //! | series_uid | pack(series)·pack(study) → empty; two studies may claim one series |
 //! | patient_id, name, accession | fold(value)·00·pack(study) → empty |
 //! | date | `YYYYMMDD`·pack(study) → empty; `00000000` for studies without a date |
+//! | received | `YYYYMMDD` of receipt → instances and bytes |
 //! | other | pack(SOP) → empty; instances with variants or conflicts |
 //! | volume_study | pack(volume id)·pack(study) → what of the study is on the volume |
 //! | meta | schema, totals, position of each volume's ledger |
@@ -27,6 +28,7 @@ mod matching;
 mod merge;
 mod plan;
 mod query;
+mod received;
 mod record;
 mod snapshot;
 #[cfg(test)]
@@ -40,6 +42,7 @@ pub use availability::Availability;
 use engine::Store;
 pub use engine::{Engine, EngineError, Table};
 pub use query::{Key, Match, Query};
+pub use received::Received;
 pub use record::{
     Change, Class, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind,
     SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values, classify,
@@ -48,7 +51,7 @@ pub use snapshot::Snapshot;
 pub use volumes::VolumeTotals;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
 

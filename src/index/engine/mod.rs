@@ -85,9 +85,11 @@ pub enum Table {
     Other = 10,
     /// Volume id · Study Instance UID → what of the study is there.
     VolumeStudy = 11,
+    /// Day of receipt, `YYYYMMDD` → what came that day.
+    Received = 12,
 }
 
-pub const TABLES: [Table; 12] = [
+pub const TABLES: [Table; 13] = [
     Table::Meta,
     Table::Study,
     Table::Series,
@@ -100,6 +102,7 @@ pub const TABLES: [Table; 12] = [
     Table::Date,
     Table::Other,
     Table::VolumeStudy,
+    Table::Received,
 ];
 
 /// One put (`Some`) or delete (`None`).

@@ -32,6 +32,7 @@ fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
         Table::Date => "date",
         Table::Other => "other",
         Table::VolumeStudy => "volume_study",
+        Table::Received => "received",
     })
 }
 
