@@ -561,7 +561,9 @@ fn put_record(
     key: Vec<u8>,
     record: &impl Serialize,
 ) -> Result<(), IndexError> {
-    let content = postcard::to_stdvec(record).map_err(|_| damaged(table))?;
+    // Room for most records, else each grows in many steps.
+    let content =
+        postcard::to_extend(record, Vec::with_capacity(512)).map_err(|_| damaged(table))?;
     put(writes, table, key, content);
     Ok(())
 }

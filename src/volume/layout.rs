@@ -186,8 +186,12 @@ fn text_part(raw: &str, limit: usize) -> String {
 /// A part that is as unique as the UID, also ignoring case; keeps its end when
 /// cut.
 fn uid_part(raw: &str, limit: usize) -> String {
-    let units = escape(raw);
     let plain = !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if plain && raw.len() <= limit && !raw.starts_with('.') && !raw.ends_with('.') {
+        // Nearly all: there is nothing to escape. This is done for every line when an index is rebuilt.
+        return raw.to_owned();
+    }
+    let units = escape(raw);
     if plain && length(&units) <= limit {
         return units.concat();
     }
@@ -449,6 +453,12 @@ mod tests {
             assert_eq!(&folder, &again);
             assert_legal(&format!("{folder}/{}", file_name(&sop)));
             assert_legal(&format!("{folder}/{}", alternative_file_name(&sop, crc, n)));
+        }
+
+        #[test]
+        fn a_conforming_uid_is_the_name_as_it_is(uid in "[0-9]([0-9.]{0,62}[0-9])?") {
+            assert_eq!(file_name(&uid), format!("{uid}.dcm"));
+            assert_eq!(escape(&uid).concat(), uid);
         }
 
         #[test]
