@@ -69,9 +69,8 @@ struct GoneLine {
 /// Attribute tags as eight hexadecimal digits, as the standard's tables print them.
 mod hex_keys {
     use super::Values;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::collections::BTreeMap;
+    use serde::de::{Error, MapAccess, Visitor};
+    use serde::{Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(values: &Values, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(
@@ -82,14 +81,26 @@ mod hex_keys {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Values, D::Error> {
-        BTreeMap::<String, String>::deserialize(deserializer)?
-            .into_iter()
-            .map(|(tag, value)| {
-                u32::from_str_radix(&tag, 16)
-                    .map(|tag| (tag, value))
-                    .map_err(D::Error::custom)
-            })
-            .collect()
+        deserializer.deserialize_map(HexKeys)
+    }
+
+    struct HexKeys;
+
+    impl<'de> Visitor<'de> for HexKeys {
+        type Value = Values;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("values by tag")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values, A::Error> {
+            let mut values = Values::new();
+            while let Some(tag) = map.next_key::<std::borrow::Cow<str>>()? {
+                let tag = u32::from_str_radix(&tag, 16).map_err(A::Error::custom)?;
+                values.insert(tag, map.next_value()?);
+            }
+            Ok(values)
+        }
     }
 }
 
@@ -188,9 +199,6 @@ pub trait Known {
     fn series(&self, study_instance_uid: &str, series_instance_uid: &str) -> Option<SeriesFacts>;
 }
 
-/// Studies and series kept at a time; a segment repeats what it needs, so forgetting costs one look-up.
-const KEPT_COUNT: usize = 20_000;
-
 impl Reader {
     pub fn new(volume_id: &str) -> Self {
         Reader {
@@ -198,6 +206,13 @@ impl Reader {
             studies: HashMap::new(),
             series: HashMap::new(),
         }
+    }
+
+    /// To be called where a segment begins: it says again what its lines need, so no more than a segment's studies and
+    /// series are kept.
+    pub fn forget(&mut self) {
+        self.studies.clear();
+        self.series.clear();
     }
 
     /// `Ok(None)`: a line that changes nothing by itself, or of a kind that this version does not know. `Err`: what is
@@ -211,9 +226,6 @@ impl Reader {
         }
         if json.starts_with("{\"study\":") {
             let line: StudyLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
-            if self.studies.len() >= KEPT_COUNT {
-                self.studies.clear();
-            }
             let facts = StudyFacts {
                 study_instance_uid: line.study.clone(),
                 date_folder: line.date,
@@ -222,9 +234,6 @@ impl Reader {
             self.studies.insert(line.study, Arc::new(facts));
         } else if json.starts_with("{\"series\":") {
             let line: SeriesLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
-            if self.series.len() >= KEPT_COUNT {
-                self.series.clear();
-            }
             let facts = SeriesFacts {
                 series_instance_uid: line.series.clone(),
                 study_instance_uid: line.of.clone(),
@@ -430,6 +439,33 @@ pub(super) mod tests {
         ] {
             assert!(Reader::new("v").line(line, &Nothing).is_err(), "{line}");
         }
+    }
+
+    /// Method: 30,000 studies come between the lines of a series and its second instance, as in a segment of plain X-rays.
+    #[test]
+    fn what_a_segment_said_once_is_known_to_its_end() {
+        let mut stored = stored();
+        let mut reader = Reader::new("v");
+        let read = |reader: &mut Reader, lines: &[String]| {
+            let results = lines.iter().map(|line| reader.line(line, &Nothing));
+            results.last().expect("a line").map(|found| found.is_some())
+        };
+        let (once, line) = lines(&stored, "v", None);
+        let mut first: Vec<String> = once.into_iter().map(|(_, line)| line).collect();
+        first.push(line.clone());
+        assert_eq!(read(&mut reader, &first), Ok(true));
+        for n in 0..30_000 {
+            let study = Arc::make_mut(&mut stored.study);
+            study.study_instance_uid = format!("1.3.{n}");
+            let series = Arc::make_mut(&mut stored.series);
+            series.study_instance_uid = format!("1.3.{n}");
+            let once = lines(&stored, "v", None).0;
+            let once: Vec<String> = once.into_iter().map(|(_, line)| line).collect();
+            assert_eq!(read(&mut reader, &once), Ok(false));
+        }
+        assert_eq!(read(&mut reader, &[line.clone()]), Ok(true));
+        reader.forget();
+        assert!(read(&mut reader, &[line]).is_err());
     }
 
     #[test]

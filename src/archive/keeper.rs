@@ -5,8 +5,10 @@
 //! (the reader will come to those lines), and the change-over happens while the live way is held back, so no line is
 //! missed. Lines of one ledger are applied in their order; reading on from an earlier line ends with the same index.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
@@ -59,8 +61,11 @@ pub struct View {
     pub rebuilding_percent: Option<u8>,
 }
 
-/// Changes applied in one batch while reading ledgers.
-const BATCH_COUNT: usize = 1_024;
+/// Changes applied in one batch while reading ledgers: many, as a page of the index is then written once for all of
+/// them; some 30 MB with those that wait.
+const BATCH_COUNT: usize = 8_192;
+/// Batches that have been read and not yet applied.
+const BATCHES_WAITING: usize = 1;
 /// How long an index that is behind may hold up the start before the server goes on without it.
 const CATCH_UP: Duration = Duration::from_secs(2);
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -395,17 +400,45 @@ impl Keeper {
         source: &Source,
         from: Position,
     ) -> Result<bool, IndexError> {
+        // One thread reads lines, another puts them into the index.
+        let (full, batches) = std::sync::mpsc::sync_channel::<Batch>(BATCHES_WAITING);
+        std::thread::scope(|scope| {
+            let applying = scope.spawn(move || {
+                batches.into_iter().try_for_each(|batch| {
+                    let position = (source.volume_id.clone(), encode(batch.upto));
+                    index.apply(&batch.changes, &[position])
+                })
+            });
+            let read = self.read_lines(index, source, from, full);
+            applying.join().expect("a panic of an engine is an error")?;
+            Ok(read)
+        })
+    }
+
+    /// Reads a ledger in batches. False when it does not contain `from`, or told to stop.
+    fn read_lines(
+        &self,
+        index: &Index,
+        source: &Source,
+        from: Position,
+        full: SyncSender<Batch>,
+    ) -> bool {
         let mut reader = Reader::new(&source.volume_id);
-        let mut batch: Vec<Change> = Vec::new();
+        let mut batch = Batch::new(from);
         let mut reached = from;
-        let mut failure = None;
-        let known = FromIndex(index.snapshot()?);
+        let known = FromIndex(index);
         let report = ledger::read(&source.disk, &source.folder, from, &mut |json, after| {
+            if after.segment != reached.segment {
+                // Each segment says again what its lines need.
+                reader.forget();
+            }
             match reader.line(json, &known) {
                 Ok(Some(change)) => {
                     self.sequence
                         .fetch_max(change.sequence(), Ordering::Relaxed);
-                    batch.push(change);
+                    batch.changes.push(change);
+                    // Never between the line of a study and the first that needs it: who goes on from here has not read it.
+                    batch.upto = after;
                 }
                 Ok(None) => {}
                 Err(reason) => {
@@ -430,25 +463,20 @@ impl Keeper {
                     .fetch_add(after.offset, Ordering::Relaxed);
             }
             reached = after;
-            if batch.len() >= BATCH_COUNT {
-                if let Err(error) =
-                    index.apply(&batch, &[(source.volume_id.clone(), encode(reached))])
-                {
-                    failure = Some(error);
-                    return std::ops::ControlFlow::Break(());
+            if batch.changes.len() >= BATCH_COUNT {
+                let next = Batch::new(batch.upto);
+                // Refused when the index has failed; why is known to the other thread.
+                if full.send(std::mem::replace(&mut batch, next)).is_err() {
+                    return ControlFlow::Break(());
                 }
-                batch.clear();
             }
             if self.stop.load(Ordering::Relaxed) {
-                return std::ops::ControlFlow::Break(());
+                return ControlFlow::Break(());
             }
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         });
-        if let Some(error) = failure {
-            return Err(error);
-        }
         match report {
-            Ok(report) if report.mismatch => return Ok(false),
+            Ok(report) if report.mismatch => return false,
             Ok(report) => {
                 self.progress
                     .bad_lines
@@ -459,19 +487,38 @@ impl Keeper {
                 tracing::error!(volume = source.volume_id, %error, "a ledger cannot be read");
             }
         }
-        if !batch.is_empty() || reached != from {
-            index.apply(&batch, &[(source.volume_id.clone(), encode(reached))])?;
+        if !batch.changes.is_empty() {
+            let _ = full.send(batch);
         }
-        Ok(!self.stop.load(Ordering::Relaxed))
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Changes that the index takes in one commit, and where their ledger was when the last was read.
+struct Batch {
+    changes: Vec<Change>,
+    upto: Position,
+}
+
+impl Batch {
+    fn new(upto: Position) -> Batch {
+        Batch {
+            changes: Vec::with_capacity(BATCH_COUNT),
+            upto,
+        }
     }
 }
 
 /// What lines before the reader's start said, from the index that was filled by them.
-struct FromIndex(Snapshot);
+///
+/// A snapshot for each question: one kept while the index is filled would keep every page that is replaced meanwhile.
+struct FromIndex<'a>(&'a Index);
 
-impl Known for FromIndex {
+impl Known for FromIndex<'_> {
     fn study(&self, study_instance_uid: &str) -> Option<StudyFacts> {
         self.0
+            .snapshot()
+            .ok()?
             .study(study_instance_uid)
             .ok()
             .flatten()
@@ -480,6 +527,8 @@ impl Known for FromIndex {
 
     fn series(&self, study_instance_uid: &str, series_instance_uid: &str) -> Option<SeriesFacts> {
         self.0
+            .snapshot()
+            .ok()?
             .series(study_instance_uid, series_instance_uid)
             .ok()
             .flatten()
