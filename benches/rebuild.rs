@@ -30,6 +30,9 @@ const VOLUMES: u64 = 2;
 /// Threads that append, and so lines that share a group of the ledger.
 const WRITERS: u64 = 8;
 
+/// Unit of the times in `/proc/PID/stat`, per second: USER_HZ, 100 wherever Linux runs today.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// A lost index that is not back after this long is a failure of the measurement.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -42,6 +45,9 @@ struct Arguments {
     instances: u64,
     #[arg(long, value_enum, default_value_t = EngineArgument::Redb)]
     engine: EngineArgument,
+    /// Make the ledgers in this folder, leave them there, and use them again the next time
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// One JSON object on stdout, no table
     #[arg(long)]
     json: bool,
@@ -79,15 +85,29 @@ fn main() -> ExitCode {
         println!("{}", measure(folder, arguments.engine));
         return ExitCode::SUCCESS;
     }
-    let folder = std::env::var_os("KURA_BENCH_DIR")
-        .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-    fs::create_dir_all(&folder).expect("the folder of the measurement");
-    let scratch = TempDir::new_in(&folder).expect("a folder of the run");
-    let ledger_bytes = make_ledgers(scratch.path(), arguments.instances, arguments.engine);
+    let scratch = match &arguments.keep {
+        Some(_) => None,
+        None => {
+            let folder = std::env::var_os("KURA_BENCH_DIR")
+                .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+            fs::create_dir_all(&folder).expect("the folder of the measurement");
+            Some(TempDir::new_in(&folder).expect("a folder of the run"))
+        }
+    };
+    let folder = scratch.as_ref().map_or_else(
+        || arguments.keep.clone().unwrap_or_default(),
+        |scratch| scratch.path().to_owned(),
+    );
+    if !folder.join("kura.toml").exists() {
+        fs::create_dir_all(&folder).expect("the folder of the ledgers");
+        make_ledgers(&folder, arguments.instances, arguments.engine);
+    }
+    let ledger_bytes = drop_from_memory(&folder);
+    let _ = fs::remove_dir_all(folder.join("state"));
 
     let output = Command::new(std::env::current_exe().expect("this program"))
         .args(["--bench", "--engine", arguments.engine.name(), "--measure"])
-        .arg(scratch.path())
+        .arg(&folder)
         .stderr(std::process::Stdio::inherit())
         .output()
         .expect("the process that is measured");
@@ -97,10 +117,14 @@ fn main() -> ExitCode {
     );
     let mut row: serde_json::Value =
         serde_json::from_slice(&output.stdout).expect("what it measured");
-    assert_eq!(
-        row["instances"], arguments.instances,
-        "instances that came back"
-    );
+    if arguments.keep.is_none() {
+        let came_back = row["instances"].as_u64();
+        assert_eq!(
+            came_back,
+            Some(arguments.instances),
+            "instances that came back"
+        );
+    }
     row["version"] = 1.into();
     row["bench"] = "rebuild".into();
     row["engine"] = arguments.engine.name().into();
@@ -117,21 +141,23 @@ fn table(row: &serde_json::Value) {
     let number = |name: &str| row[name].as_f64().unwrap_or_default();
     let instances = number("instances").max(1.0);
     println!(
-        "{:<6}  {:>9}  {:>7}  {:>11}  {:>10}  {:>19}  {:>20}",
+        "{:<6}  {:>9}  {:>7}  {:>11}  {:>8}  {:>8}  {:>16}  {:>17}",
         "ENGINE",
         "INSTANCES",
         "SECONDS",
         "INSTANCES/S",
+        "CPU S",
         "PEAK MIB",
         "INDEX B/INSTANCE",
         "LEDGER B/INSTANCE"
     );
     println!(
-        "{:<6}  {:>9}  {:>7.1}  {:>11.0}  {:>10.0}  {:>19.0}  {:>20.0}",
+        "{:<6}  {:>9}  {:>7.1}  {:>11.0}  {:>8.1}  {:>8.0}  {:>16.0}  {:>17.0}",
         row["engine"].as_str().unwrap_or_default(),
         instances,
         number("seconds"),
         number("instances_per_second"),
+        number("cpu_seconds"),
         number("peak_memory_bytes") / f64::from(1 << 20),
         number("index_bytes") / instances,
         number("ledger_bytes") / instances,
@@ -183,9 +209,19 @@ fn measure(folder: &Path, engine: EngineArgument) -> serde_json::Value {
         "seconds": seconds,
         "seconds_until_closed": begun.elapsed().as_secs_f64(),
         "instances_per_second": totals.instances as f64 / seconds,
+        "cpu_seconds": cpu_seconds(),
         "peak_memory_bytes": peak_memory(),
         "index_bytes": index_bytes,
     })
+}
+
+/// CPU time of this process, user and system, seconds: it depends on what else the machine does much less than a rate.
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program, in brackets, may hold spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().ok()? + fields[12].parse::<f64>().ok()?;
+    Some(ticks / TICKS_PER_SECOND)
 }
 
 /// The most memory this process ever had, in bytes.
@@ -196,47 +232,44 @@ fn peak_memory() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Labels the volumes and gives each its share of the instances; the length of all ledgers, in bytes.
-fn make_ledgers(folder: &Path, instances: u64, engine: EngineArgument) -> u64 {
+/// Labels the volumes and gives each its share of the instances.
+fn make_ledgers(folder: &Path, instances: u64, engine: EngineArgument) {
     let config = config(folder, engine);
     drop(Archive::open(&config, Mode::Create).expect("a new archive"));
-    fs::remove_dir_all(&config.state).expect("no state");
     let memory = Path::new("/dev/shm");
-    let in_memory = memory
-        .is_dir()
-        .then(|| TempDir::new_in(memory).expect("a folder in memory"));
-    let mut bytes = 0;
-    for (n, volume) in config.volumes.iter().enumerate() {
+    for (n, volume) in (0..).zip(&config.volumes) {
         let ledgers = volume.path.join(layout::LEDGERS_FOLDER);
-        let id = fs::read_dir(&ledgers)
-            .expect("the ledgers of a volume")
-            .next();
+        let id = fs::read_dir(&ledgers).expect("ledgers").next();
         let id = id.expect("its own").expect("its own").file_name();
         let id = id.into_string().expect("a volume id");
-        let made = in_memory
-            .as_ref()
-            .map_or(ledgers.clone(), |folder| folder.path().to_owned());
-        let share = instances * (n as u64 + 1) / VOLUMES - instances * n as u64 / VOLUMES;
-        make_ledger(&made.join(&id), &id, 10_000_000 * (n as u64 + 1), share);
-        bytes += move_ledger(&made.join(&id), &ledgers.join(&id));
+        let share = instances * (n + 1) / VOLUMES - instances * n / VOLUMES;
+        let first_study = 10_000_000 * (n + 1);
+        if !memory.is_dir() {
+            make_ledger(&ledgers.join(&id), &id, first_study, share);
+            continue;
+        }
+        let made = TempDir::new_in(memory).expect("a folder in memory");
+        make_ledger(&made.path().join(&id), &id, first_study, share);
+        for segment in fs::read_dir(made.path().join(&id)).expect("a ledger") {
+            let segment = segment.expect("a segment");
+            let target = ledgers.join(&id).join(segment.file_name());
+            fs::copy(segment.path(), target).expect("a segment on the disk");
+        }
     }
-    bytes
 }
 
-/// To another folder, on the disk and no longer in memory.
-fn move_ledger(from: &Path, to: &Path) -> u64 {
+/// Puts the ledgers on the disk and takes them out of memory, so that they are read from the disk; their length in bytes.
+fn drop_from_memory(folder: &Path) -> u64 {
     let mut bytes = 0;
-    for entry in fs::read_dir(from).expect("a ledger") {
-        let entry = entry.expect("a segment");
-        let target = to.join(entry.file_name());
-        if from != to {
-            fs::copy(entry.path(), &target).expect("the copy of a segment");
-            fs::remove_file(entry.path()).expect("memory given back");
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry.expect("the folder of the ledgers");
+        if entry.path().extension().is_some_and(|e| e == "jsonl") {
+            let file = File::open(entry.path()).expect("a segment");
+            file.sync_all().expect("a segment on the disk");
+            // Only advice.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            bytes += file.metadata().expect("its length").len();
         }
-        let file = File::open(&target).expect("the segment");
-        file.sync_all().expect("the segment on the disk");
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-        bytes += file.metadata().expect("its length").len();
     }
     bytes
 }
