@@ -297,6 +297,9 @@ fn make_ledger(folder: &Path, volume_id: &str, first_study: u64, instances: u64)
     });
 }
 
+/// Mixes numbers; odd, and otherwise of no meaning (FNV-1a for 128 bits).
+const LOTS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+
 /// Hands out series: two to four a study, 40 to 200 instances each, 200 to 500 in most studies.
 struct Plan {
     study: u64,
@@ -351,7 +354,28 @@ impl OneSeries {
     }
 
     fn study_uid(&self) -> String {
-        format!("1.2.392.200036.9116.2.6.1.48.1215544{:09}", self.study)
+        self.uid(&[self.study])
+    }
+
+    /// Of the study, the series, or an instance. Three makers count up below their own roots; the fourth draws lots, so
+    /// that its instances are spread all over the index.
+    fn uid(&self, numbers: &[u64]) -> String {
+        let root = match self.study % 4 {
+            0 => "1.2.840.113619.2.278.3.2831868938",
+            1 => "1.2.392.200036.9116.2.6.1.48.1215544",
+            2 => "1.3.12.2.1107.5.1.4.64606.3000001",
+            _ => {
+                let mut lot = 0_u128;
+                for number in numbers {
+                    lot = (lot ^ u128::from(*number)).wrapping_mul(LOTS);
+                    lot ^= lot >> 64;
+                }
+                return format!("2.25.{}", lot.wrapping_mul(LOTS));
+            }
+        };
+        numbers
+            .iter()
+            .fold(root.to_owned(), |uid, number| format!("{uid}.{number}"))
     }
 
     fn date(&self) -> String {
@@ -396,7 +420,7 @@ impl OneSeries {
     }
 
     fn series(&self) -> SeriesFacts {
-        let uid = format!("{}.{}", self.study_uid(), self.series);
+        let uid = self.uid(&[self.study, self.series]);
         SeriesFacts {
             study_instance_uid: self.study_uid(),
             folder: layout::series_folder(
@@ -425,7 +449,7 @@ impl OneSeries {
     }
 
     fn instance(&self, number: u64, folder: &str, volume_id: &str) -> InstanceFacts {
-        let uid = format!("{}.{}.{number}", self.study_uid(), self.series);
+        let uid = self.uid(&[self.study, self.series, number]);
         // What is different in each line and cannot be guessed.
         let crc32 = crc32fast::hash(uid.as_bytes());
         let time = format!(

@@ -463,7 +463,7 @@ pub(super) mod tests {
             let once: Vec<String> = once.into_iter().map(|(_, line)| line).collect();
             assert_eq!(read(&mut reader, &once), Ok(false));
         }
-        assert_eq!(read(&mut reader, &[line.clone()]), Ok(true));
+        assert_eq!(read(&mut reader, std::slice::from_ref(&line)), Ok(true));
         reader.forget();
         assert!(read(&mut reader, &[line]).is_err());
     }

@@ -61,11 +61,9 @@ pub struct View {
     pub rebuilding_percent: Option<u8>,
 }
 
-/// Changes applied in one batch while reading ledgers: many, as a page of the index is then written once for all of
-/// them; some 30 MB with those that wait.
-const BATCH_COUNT: usize = 8_192;
-/// Batches that have been read and not yet applied.
-const BATCHES_WAITING: usize = 1;
+/// Changes applied in one batch while reading ledgers: many, so that a page of the index is written once for all of them
+/// that fall on it, also where UIDs are spread by lot. Two batches are held, some 150 MB.
+const BATCH_COUNT: usize = 32_768;
 /// How long an index that is behind may hold up the start before the server goes on without it.
 const CATCH_UP: Duration = Duration::from_secs(2);
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -400,8 +398,8 @@ impl Keeper {
         source: &Source,
         from: Position,
     ) -> Result<bool, IndexError> {
-        // One thread reads lines, another puts them into the index.
-        let (full, batches) = std::sync::mpsc::sync_channel::<Batch>(BATCHES_WAITING);
+        // One thread reads lines, another puts them into the index; none waits in between.
+        let (full, batches) = std::sync::mpsc::sync_channel::<Batch>(0);
         std::thread::scope(|scope| {
             let applying = scope.spawn(move || {
                 batches.into_iter().try_for_each(|batch| {
@@ -503,7 +501,7 @@ struct Batch {
 impl Batch {
     fn new(upto: Position) -> Batch {
         Batch {
-            changes: Vec::with_capacity(BATCH_COUNT),
+            changes: Vec::new(),
             upto,
         }
     }
