@@ -64,6 +64,9 @@ pub struct View {
 /// Changes applied in one batch while reading ledgers: many, so that a page of the index is written once for all of them
 /// that fall on it, also where UIDs are spread by lot. Two batches are held, some 150 MB.
 const BATCH_COUNT: usize = 32_768;
+/// Batches after which they are made durable: until then an engine keeps every page that they replaced, and a restart
+/// begins again.
+const CHECKPOINT_BATCHES: usize = 8;
 /// How long an index that is behind may hold up the start before the server goes on without it.
 const CATCH_UP: Duration = Duration::from_secs(2);
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -401,11 +404,15 @@ impl Keeper {
         // One thread reads lines, another puts them into the index; none waits in between.
         let (full, batches) = std::sync::mpsc::sync_channel::<Batch>(0);
         std::thread::scope(|scope| {
-            let applying = scope.spawn(move || {
-                batches.into_iter().try_for_each(|batch| {
+            let applying = scope.spawn(move || -> Result<(), IndexError> {
+                for (count, batch) in (1_usize..).zip(batches) {
                     let position = (source.volume_id.clone(), encode(batch.upto));
-                    index.apply(&batch.changes, &[position])
-                })
+                    index.apply(&batch.changes, &[position])?;
+                    if count.is_multiple_of(CHECKPOINT_BATCHES) {
+                        index.checkpoint()?;
+                    }
+                }
+                Ok(())
             });
             let read = self.read_lines(index, source, from, full);
             applying.join().expect("a panic of an engine is an error")?;
