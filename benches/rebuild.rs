@@ -416,7 +416,11 @@ impl OneSeries {
     }
 
     fn modality(&self) -> &'static str {
-        if self.study % 4 == 0 { "MR" } else { "CT" }
+        if self.study.is_multiple_of(4) {
+            "MR"
+        } else {
+            "CT"
+        }
     }
 
     fn series(&self) -> SeriesFacts {
