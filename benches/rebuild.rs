@@ -347,7 +347,7 @@ impl OneSeries {
                 series: series.clone(),
                 instance: self.instance(number, &series.folder, volume_id),
             };
-            let (once, line) = entry::lines(&stored, volume_id);
+            let (once, line) = entry::lines(&stored, volume_id, None);
             let appended = ledger.append(&once, line, ());
             appended.expect("a line in the ledger");
         }

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
-use crate::volume::VolumeState;
+use std::sync::Arc;
 
-use super::Archive;
+use crate::volume::{Volume, VolumeState};
+
 use super::capacity::Capacity;
 use super::shelf::{Member, Standing};
+use super::{Archive, Line};
 
 /// Answer of `kura status`. Bytes and counts; the screen turns them into GB.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +77,7 @@ impl Archive {
         let mut volumes = Vec::new();
         let mut quarantine = Vec::new();
         for member in self.shelf.all() {
-            if let Some(volume) = member.here() {
+            if let Some(volume) = askable(&member) {
                 for report in volume.quarantined() {
                     if quarantine.len() < LISTED_COUNT_MAX {
                         let mut report: serde_json::Value =
@@ -116,7 +118,7 @@ impl Archive {
     }
 
     fn volume_status(&self, member: &Member) -> VolumeStatus {
-        let space = member.here().map(|volume| volume.space());
+        let space = askable(member).map(|volume| volume.space());
         let (state, reason) = match &member.standing {
             Standing::Away { reason, ejected } => {
                 (if *ejected { "ejected" } else { "away" }, reason.clone())
@@ -220,6 +222,12 @@ impl Archive {
         };
         (index, conflicts)
     }
+}
+
+/// The volume, unless it failed: a disk that does not answer must not keep the status from being told.
+fn askable(member: &Member) -> Option<&Arc<Volume<Line>>> {
+    let failed = |volume: &Volume<Line>| matches!(volume.state(), VolumeState::Failed(_));
+    member.here().filter(|volume| !failed(volume))
 }
 
 /// A conflict as the administrator reads it: where each data set lies and when it came.
