@@ -1,10 +1,10 @@
 //! What the archive is like at this moment: it looks at the disks, not at memory.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
-use std::sync::Arc;
-
 use crate::volume::{Volume, VolumeState};
 
 use super::capacity::Capacity;

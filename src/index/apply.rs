@@ -9,7 +9,7 @@ use super::engine::{Reader, Store, Table, Write, seal};
 use super::key;
 use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, OnVolume, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
-use super::received::Days;
+use super::received::{Days, Received};
 use super::snapshot::{decode, get, instance_entry, position_key, totals};
 use super::volumes::{self, KeptVolumeStudy};
 use super::{
@@ -467,9 +467,19 @@ impl<'a> Batch<'a> {
             }
         }
         for (day, received) in days.changed(self.reader)? {
-            put_record(&mut writes, Table::Received, day.into_bytes(), &received)?;
+            match received {
+                Received {
+                    instances_count: 0, ..
+                } => {
+                    delete(&mut writes, Table::Received, day.into_bytes());
+                }
+                _ => put_record(&mut writes, Table::Received, day.into_bytes(), &received)?,
+            }
         }
-        if totals != before {
+        // An index in which nothing is left is as one in which nothing ever was.
+        if totals == Totals::default() && before != totals {
+            delete(&mut writes, Table::Meta, TOTALS_KEY.to_vec());
+        } else if totals != before {
             put_record(&mut writes, Table::Meta, TOTALS_KEY.to_vec(), &totals)?;
         }
         Ok(writes)
