@@ -264,7 +264,11 @@ fn a_rebuild_needs_no_server() {
 
 /// The first ledger segment of a volume.
 fn ledger(server: &Server) -> PathBuf {
-    let found = common::files::below(&server.volume("A").join("ledgers"));
+    let mut found = common::files::below(&server.volume("A").join("ledgers"));
+    found.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "jsonl")
+    });
     assert_eq!(found.len(), 1, "{found:?}");
     found.into_iter().next().expect("one segment")
 }
