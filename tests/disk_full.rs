@@ -3,62 +3,27 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
+use common::disks::Tmpfs;
 use common::images::{
     self, ALL, ECHO, Image, assert_come_back, assert_found, incoming, send_all, tree,
     wait_until_nothing_is_incoming,
 };
-use common::{Server, Settings, tools};
+use common::{Server, Settings};
 use tempfile::TempDir;
-
-/// A small file system in memory; unmounted on drop.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// `None`, and a printed reason, where this user may not mount.
-    fn new(at: &Path, options: &str) -> Option<Mount> {
-        fs::create_dir_all(at).expect("mount point");
-        let mut command = Command::new("mount");
-        command
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(at);
-        if tools::tool("mount").is_none() || !tools::run(&mut command).success() {
-            eprintln!("skipped: a tmpfs cannot be mounted here (needs root)");
-            return None;
-        }
-        Some(Mount(at.to_path_buf()))
-    }
-
-    fn remount(&self, options: &str) -> bool {
-        let options = format!("remount,{options}");
-        let mut command = Command::new("mount");
-        tools::run(command.args(["-o", &options]).arg(&self.0)).success()
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        for options in [&[][..], &["-l"][..]] {
-            if tools::run(Command::new("umount").args(options).arg(&self.0)).success() {
-                return;
-            }
-        }
-    }
-}
 
 /// A server whose volume A is a small file system. The order of the fields is the order of the end.
 struct Small {
     server: Server,
-    mount: Mount,
+    mount: Tmpfs,
     _folder: TempDir,
 }
 
 impl Small {
     fn start(options: &str, settings: Settings) -> Option<Small> {
         let folder = TempDir::new().expect("temporary folder");
-        let mount = Mount::new(&folder.path().join("volume-a"), options)?;
+        let mount = Tmpfs::new(&folder.path().join("volume-a"), options)?;
         let server = Server::in_folder(settings, folder.path());
         // The port is open a moment before the volumes are.
         server.wait_until_indexed();
@@ -245,7 +210,7 @@ fn a_disk_that_turns_read_only_refuses_and_reading_goes_on() {
     send_all(&server, &all);
     let volume = server.volume("A");
     wait_until_nothing_is_incoming(&volume);
-    let Some(mount) = Mount::new(&volume.join("incoming"), "ro,size=1m") else {
+    let Some(mount) = Tmpfs::new(&volume.join("incoming"), "ro,size=1m") else {
         return;
     };
     assert_refused_and_readable(&mut server, &all);

@@ -4,15 +4,15 @@ mod common;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::build::{CT_IMAGE_STORAGE, by_uids, synthetic_ct};
+use common::disks::Pluggable;
 use common::wire::{IMPLICIT_LITTLE, STUDY_ROOT_FIND, STUDY_ROOT_GET};
-use common::{Client, Random, Server, Settings, elements, tools};
+use common::{Client, Random, Server, Settings, elements};
 use rustix::process::Signal;
 
 const SENDERS: u32 = 4;
@@ -192,93 +192,18 @@ fn acknowledged_instances_survive_kill_9() {
     assert!(server.terminate().success());
 }
 
-/// A file system in a file that can forget what was not synced; needs root.
-struct Forgetful {
-    image: PathBuf,
-    mount: PathBuf,
-    _scratch: tempfile::TempDir,
-}
-
-impl Forgetful {
-    /// `None` (and a printed reason) where this machine has no such lever.
-    fn make() -> Option<Forgetful> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: a power cut needs root, to mount a file system");
-            return None;
-        }
-        let scratch = tempfile::TempDir::new().expect("temporary folder");
-        let made = Forgetful {
-            image: scratch.path().join("disk.img"),
-            mount: scratch.path().join("disk"),
-            _scratch: scratch,
-        };
-        std::fs::create_dir(&made.mount).expect("mount point");
-        let file = std::fs::File::create(&made.image).expect("image");
-        file.set_len(1 << 30).expect("image");
-        let mkfs = Command::new("mkfs.ext4")
-            .args(["-q", "-F"])
-            .arg(&made.image)
-            .output();
-        let formatted = mkfs.is_ok_and(|output| output.status.success());
-        if !formatted || !made.mount_again() {
-            eprintln!("skipped: no loop-mounted ext4 on this machine");
-            return None;
-        }
-        Some(made)
-    }
-
-    fn mount_again(&self) -> bool {
-        tools::run(
-            Command::new("mount")
-                .args(["-o", "loop"])
-                .arg(&self.image)
-                .arg(&self.mount),
-        )
-        .success()
-    }
-
-    /// Stops the file system at once, without its log: what was not synced is gone.
-    fn cut(&self) -> std::io::Result<()> {
-        /// `_IOR('X', 125, __u32)`, Linux `EXT4_IOC_SHUTDOWN`; 2 = do not flush the log.
-        const SHUTDOWN: rustix::ioctl::Opcode = 0x8004_587D;
-        const NO_LOG_FLUSH: u32 = 2;
-        let folder = std::fs::File::open(&self.mount)?;
-        // SAFETY: the call reads one u32, which is what Setter passes.
-        unsafe {
-            let call = rustix::ioctl::Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH);
-            rustix::ioctl::ioctl(&folder, call)?;
-        }
-        Ok(())
-    }
-
-    fn unmount(&self) -> bool {
-        // The killed process may hold it a moment longer.
-        (0..100).any(|_| {
-            let done = tools::run(Command::new("umount").arg(&self.mount)).success();
-            if !done {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            done
-        })
-    }
-}
-
-impl Drop for Forgetful {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.mount).output();
-    }
-}
-
 /// Method: everything of the server on an ext4 that is shut down without flushing its log while the server stands
 /// still; then mount, start, look. Every third cut comes 0.2 s after the load ended: a folder that nobody synced is
 /// carried by the syncs after it while others store, and only missing on a quiet server.
 #[test]
 fn acknowledged_instances_survive_a_power_cut() {
-    let Some(disk) = Forgetful::make() else {
+    let scratch = tempfile::TempDir::new().expect("temporary folder");
+    let mount = scratch.path().join("disk");
+    let Some(mut disk) = Pluggable::ext4(&mount, 1 << 30) else {
         return;
     };
     let mut random = Random::from_environment("acknowledged_instances_survive_a_power_cut");
-    let folder: &Path = &disk.mount.join("kura");
+    let folder: &Path = &mount.join("kura");
     std::fs::create_dir(folder).expect("folder of the server");
     let mut server = Server::in_folder(Settings::default(), folder);
     // kura.toml and the new label must not be what the first cut takes.
@@ -297,14 +222,14 @@ fn acknowledged_instances_survive_a_power_cut() {
         server.signal(Signal::STOP);
         std::thread::sleep(Duration::from_millis(100));
         // Proof that the cut cuts: this was written and never synced.
-        let unsynced = disk.mount.join("unsynced");
+        let unsynced = mount.join("unsynced");
         std::fs::write(&unsynced, b"forget me").expect("write");
         disk.cut().expect("EXT4_IOC_SHUTDOWN");
         server.kill();
         let new = load.end();
         eprintln!("round {round}: {} acknowledged, quiet: {quiet}", new.len());
         assert!(disk.unmount(), "cannot unmount");
-        assert!(disk.mount_again(), "cannot mount again");
+        assert!(disk.plug_in(&mount), "cannot mount again");
         let kept = std::fs::read(&unsynced).is_ok_and(|bytes| bytes == b"forget me");
         assert!(!kept, "the power cut forgot nothing: it proves nothing");
         server.restart();

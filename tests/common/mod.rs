@@ -6,11 +6,13 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod build;
+pub mod disks;
 pub mod elements;
 pub mod files;
 pub mod images;
 pub mod part10;
 pub mod server;
+pub mod shelf;
 pub mod sink;
 pub mod tools;
 pub mod wire;
