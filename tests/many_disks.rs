@@ -254,3 +254,64 @@ fn a_disk_that_dies_under_load_costs_nothing_while_there_is_a_second() {
     send_all(server, std::slice::from_ref(&last));
     assert_eq!(tree(&a).len(), before + 1);
 }
+
+/// Which of the volumes have files of this study.
+fn volumes_of(server: &Server, names: &[&str], study: u32) -> Vec<String> {
+    let has = |name: &&&str| {
+        let below = format!("-2.25.9{study}/");
+        let files = tree(&server.volume(name));
+        files
+            .iter()
+            .any(|file| file.to_string_lossy().contains(&below))
+    };
+    names
+        .iter()
+        .filter(has)
+        .map(|name| (*name).to_owned())
+        .collect()
+}
+
+/// Method: four associations one after another, each with a study, for both orders, on two disks of one size.
+#[test]
+fn volumes_are_filled_in_order_or_evenly_and_a_study_stays_together() {
+    for (order, expected) in [("in-order", [20, 0]), ("most-free", [10, 10])] {
+        let mut settings = shelf::settings(2, "64 kB");
+        settings.extra += &format!("order = \"{order}\"\n");
+        let Some(shelf) = Shelf::in_memory(settings, &["size=24m", "size=24m"]) else {
+            return;
+        };
+        let server = &shelf.server;
+        for study in 1..5 {
+            let images: Vec<Image> = (0..5).map(|n| Image::new(study, n, 300_000)).collect();
+            send_all(server, &images);
+            let on = volumes_of(server, &["A", "B"], study);
+            assert_eq!(on.len(), 1, "{order}: study {study} is on {on:?}");
+        }
+        let counts = ["A", "B"].map(|name| tree(&server.volume(name)).len());
+        assert_eq!(counts, expected, "{order}");
+    }
+}
+
+/// Method: two disks filled in order; what is left of each, and what the screen says is kept.
+#[test]
+fn a_volume_keeps_its_reserve_free() {
+    const IMAGE: u64 = 50_000;
+    for (reserve, bytes) in [("1 MB", 1_000_000), ("25 %", 1 << 20)] {
+        let settings = shelf::settings(2, reserve);
+        let Some(shelf) = Shelf::in_memory(settings, &["size=4m", "size=4m"]) else {
+            return;
+        };
+        let all = fill(&shelf.server, 1..2, IMAGE as usize);
+        for name in ["A", "B"] {
+            let volume = shelf::volume(&shelf.server, name);
+            assert_eq!(volume["reserve_bytes"], bytes, "{reserve}");
+            let free = free_bytes(&shelf.server.volume(name));
+            // The last instance was begun while there was room, with folders and a ledger line.
+            assert!(
+                free > bytes - 2 * IMAGE && free <= bytes,
+                "{reserve}: {free} free"
+            );
+        }
+        assert_found(&shelf.server, &all);
+    }
+}
