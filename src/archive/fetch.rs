@@ -1,12 +1,14 @@
 //! Hands an instance back: from the first copy that is there, with its checksum watched on the way.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::index::{Copy, InstanceRecord};
+use crate::volume::Volume;
 use crate::volume::io::DiskFile;
 
-use super::Archive;
+use super::{Archive, Line};
 
 /// An instance opened for reading, at the first byte of its data set.
 pub struct Fetched {
@@ -23,6 +25,8 @@ enum Source {
     /// Too large for that: the checksum is compared when the last byte has been read, before it is given out.
     Streaming {
         file: DiskFile,
+        /// Is not closed, and not said to be unplugged, while it is read.
+        _volume: Arc<Volume<Line>>,
         offset: u64,
         crc: crc32fast::Hasher,
         expected: u32,
@@ -51,7 +55,7 @@ impl Archive {
             .and_then(|view| view.snapshot.by_sop(sop_instance_uid));
         if let Ok(Some(entry)) = entry
             && let Some(copy) = entry.record.copies.first()
-            && let Ok(file) = self.open_checked(copy)
+            && let Ok((file, _volume)) = self.open_checked(copy)
         {
             file.will_need(copy.size_bytes.min(CHECKED_BYTES_MAX));
         }
@@ -109,12 +113,13 @@ impl Archive {
     }
 
     fn open_copy(&self, copy: &Copy) -> io::Result<Source> {
-        let file = self.open_checked(copy)?;
+        let (file, volume) = self.open_checked(copy)?;
         let length = copy.size_bytes - copy.data_offset;
         if length > CHECKED_BYTES_MAX {
             let crc = crc32fast::Hasher::new();
             return Ok(Source::Streaming {
                 file,
+                _volume: volume,
                 offset: copy.data_offset,
                 crc,
                 expected: copy.crc32,
@@ -131,8 +136,8 @@ impl Archive {
         Ok(Source::Checked(bytes))
     }
 
-    /// The file of a copy, if it is there with the size that the ledger says.
-    pub(super) fn open_checked(&self, copy: &Copy) -> io::Result<DiskFile> {
+    /// The file of a copy, if it is there with the size that the ledger says; its volume is to be held as long.
+    pub(super) fn open_checked(&self, copy: &Copy) -> io::Result<(DiskFile, Arc<Volume<Line>>)> {
         let volume = self
             .shelf
             .here(&copy.volume_id)
@@ -145,7 +150,7 @@ impl Archive {
                 format!("{size} bytes where the ledger says {}", copy.size_bytes),
             ));
         }
-        Ok(file)
+        Ok((file, volume))
     }
 }
 
@@ -166,6 +171,7 @@ impl Fetched {
                 offset,
                 crc,
                 expected,
+                ..
             } => {
                 file.read_exact_at(buffer, *offset + self.read)?;
                 crc.update(buffer);

@@ -379,7 +379,7 @@ impl Archive {
                 .filter(|copy| same_data_set(copy, &instance.copy))
             {
                 // Size and CRC agree; only the bytes themselves decide, and a copy that cannot be read is no copy.
-                let same = self.open_checked(copy).and_then(|file| {
+                let same = self.open_checked(copy).and_then(|(file, _volume)| {
                     let length = copy.size_bytes - copy.data_offset;
                     incoming.compare(&file, instance.copy.data_offset, copy.data_offset, length)
                 });
