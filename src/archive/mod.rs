@@ -21,6 +21,7 @@ mod status;
 mod verbs;
 mod watch;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +56,8 @@ pub struct Archive {
     identity: Mutex<Identity>,
     keeper: Arc<Keeper>,
     keeper_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Ids of volumes that somebody is opening at this moment.
+    opening: Mutex<HashSet<String>>,
     shipper: shipping::Shipper,
     places: Places,
     locks: UidLocks,

@@ -12,7 +12,7 @@ use crate::volume::placement::{Order, Reserve};
 use crate::volume::{LabelState, Spec, Volume, VolumeError};
 
 use super::keeper::Keeper;
-use super::shelf::{Member, Shelf, Standing};
+use super::shelf::{Member, Shelf, Standing, what_is_there};
 use super::state::{self, Identity, Known};
 use super::{Archive, Line};
 
@@ -58,6 +58,9 @@ pub enum OpenError {
     #[error("volume {name} at {path} has no label yet: run kura serve once")]
     NotInitialized { name: String, path: PathBuf },
 }
+
+/// Why a volume is away that the archive has had.
+pub(super) const NOT_CONFIGURED: &str = "not in the configuration";
 
 /// May opening label an empty volume folder and create what is missing?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +118,7 @@ impl Archive {
             identity: Mutex::new(identity),
             keeper: Keeper::open(config.state.join("index"), engine)?,
             keeper_thread: Mutex::new(None),
+            opening: Mutex::default(),
             shipper: Default::default(),
             places: Default::default(),
             locks: Default::default(),
@@ -136,6 +140,9 @@ impl Archive {
         }
         archive.list_the_others();
         archive.save_identity()?;
+        // Now, and not only in the next round: an empty mount point must be known for what it is, also when the state
+        // folder is lost with this process.
+        archive.ship_identity();
         let thread = archive.keeper.start(archive.sources());
         *archive
             .keeper_thread
@@ -212,7 +219,7 @@ impl Archive {
                     role: known.role,
                     retired: known.retired,
                     standing: Standing::Away {
-                        reason: "not in the configuration".to_owned(),
+                        reason: NOT_CONFIGURED.to_owned(),
                         ejected: known.ejected,
                     },
                 });
@@ -352,26 +359,15 @@ fn plans(
                     });
                 }
                 match known {
-                    Some(id) if id != label.volume_id => Plan::Away(
-                        id,
-                        format!(
-                            "another disk is at {}: volume {}",
-                            path.display(),
-                            label.name
-                        ),
-                    ),
+                    Some(id) if id != label.volume_id => {
+                        Plan::Away(id, what_is_there(&path, &LabelState::Label(label)))
+                    }
                     _ => Plan::Open(label.volume_id),
                 }
             }
             // A volume that was here once: its disk is not mounted. Labelling the empty mount point would put the next
             // images on the system's disk.
-            (Ok(LabelState::Missing | LabelState::Empty), Some(id)) => {
-                Plan::Away(id, format!("its disk is not at {}", path.display()))
-            }
-            (Ok(LabelState::Foreign), Some(id)) => Plan::Away(
-                id,
-                format!("other files without a label are at {}", path.display()),
-            ),
+            (Ok(state), Some(id)) => Plan::Away(id, what_is_there(&path, &state)),
             (Err(error @ VolumeError::Io { .. }), Some(id)) => Plan::Away(id, error.to_string()),
             (Err(error), _) => return Err(error.into()),
             (Ok(LabelState::Missing | LabelState::Empty), None) if mode == Mode::Existing => {

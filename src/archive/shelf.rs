@@ -2,11 +2,11 @@
 //!
 //! A volume that is away keeps its place: its instances stay in the index, from the copy of its ledger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::volume::Volume;
 use crate::volume::layout::Role;
+use crate::volume::{LabelState, Volume};
 
 use super::Line;
 
@@ -51,6 +51,16 @@ impl Member {
             standing,
             ..self.clone()
         }
+    }
+}
+
+/// What is at the path of a volume that is away, in words; `state` is not that volume's label.
+pub fn what_is_there(path: &Path, state: &LabelState) -> String {
+    let path = path.display();
+    match state {
+        LabelState::Missing | LabelState::Empty => format!("its disk is not at {path}"),
+        LabelState::Foreign => format!("other files without a label are at {path}"),
+        LabelState::Label(label) => format!("another disk is at {path}: volume {}", label.name),
     }
 }
 

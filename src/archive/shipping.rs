@@ -12,7 +12,7 @@ use crate::volume::{Volume, VolumeState, layout, ledger_extent};
 
 use super::keeper::Source;
 use super::shelf::Standing;
-use super::{Archive, Line};
+use super::{Archive, Line, state};
 
 /// How far each copy is, of those that this process has made.
 #[derive(Default)]
@@ -98,7 +98,7 @@ impl Archive {
         }
     }
 
-    fn ship_identity(&self) {
+    pub(super) fn ship_identity(&self) {
         let identity = self.identity().clone();
         for member in self.shelf.all() {
             let Some(volume) = member.here().filter(|v| v.state() == VolumeState::Ok) else {
@@ -117,7 +117,12 @@ impl Archive {
                 continue;
             }
             let folder = volume.root().join(layout::LEDGERS_FOLDER);
-            match identity.save(volume.disk(), &folder) {
+            let is_there = state::read(&folder.join(state::FILE)).is_ok_and(|c| c == identity);
+            let saved = match is_there {
+                true => Ok(()),
+                false => identity.save(volume.disk(), &folder),
+            };
+            match saved {
                 Ok(()) => drop(copies.insert(key, Copy::default())),
                 Err(error) => {
                     tracing::debug!(volume = volume.name(), %error, "archive.json not copied");
@@ -138,6 +143,18 @@ impl Archive {
             .collect()
     }
 
+    /// From where the ledgers of volumes that are away are read from now on: no longer from a disk that has gone itself.
+    pub(super) fn choose_copies(&self) {
+        for member in self.shelf.all() {
+            if member.here().is_none() {
+                match self.best_copy(&member.volume_id) {
+                    Some(copy) => self.keeper.set_source(copy),
+                    None => self.keeper.forget_source(&member.volume_id),
+                }
+            }
+        }
+    }
+
     /// The copy that knows most of a volume's ledger.
     pub(super) fn best_copy(&self, volume_id: &str) -> Option<Source> {
         let beside = Source {
@@ -154,8 +171,9 @@ impl Archive {
                 disk: volume.disk().clone(),
             })
         });
-        std::iter::once(beside)
-            .chain(others)
+        // Of equals the one beside the state: it keeps no other disk from being unplugged.
+        others
+            .chain(std::iter::once(beside))
             .map(|copy| {
                 let bytes =
                     ledger_extent::bytes_after(&copy.disk, &copy.folder, Position::default());

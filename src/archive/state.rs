@@ -112,7 +112,7 @@ impl Identity {
     }
 }
 
-fn read(path: &Path) -> std::io::Result<Identity> {
+pub fn read(path: &Path) -> std::io::Result<Identity> {
     let bytes = Disk::default().read_small(path, FILE_BYTES_MAX)?;
     serde_json::from_slice(&bytes).map_err(std::io::Error::other)
 }

@@ -114,7 +114,9 @@ impl Archive {
             });
             self.shelf.put(member);
         }
-        Ok(self.save_identity()?)
+        self.save_identity()?;
+        self.ship_identity();
+        Ok(())
     }
 
     fn add_volume(&self, name: String, path: PathBuf, role: Role) -> Result<String, VerbError> {
@@ -271,10 +273,7 @@ impl Archive {
         drop(member);
         // From here on its ledger is read from a copy; the last lines follow when nothing is written any more.
         self.ship_one(&volume);
-        match self.best_copy(volume.id()) {
-            Some(copy) => self.keeper.set_source(copy),
-            None => self.keeper.forget_source(volume.id()),
-        }
+        self.choose_copies();
         let begun = Instant::now();
         while !volume.is_idle() || Arc::strong_count(&volume) > 1 {
             if begun.elapsed() > SETTLE {
@@ -306,7 +305,7 @@ impl Archive {
             reason: "being opened".to_owned(),
             ejected: false,
         }))?;
-        self.take_back(&*self.member(name)?);
+        self.take_back(&member.volume_id, SETTLE);
         let now = self.member(name)?;
         match &now.standing {
             Standing::Here(_) => Ok(format!("volume {name} is back")),
@@ -371,7 +370,7 @@ impl Archive {
             },
             ..(*member).clone()
         })?;
-        self.take_back(&*self.member(name)?);
+        self.take_back(&member.volume_id, SETTLE);
         let entry = VolumeEntry {
             name: name.to_owned(),
             path: path.clone(),

@@ -1,5 +1,6 @@
 //! Looks after the shelf while the server runs: who went, who came back, and copies of the ledgers.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,8 +8,10 @@ use std::time::{Duration, Instant};
 use crate::volume::layout::Label;
 use crate::volume::{LabelState, Spec, Volume, VolumeState};
 
-use super::shelf::{Member, Standing};
+use super::open::{NOT_CONFIGURED, known_of};
+use super::shelf::{Member, Standing, what_is_there};
 use super::shipping::own_source;
+use super::state::Known;
 use super::{Archive, Line};
 
 /// Between two looks at the disks.
@@ -17,6 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const SHIP_EVERY: Duration = Duration::from_secs(20);
 /// A disk that takes longer for one look does not answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Reasons that say more than what is, or is not, at the path of a volume.
+const UNMOUNTED: &str = "its disk was unmounted";
+const UNPLUGGED: &str = "ejected, and unplugged";
 
 /// The watching threads; they end when this is dropped.
 pub struct Watch {
@@ -126,82 +133,158 @@ impl Archive {
                         tracing::info!(volume = member.name, "a volume is written again");
                     }
                 }
-                Ok(false) => self.went(member, "its disk was unmounted"),
+                Ok(false) => self.went(member, volume, UNMOUNTED),
                 Err(error) => {
                     tracing::warn!(volume = member.name, %error, "cannot look at a volume")
                 }
             },
-            Standing::Away { ejected: false, .. } => {
-                if label_at(member).is_some() {
-                    self.take_back(member);
+            Standing::Away {
+                ejected: false,
+                reason,
+            } => match Volume::<Line>::label_of(&member.path) {
+                Ok(LabelState::Label(label)) if label.volume_id == member.volume_id => {
+                    self.take_back(&member.volume_id, Duration::ZERO);
                 }
-            }
+                Ok(LabelState::Missing | LabelState::Empty)
+                    if [UNMOUNTED, UNPLUGGED, NOT_CONFIGURED].contains(&reason.as_str()) => {}
+                Ok(other) => self.note_reason(member, what_is_there(&member.path, &other)),
+                Err(error) => self.note_reason(member, error.to_string()),
+            },
             // It was pulled out: from now on it comes back by itself.
             Standing::Away { ejected: true, .. } => {
                 if label_at(member).is_none() {
-                    let _identity = self.identity();
-                    if self
-                        .shelf
-                        .by_id(&member.volume_id)
-                        .is_some_and(|now| now.is_ejected())
-                    {
-                        self.shelf.put(member.standing(Standing::Away {
-                            reason: "ejected, and unplugged".to_owned(),
-                            ejected: false,
-                        }));
-                    }
+                    self.stand(member, Member::is_ejected, || Standing::Away {
+                        reason: UNPLUGGED.to_owned(),
+                        ejected: false,
+                    });
                 }
             }
         }
     }
 
     /// A volume is no longer where it was. What is being written to it fails and goes elsewhere.
-    fn went(&self, member: &Member, reason: &str) {
-        let _identity = self.identity();
-        if let Some(volume) = member.here() {
-            volume.mark_failed(reason);
-        }
+    fn went(&self, member: &Member, volume: &Arc<Volume<Line>>, reason: &str) {
+        volume.mark_failed(reason);
         tracing::error!(volume = member.name, reason, "a volume is away");
-        self.shelf.put(member.standing(Standing::Away {
+        let is_it = |now: &Member| now.here().is_some_and(|here| Arc::ptr_eq(here, volume));
+        self.stand(member, is_it, || Standing::Away {
             reason: reason.to_owned(),
             ejected: false,
-        }));
-        if let Some(copy) = self.best_copy(&member.volume_id) {
-            self.keeper.set_source(copy);
-        }
+        });
+        self.choose_copies();
     }
 
     /// Opens a volume that was away, if it is the one that is missed; its ledger is read from where the index left off.
-    pub(super) fn take_back(&self, member: &Member) {
+    /// Waits so long for another who is at it.
+    pub(super) fn take_back(&self, volume_id: &str, patience: Duration) {
+        let Some(_claim) = self.claim(volume_id, patience) else {
+            return;
+        };
+        let Some(member) = self.shelf.by_id(volume_id) else {
+            return;
+        };
+        if member.here().is_some() {
+            return;
+        }
         let spec = Spec {
             name: member.name.clone(),
             path: member.path.clone(),
             role: member.role,
         };
-        let volume = match self.open_volume(&spec, &member.volume_id) {
+        let volume = match self.open_volume(&spec, volume_id) {
             Ok(volume) => Arc::new(volume),
             Err(error) => {
                 tracing::debug!(volume = member.name, %error, "a volume cannot be taken back yet");
-                return self.note_reason(member, &error.to_string());
+                return self.note_reason(&member, error.to_string());
             }
         };
         self.keeper.join(own_source(&volume));
         if volume.state() == VolumeState::Ok
             && let Err(error) = self.carry_on_leftovers(&volume)
         {
-            return self.note_reason(member, &error.to_string());
+            drop(volume);
+            self.choose_copies();
+            return self.note_reason(&member, error.to_string());
         }
-        let _identity = self.identity();
-        self.shelf.put(member.standing(Standing::Here(volume)));
+        let is_away = |now: &Member| now.here().is_none();
+        self.stand(&member, is_away, || Standing::Here(volume.clone()));
+        // Once more: until now it counted as away, and its ledger as one to be read from a copy.
+        self.keeper.set_source(own_source(&volume));
         tracing::info!(volume = member.name, "a volume is back");
     }
 
-    fn note_reason(&self, member: &Member, reason: &str) {
-        let ejected = member.is_ejected();
-        self.shelf.put(member.standing(Standing::Away {
-            reason: reason.to_owned(),
-            ejected,
-        }));
+    /// The right to open a volume: two at once would find it locked by each other.
+    pub(super) fn claim(&self, volume_id: &str, patience: Duration) -> Option<Claim<'_>> {
+        let begun = Instant::now();
+        loop {
+            let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            if opening.insert(volume_id.to_owned()) {
+                return Some(Claim {
+                    opening: &self.opening,
+                    volume_id: volume_id.to_owned(),
+                });
+            }
+            drop(opening);
+            if begun.elapsed() >= patience {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Changes where a volume stands, with all else as it is by now, if `still` holds; also for the next start.
+    fn stand(
+        &self,
+        member: &Member,
+        still: impl FnOnce(&Member) -> bool,
+        standing: impl FnOnce() -> Standing,
+    ) {
+        let changed = {
+            let mut identity = self.identity();
+            let Some(now) = self.shelf.by_id(&member.volume_id).filter(|now| still(now)) else {
+                return;
+            };
+            let then = now.standing(standing());
+            let draining = identity
+                .by_id(&then.volume_id)
+                .is_some_and(|known| known.draining);
+            let changed = identity.note(Known {
+                draining,
+                ..known_of(&then)
+            });
+            self.shelf.put(then);
+            changed
+        };
+        if changed && let Err(error) = self.save_identity() {
+            tracing::warn!(volume = member.name, %error, "the next start will not know how a volume stands");
+        }
+    }
+
+    fn note_reason(&self, member: &Member, new: String) {
+        let _identity = self.identity();
+        if let Some(now) = self.shelf.by_id(&member.volume_id)
+            && let Standing::Away { reason, ejected } = &now.standing
+            && *reason != new
+        {
+            let ejected = *ejected;
+            self.shelf.put(now.standing(Standing::Away {
+                reason: new,
+                ejected,
+            }));
+        }
+    }
+}
+
+/// Given back when dropped.
+pub(super) struct Claim<'a> {
+    opening: &'a Mutex<HashSet<String>>,
+    volume_id: String,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        opening.remove(&self.volume_id);
     }
 }
 
