@@ -125,7 +125,7 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
     stored: Arc<Mutex<Vec<Image>>>,
-    refused: Arc<Mutex<Vec<(u16, Option<String>)>>>,
+    refused: Arc<Mutex<Vec<String>>>,
     senders: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -156,7 +156,10 @@ impl Load {
                             stored.lock().expect("no panic").push(image);
                             count.fetch_add(1, Ordering::Relaxed);
                         }
-                        other => refused.lock().expect("no panic").push(other),
+                        other => refused
+                            .lock()
+                            .expect("no panic")
+                            .push(format!("{other:04X?}")),
                     }
                 }
                 client.release().expect("release");
