@@ -20,7 +20,7 @@ pub use attributes::{INDEXED, Level, level_of, vr_of};
 pub use charset::CharacterSet;
 pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::tags;
-pub use part10::{FileMeta, MetaError, read_meta};
+pub use part10::{FileMeta, MetaError, read_meta, read_start};
 pub use scan::{ScanError, Scanner, Wanted, scan};
 pub use uid::{
     Encoding, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, encoding_of, is_conforming,

@@ -105,10 +105,66 @@ pub fn read_meta(reader: &mut impl Read) -> Result<(FileMeta, u64), MetaError> {
     if fill(reader, &mut prefix)? < PREFIX_LENGTH || &prefix[PREFIX_LENGTH - 4..] != b"DICM" {
         return Err(MetaError::NotPart10);
     }
+    let (meta, offset, _) = read_group(reader, PREFIX_LENGTH as u64)?;
+    if meta.transfer_syntax.is_empty() {
+        return Err(MetaError::NoTransferSyntax);
+    }
+    Ok((meta, offset))
+}
+
+/// As [`read_meta`], also for a file without preamble that begins with group 0002 or 0008, as older programs wrote it.
+///
+/// Where no transfer syntax is named, the first element of the data set tells it; a data set is taken for one that
+/// begins with an element of group 0008 only.
+pub fn read_start(reader: &mut impl Read) -> Result<(FileMeta, u64), MetaError> {
+    let mut prefix = [0; PREFIX_LENGTH];
+    let got = fill(reader, &mut prefix)?;
+    let has_preamble = got == PREFIX_LENGTH && &prefix[PREFIX_LENGTH - 4..] == b"DICM";
+    let (mut meta, offset, next) = if has_preamble {
+        read_group(reader, PREFIX_LENGTH as u64)?
+    } else if got >= 8 && [[2, 0], [8, 0], [0, 8]].contains(&[prefix[0], prefix[1]]) {
+        read_group(&mut prefix[..got].chain(reader), 0)?
+    } else {
+        return Err(MetaError::NotPart10);
+    };
+    if meta.transfer_syntax.is_empty() {
+        let told = told_by_first_element(next);
+        meta.transfer_syntax = told
+            .ok_or(match offset {
+                0 => MetaError::NotPart10,
+                _ => MetaError::NoTransferSyntax,
+            })?
+            .to_owned();
+    }
+    Ok((meta, offset))
+}
+
+/// Longest first element of a data set without file meta information that is believed, in bytes.
+const FIRST_LENGTH_MAX: u32 = 64 * 1024;
+
+/// The transfer syntax of an uncompressed data set that begins with this header.
+fn told_by_first_element(header: [u8; 8]) -> Option<&'static str> {
+    let [g0, g1, e0, e1, v0, v1, l0, l1] = header;
+    let has_vr = VR::from_binary([v0, v1]).is_some();
+    match [g0, g1] {
+        [8, 0] if has_vr => Some(uid::ts::EXPLICIT_VR_LITTLE_ENDIAN),
+        [0, 8] if has_vr => Some(uid::ts::EXPLICIT_VR_BIG_ENDIAN),
+        [8, 0] => {
+            let known = super::vr_of(Tag(0x0008, u16::from_le_bytes([e0, e1]))) != VR::UN;
+            let length = u32::from_le_bytes([v0, v1, l0, l1]);
+            let plausible = length <= FIRST_LENGTH_MAX && length.is_multiple_of(2);
+            (known && plausible).then_some(uid::ts::IMPLICIT_VR_LITTLE_ENDIAN)
+        }
+        _ => None,
+    }
+}
+
+/// Reads group 0002 from `start` on: its values, where it ends, and the eight bytes (or fewer, then zeros) behind it.
+fn read_group(reader: &mut impl Read, start: u64) -> Result<(FileMeta, u64, [u8; 8]), MetaError> {
     let mut meta = FileMeta::default();
-    let mut offset = PREFIX_LENGTH as u64;
+    let mut offset = start;
     let mut said_end = None;
-    loop {
+    let next = loop {
         let mut header = [0; 8];
         let got = fill(reader, &mut header)?;
         let tag = Tag(
@@ -120,7 +176,7 @@ pub fn read_meta(reader: &mut impl Read) -> Result<(FileMeta, u64), MetaError> {
         let deflated = uid::encoding_of(&meta.transfer_syntax) == Encoding::DeflatedLittle;
         let at_said_end = said_end == Some(offset) && (deflated || vr.is_none());
         if got < 2 || tag.group() != 0x0002 || at_said_end {
-            break;
+            break header;
         }
         if got < header.len() {
             return Err(MetaError::Truncated {
@@ -143,7 +199,7 @@ pub fn read_meta(reader: &mut impl Read) -> Result<(FileMeta, u64), MetaError> {
             ),
         };
         let length = u64::from(length);
-        if offset - PREFIX_LENGTH as u64 + header_length + length > GROUP_LENGTH_MAX {
+        if offset - start + header_length + length > GROUP_LENGTH_MAX {
             return Err(MetaError::TooLong {
                 offset,
                 tag,
@@ -171,11 +227,8 @@ pub fn read_meta(reader: &mut impl Read) -> Result<(FileMeta, u64), MetaError> {
             tags::SOURCE_APPLICATION_ENTITY_TITLE => meta.source_ae_title = uid::trim_uid(&value),
             _ => {}
         }
-    }
-    if meta.transfer_syntax.is_empty() {
-        return Err(MetaError::NoTransferSyntax);
-    }
-    Ok((meta, offset))
+    };
+    Ok((meta, offset, next))
 }
 
 /// Reads until the buffer is full or the file ends; how much was read.
@@ -252,6 +305,60 @@ mod tests {
         let length = file.len() as u64;
         file.extend_from_slice(b"\x02\0\x01\0UI\x02\0XX");
         assert_eq!(read_meta(&mut file.as_slice()).unwrap(), (meta, length));
+    }
+
+    /// Method: data sets that begin with group 0008, alone and behind a group 0002 that says nothing of the syntax.
+    #[test]
+    fn a_data_set_without_preamble_tells_its_own_transfer_syntax() {
+        for (first, syntax) in [
+            (
+                &b"\x08\0\x05\0CS\x0a\0ISO_IR 100"[..],
+                ts::EXPLICIT_VR_LITTLE_ENDIAN,
+            ),
+            (
+                &b"\0\x08\0\x05CS\0\x0aISO_IR 100"[..],
+                ts::EXPLICIT_VR_BIG_ENDIAN,
+            ),
+            (
+                &b"\x08\0\x05\0\x0a\0\0\0ISO_IR 100"[..],
+                ts::IMPLICIT_VR_LITTLE_ENDIAN,
+            ),
+            (
+                &b"\x08\0\0\0\x04\0\0\0\x10\0\0\0"[..],
+                ts::IMPLICIT_VR_LITTLE_ENDIAN,
+            ),
+        ] {
+            let (meta, offset) = read_start(&mut &first[..]).unwrap();
+            assert_eq!((meta.transfer_syntax.as_str(), offset), (syntax, 0));
+            let mut group = Vec::new();
+            elements::put(
+                &mut group,
+                true,
+                tags::MEDIA_STORAGE_SOP_INSTANCE_UID,
+                VR::UI,
+                b"1.2.3",
+            );
+            let start = group.len() as u64;
+            group.extend_from_slice(first);
+            let (meta, offset) = read_start(&mut group.as_slice()).unwrap();
+            assert_eq!((meta.transfer_syntax.as_str(), offset), (syntax, start));
+            assert_eq!(meta.sop_instance_uid, "1.2.3");
+        }
+        let whole = example().encode();
+        let (meta, offset) = read_start(&mut whole.as_slice()).unwrap();
+        assert_eq!((meta, offset), (example(), whole.len() as u64));
+        let (meta, offset) = read_start(&mut &whole[PREFIX_LENGTH..]).unwrap();
+        assert_eq!(meta, example());
+        assert_eq!(offset, (whole.len() - PREFIX_LENGTH) as u64);
+        for not in [
+            &b""[..],
+            b"\x08\0",
+            b"\x08\0\x05\0\xff\xff\xff\x7f....",
+            b"\x08\0\xf1\xff\x0a\0\0\0....",
+            b"PK\x03\x04........",
+        ] {
+            assert!(read_start(&mut &not[..]).is_err(), "{not:?}");
+        }
     }
 
     #[test]

@@ -118,6 +118,12 @@ impl Scanner {
         result
     }
 
+    /// What was found so far; a value that is not whole yet is absent. Good for UIDs and numbers: text may lack its
+    /// character set.
+    pub fn so_far(&self) -> &Attributes {
+        &self.walk.attributes
+    }
+
     /// The end of the data set. An error when it is not one.
     pub fn finish(self) -> Result<Attributes, ScanError> {
         if let Some(error) = self.failed {
