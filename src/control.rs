@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, Status, VolumeVerb};
+use crate::archive::{Archive, Status, VolumeVerb, WorkStatus, WorkVerb};
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
 
@@ -28,6 +28,7 @@ pub enum Request {
     },
     IndexRebuild,
     Volume(VolumeVerb),
+    Work(WorkVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub enum Response {
         note: String,
     },
     Done,
+    /// Of long work: how far it is.
+    Work(Option<Box<WorkStatus>>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -123,7 +126,7 @@ fn short(folder: &std::os::fd::OwnedFd) -> std::path::PathBuf {
     format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()).into()
 }
 
-fn serve(archive: &Archive, stream: &UnixStream) -> std::io::Result<()> {
+fn serve(archive: &Arc<Archive>, stream: &UnixStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     let mut line = String::new();
@@ -141,7 +144,7 @@ fn serve(archive: &Archive, stream: &UnixStream) -> std::io::Result<()> {
 }
 
 /// The one meaning of each request, whether it comes over the socket or from a verb that opened the archive itself.
-pub fn answer(archive: &Archive, request: Request) -> Response {
+pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(archive.status())),
         Request::IndexRebuild => {
@@ -153,6 +156,10 @@ pub fn answer(archive: &Archive, request: Request) -> Response {
             Err(error) => Response::Failed {
                 reason: error.to_string(),
             },
+        },
+        Request::Work(verb) => match archive.work_verb(verb) {
+            Ok(status) => Response::Work(status.map(Box::new)),
+            Err(reason) => Response::Failed { reason },
         },
         Request::Find { level, keys, most } => {
             let Ok(level) = level.parse::<Level>() else {

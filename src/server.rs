@@ -66,6 +66,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         .map_err(ServeError::Start)?;
     tracing::info!("stopping: no new associations; what is in flight is finished");
     control.stop();
+    archive.stop_work();
     shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
     drop(watch);
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -242,7 +242,7 @@ impl Archive {
     /// Whether the file is there, byte for byte as its ledger line says; read from the disk, not from memory.
     fn is_good(&self, copy: &Copy) -> bool {
         let check = || {
-            let file = self.open_checked(copy)?;
+            let (file, _volume) = self.open_checked(copy)?;
             file.forget_cached();
             let mut crc = crc32fast::Hasher::new();
             let mut piece = vec![0; PIECE_BYTES];
@@ -318,7 +318,7 @@ impl Archive {
     }
 
     fn read_into(&self, copy: &Copy, incoming: &mut Incoming) -> Result<(), String> {
-        let file = self.open_checked(copy).map_err(|error| error.to_string())?;
+        let (file, _volume) = self.open_checked(copy).map_err(|error| error.to_string())?;
         let mut crc = crc32fast::Hasher::new();
         let mut piece = vec![0; PIECE_BYTES];
         let mut done = 0;

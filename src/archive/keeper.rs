@@ -549,7 +549,7 @@ fn encode(position: Position) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Position> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Position> {
     let bytes: &[u8; 16] = bytes.try_into().ok()?;
     Some(Position {
         segment: u32::from_be_bytes(bytes[..4].try_into().ok()?),

@@ -3,11 +3,14 @@
 //! An [`Archive`] is the volumes, the index beside them and the rules between the two. It knows nothing of associations;
 //! it hands out instances being received, instances opened for reading, and matches of a query.
 
+mod at_rest;
 mod capacity;
 mod drain;
 pub mod entry;
+mod equalize;
 mod fetch;
 mod find;
+mod in_place;
 mod ingest;
 mod keeper;
 mod locks;
@@ -18,8 +21,10 @@ mod shelf;
 mod shipping;
 mod state;
 mod status;
+mod survey;
 mod verbs;
 mod watch;
+mod work;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -40,6 +45,7 @@ pub use open::{Mode, OpenError};
 pub use status::{Status, VolumeStatus};
 pub use verbs::{VerbError, VolumeVerb};
 pub use watch::Watch;
+pub use work::{Depth, Finding, VolumeReport, WorkStatus, WorkVerb};
 
 use keeper::Keeper;
 use locks::UidLocks;
@@ -61,6 +67,7 @@ pub struct Archive {
     shipper: shipping::Shipper,
     places: Places,
     locks: UidLocks,
+    work: work::Work,
     disk: Disk,
     state: PathBuf,
     /// Where volumes are written down for the next start.

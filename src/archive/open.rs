@@ -122,6 +122,7 @@ impl Archive {
             shipper: Default::default(),
             places: Default::default(),
             locks: Default::default(),
+            work: Default::default(),
             disk: disk.clone(),
             state: config.state.clone(),
             config_file: config.file.clone(),

@@ -42,6 +42,22 @@ impl Places {
         today: &str,
         snapshot: &Snapshot,
     ) -> Result<(Arc<StudyFacts>, Arc<SeriesFacts>), IndexError> {
+        let mut study_values = attributes.values(Level::Patient);
+        study_values.append(&mut attributes.values(Level::Study));
+        let series_values = attributes.values(Level::Series);
+        let values = (study_values, series_values);
+        self.assign_values(values, study_uid, series_uid, today, snapshot)
+    }
+
+    /// As [`Places::assign`], from the values of study (and patient) and series.
+    pub fn assign_values(
+        &self,
+        (study_values, series_values): (Values, Values),
+        study_uid: &str,
+        series_uid: &str,
+        today: &str,
+        snapshot: &Snapshot,
+    ) -> Result<(Arc<StudyFacts>, Arc<SeriesFacts>), IndexError> {
         let mut inner = self.inner.lock().expect("no panic while held");
         if inner.studies.len() + inner.series.len() > KEPT_COUNT {
             inner
@@ -50,8 +66,6 @@ impl Places {
             inner.series.retain(|_, facts| Arc::strong_count(facts) > 1);
         }
 
-        let mut study_values = attributes.values(Level::Patient);
-        study_values.append(&mut attributes.values(Level::Study));
         let known = match inner.studies.get(study_uid) {
             Some(facts) => Some(facts.clone()),
             None => snapshot
@@ -74,7 +88,6 @@ impl Places {
         };
         inner.studies.insert(study_uid.to_owned(), study.clone());
 
-        let series_values = attributes.values(Level::Series);
         let series_key = (study_uid.to_owned(), series_uid.to_owned());
         let known = match inner.series.get(&series_key) {
             Some(facts) => Some(facts.clone()),

@@ -2,6 +2,7 @@
 
 mod dump;
 mod echo;
+mod equalize;
 mod find;
 mod index;
 mod init;
@@ -13,6 +14,7 @@ mod volume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
@@ -68,8 +70,10 @@ enum Verb {
     Dump(dump::Dump),
     /// Look after the index
     Index(index::Index),
-    /// Disks: list, add, retire, drain, eject, return, rename, relocate
+    /// Disks: list, check, add, retire, drain, eject, return, rename, relocate
     Volume(volume::Volume),
+    /// Make index, ledgers and disks agree, and say what does not
+    Equalize(equalize::Equalize),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),
 }
@@ -104,6 +108,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),
         Verb::Volume(verb) => volume::run(verb, &config, json),
+        Verb::Equalize(verb) => equalize::run(&verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
     }
 }
@@ -113,7 +118,7 @@ fn ask(config: &Config, request: Request) -> Result<(Response, bool), Failure> {
     if let Some(response) = control::ask(&config.state, &request)? {
         return Ok((response, true));
     }
-    let archive = Archive::open(config, Mode::Existing)?;
+    let archive = Arc::new(Archive::open(config, Mode::Existing)?);
     Ok((control::answer(&archive, request), false))
 }
 

@@ -19,6 +19,12 @@ pub struct Volume {
 enum Action {
     /// Every volume: where it is, how full, what is on it
     List,
+    /// Is every file of the ledger there as it should be, and no other? Changes nothing
+    Check {
+        name: String,
+        #[command(flatten)]
+        depth: super::equalize::Depths,
+    },
     /// Take an empty folder (or a volume of this archive) in
     Add {
         name: String,
@@ -54,6 +60,9 @@ enum Action {
 pub fn run(verb: Volume, config: &Config, json: bool) -> Result<End, Failure> {
     let verb = match verb.action {
         Action::List => return list(config, json),
+        Action::Check { name, depth } => {
+            return super::equalize::check(vec![name], &depth, config, json);
+        }
         Action::Add { name, path, role } => VolumeVerb::Add {
             name,
             path: std::path::absolute(path)?,

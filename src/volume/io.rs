@@ -104,6 +104,15 @@ pub struct Entry {
     pub identity: (u64, u64),
 }
 
+/// What a name in a folder stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Folder,
+    /// A link, a socket and the like.
+    Other,
+}
+
 impl Disk {
     /// A disk whose mutating calls are shown to `observer` first.
     pub fn observed(observer: Arc<dyn Observer>) -> Disk {
@@ -341,6 +350,50 @@ impl Disk {
             names.push(OsStr::from_bytes(name).to_owned());
         }
         Ok(names)
+    }
+
+    /// What is in a folder, in no order: each name with what it stands for, symbolic links not followed.
+    pub fn folder(&self, path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+        let (folder, name) = self.at(path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+        let mut found = Vec::new();
+        let mut folder = rustix::fs::Dir::read_from(&fd)?;
+        while let Some(entry) = folder.read() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if [b".".as_slice(), b".."].contains(&name.to_bytes()) {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // Some file systems do not say it here.
+                rustix::fs::FileType::Unknown => {
+                    let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    rustix::fs::FileType::from_raw_mode(stat.st_mode)
+                }
+                kind => kind,
+            };
+            let kind = match kind {
+                rustix::fs::FileType::RegularFile => Kind::File,
+                rustix::fs::FileType::Directory => Kind::Folder,
+                _ => Kind::Other,
+            };
+            found.push((OsStr::from_bytes(name.to_bytes()).to_owned(), kind));
+        }
+        Ok(found)
+    }
+
+    /// Waits until everything that was written to the file system of `path`, by whomever, is on stable storage.
+    pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        self.before(Op::SyncDir(path))?;
+        let (folder, name) = self.at(path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(&fd)?;
+        #[cfg(not(target_os = "linux"))]
+        rustix::fs::sync();
+        Ok(())
     }
 
     /// A whole small file; an error when it is longer than `limit` bytes.

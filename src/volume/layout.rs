@@ -106,6 +106,19 @@ impl std::fmt::Display for Role {
     }
 }
 
+/// Whether a name in the root of a volume is not of the image tree.
+pub fn is_own(name: &str) -> bool {
+    [
+        LABEL_FILE,
+        LABEL_TEMPORARY_FILE,
+        LOCK_FILE,
+        INCOMING_FOLDER,
+        LEDGERS_FOLDER,
+        QUARANTINE_FOLDER,
+    ]
+    .contains(&name)
+}
+
 /// Name of a ledger segment; segments count from 1.
 pub fn segment_file(segment: u32) -> String {
     format!("{segment:08}.jsonl")

@@ -56,6 +56,9 @@ impl LedgerError {
 /// before anyone who waits for them returns.
 pub type AfterFlush<T> = Box<dyn Fn(Vec<(T, Position)>) + Send + Sync>;
 
+/// A line with the lines that must be in the same segment before it (each with its key), and its item.
+pub type WithOnce<T> = (Vec<(u64, String)>, String, T);
+
 /// What opening found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opened {
@@ -239,23 +242,41 @@ impl<T: Send> Ledger<T> {
         line: String,
         item: T,
     ) -> Result<Position, LedgerError> {
-        for text in once.iter().map(|(_, text)| text).chain([&line]) {
-            check_line(text)?;
+        self.append_all(vec![(once.to_vec(), line, item)])
+    }
+
+    /// As [`Ledger::append`] for many lines, which share one flush: all of them become durable, or none counts.
+    pub fn append_all(&self, lines: Vec<WithOnce<T>>) -> Result<Position, LedgerError> {
+        for (once, line, _) in &lines {
+            for text in once.iter().map(|(_, text)| text).chain([line]) {
+                check_line(text)?;
+            }
         }
         let mut state = self.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.waiting.push(Waiting {
-            ticket,
-            once: once.to_vec(),
-            line,
-            item,
-        });
+        if lines.is_empty() {
+            return Ok(state.position);
+        }
+        let first = state.next_ticket;
+        for (once, line, item) in lines {
+            let ticket = state.next_ticket;
+            state.next_ticket += 1;
+            state.waiting.push(Waiting {
+                ticket,
+                once,
+                line,
+                item,
+            });
+        }
+        // They wait together, so one group takes them all.
+        let last = state.next_ticket - 1;
         loop {
-            if let Some(result) = state.finished.remove(&ticket) {
+            if let Some(result) = state.finished.remove(&last) {
+                for ticket in first..last {
+                    state.finished.remove(&ticket);
+                }
                 return result;
             }
             if let Some(failure) = &state.failure {

@@ -279,6 +279,32 @@ impl<T: Send + 'static> Volume<T> {
         Ok(())
     }
 
+    /// What a path of the image tree stands for.
+    pub fn entry(&self, relative: &str) -> std::io::Result<Option<io::Entry>> {
+        io::check_relative(relative)?;
+        self.shared.disk.entry(&self.shared.root.join(relative))
+    }
+
+    /// What is in a folder of the image tree; empty: in the root.
+    pub fn folder(&self, relative: &str) -> std::io::Result<Vec<(std::ffi::OsString, io::Kind)>> {
+        self.shared.disk.folder(&self.shared.root.join(relative))
+    }
+
+    /// Whether a name in a folder of the tree is not of the images: ours, or one that operating systems put there.
+    pub fn is_own(&self, folder: &str, name: &std::ffi::OsStr) -> bool {
+        let Some(name) = name.to_str() else {
+            return false;
+        };
+        layout::IGNORED_NAMES.contains(&name) || (folder.is_empty() && layout::is_own(name))
+    }
+
+    /// Waits until what others wrote to the volume's file system is on stable storage too.
+    pub fn sync_file_system(&self) -> Result<(), VolumeError> {
+        let root = &self.shared.root;
+        let flushed = self.shared.disk.sync_file_system(root);
+        flushed.map_err(VolumeError::io(root))
+    }
+
     /// Free and total space, asked now.
     pub fn space(&self) -> std::io::Result<Space> {
         self.shared.disk.space(&self.shared.root)

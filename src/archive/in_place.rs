@@ -1,0 +1,222 @@
+//! Ledger lines for files that lie on a volume without one: nothing is moved, nothing is written but lines.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::index::{
+    Change, Class, Copy, IndexError, InstanceEntry, InstanceFacts, Stored, classify,
+};
+use crate::volume::VolumeError;
+
+use super::at_rest::AtRest;
+use super::{Archive, entry};
+
+/// A file without a line.
+pub struct Unlisted {
+    /// Relative to the volume's root.
+    pub path: String,
+    pub file: AtRest,
+}
+
+/// What became of files without lines.
+#[derive(Default)]
+pub struct Listed {
+    /// Lines written.
+    pub added: u64,
+    /// Of these, the content was here already, on this volume or another.
+    pub copies: u64,
+    /// Of these, kept beside the content that is answered: another transfer syntax, or another data set under the UID.
+    pub others: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("the volume is away")]
+    Away,
+}
+
+impl Archive {
+    /// Gives each file its line; durable and findable on return. A file that has got its line meanwhile is passed over.
+    ///
+    /// `from`: what the lines name as sender where the file names none. Only one at a time: it holds the locks of many
+    /// SOP Instance UIDs.
+    pub(super) fn list_in_place(
+        &self,
+        volume_id: &str,
+        files: Vec<Unlisted>,
+        from: &str,
+    ) -> Result<Listed, ListError> {
+        let volume = self.shelf.here(volume_id).ok_or(ListError::Away)?;
+        // A line means that the bytes are there; who put these files here may not have flushed them.
+        volume.sync_file_system()?;
+        let mut listed = Listed::default();
+        let mut files = files.into_iter().peekable();
+        while files.peek().is_some() {
+            // One UID once in a group: the second must find the first in the index.
+            let mut uids = HashSet::new();
+            let mut group = Vec::new();
+            while let Some(next) = files.peek()
+                && uids.insert(next.file.heading.sop_instance_uid.clone())
+            {
+                group.extend(files.next());
+            }
+            let _locks: Vec<_> = uids.iter().map(|uid| self.locks.lock(uid)).collect();
+            let view = self.keeper.view()?;
+            let mut lines = Vec::new();
+            for unlisted in group {
+                let existing = view
+                    .snapshot
+                    .by_sop(&unlisted.file.heading.sop_instance_uid)?;
+                if existing
+                    .as_ref()
+                    .is_some_and(|entry| has_file(entry, volume_id, &unlisted.path))
+                {
+                    continue;
+                }
+                let heading = &unlisted.file.heading;
+                let today = date_in(&unlisted.path).unwrap_or_else(super::today);
+                let (study, series) = self.places.assign_values(
+                    (
+                        unlisted.file.study_values.clone(),
+                        unlisted.file.series_values.clone(),
+                    ),
+                    &heading.study_uid,
+                    &heading.series_uid,
+                    &today,
+                    &view.snapshot,
+                )?;
+                let mut stored = Stored {
+                    study,
+                    series,
+                    instance: facts(volume_id, unlisted, from),
+                };
+                let copied = match &existing {
+                    Some(entry) => self.relate(entry, &mut stored, &mut listed),
+                    None => None,
+                };
+                if copied.is_none() {
+                    stored.instance.sequence = self.keeper.next_sequence();
+                }
+                let (once, line) = entry::lines(&stored, volume_id, copied.as_deref());
+                lines.push((once, line, Arc::new(Change::Stored(stored))));
+            }
+            drop(view);
+            listed.added += lines.len() as u64;
+            volume
+                .ledger()
+                .append_all(lines)
+                .map_err(VolumeError::from)?;
+        }
+        Ok(listed)
+    }
+
+    /// A copy of what is here keeps the number, time and sender of that; returns when the copy was seen.
+    fn relate(
+        &self,
+        entry: &InstanceEntry,
+        stored: &mut Stored,
+        listed: &mut Listed,
+    ) -> Option<String> {
+        let new = &mut stored.instance;
+        let study = &stored.study.study_instance_uid;
+        let series = &stored.series.series_instance_uid;
+        match classify(entry, study, series, new) {
+            Class::Variant | Class::Conflict => {
+                listed.others += 1;
+                return None;
+            }
+            Class::SameCopy | Class::AnotherCopy => {}
+        }
+        let record = &entry.record;
+        let same = |syntax: &str, copies: &[Copy]| {
+            syntax == new.transfer_syntax
+                && copies.iter().any(|copy| {
+                    copy.crc32 == new.copy.crc32 && copy.data_bytes() == new.copy.data_bytes()
+                })
+        };
+        let told = if same(&record.transfer_syntax, &record.copies) {
+            Some((record.sequence, &record.received, &record.source_ae_title))
+        } else {
+            let other = record
+                .others
+                .iter()
+                .find(|other| same(&other.transfer_syntax, &other.copies));
+            other.map(|other| (other.sequence, &other.received, &other.source_ae_title))
+        };
+        let (sequence, received, source) = told?;
+        listed.copies += 1;
+        let now = std::mem::replace(&mut new.received, received.clone());
+        new.sequence = sequence;
+        new.source_ae_title = source.clone();
+        Some(now)
+    }
+
+    /// Whether the index says that this file holds this instance, asked when nobody is storing it.
+    pub(super) fn is_listed(
+        &self,
+        volume_id: &str,
+        path: &str,
+        sop_instance_uid: &str,
+    ) -> Result<bool, IndexError> {
+        let _lock = self.locks.lock(sop_instance_uid);
+        let entry = self.keeper.view()?.snapshot.by_sop(sop_instance_uid)?;
+        Ok(entry.is_some_and(|entry| has_file(&entry, volume_id, path)))
+    }
+}
+
+fn facts(volume_id: &str, unlisted: Unlisted, from: &str) -> InstanceFacts {
+    let AtRest {
+        heading,
+        instance_values,
+        size_bytes,
+        crc32,
+        file_crc32,
+        ..
+    } = unlisted.file;
+    InstanceFacts {
+        sequence: 0,
+        sop_instance_uid: heading.sop_instance_uid,
+        sop_class_uid: heading.sop_class_uid,
+        transfer_syntax: heading.transfer_syntax,
+        values: instance_values,
+        received: super::now(),
+        source_ae_title: match heading.source_ae_title.is_empty() {
+            true => from.to_owned(),
+            false => heading.source_ae_title,
+        },
+        copy: Copy {
+            volume_id: volume_id.to_owned(),
+            path: unlisted.path,
+            data_offset: heading.data_offset,
+            size_bytes,
+            crc32,
+            file_crc32,
+        },
+    }
+}
+
+fn has_file(entry: &InstanceEntry, volume_id: &str, path: &str) -> bool {
+    let others = entry.record.others.iter().flat_map(|other| &other.copies);
+    let mut copies = entry.record.copies.iter().chain(others);
+    copies.any(|copy| copy.volume_id == volume_id && copy.path == path)
+}
+
+/// A folder of the path that is a day, `YYYYMMDD`: where the study has no date it is the next best, as gateways keep
+/// what they receive by day.
+fn date_in(path: &str) -> Option<String> {
+    let (folders, _) = path.rsplit_once('/')?;
+    folders
+        .split('/')
+        .find(|part| {
+            part.len() == 8
+                && part.bytes().all(|byte| byte.is_ascii_digit())
+                && ("19000101".."21000101").contains(part)
+                && ("0101"..="1231").contains(&&part[4..])
+                && ("01"..="31").contains(&&part[6..])
+        })
+        .map(str::to_owned)
+}
