@@ -196,7 +196,7 @@ fn without_a_configuration_file_volumes_are_remembered_too() {
         path.to_str().expect("path").to_owned()
     };
     let server = serve();
-    assert_eq!(list(), [a.clone()]);
+    assert_eq!(list(), std::slice::from_ref(&a));
     let outcome = common::tools::run(&mut kura(&["volume", "add", "B", &path("b")]));
     assert!(outcome.success(), "{}", outcome.text());
     let with_b = [a.clone(), format!("B ok {}", path("b"))];
@@ -285,7 +285,7 @@ fn volume_list_shows_each_volume_and_why_it_is_not_ok() {
     send_all(server, &images::images(2, 3));
     let outcome = server.kura(&["volume", "list"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.text());
-    assert_eq!(cells(&outcome.stdout).len(), 5);
+    assert_eq!(cells(&outcome.stdout).len(), 6);
 
     does(server, &["retire", "B"]);
     does(server, &["eject", "C"]);
@@ -296,7 +296,13 @@ fn volume_list_shows_each_volume_and_why_it_is_not_ok() {
     let path = |name| server.volume(name).display().to_string();
     let (a, b, c, d) = (path("A"), path("B"), path("C"), path("D"));
     let ours = ["64.00 kB", "6", "2", "20260115-20260115"];
-    let masked: Vec<Vec<String>> = cells(&outcome.stdout)
+    let mut rows = cells(&outcome.stdout);
+    let outlook = rows.pop().expect("a last line").join(" ");
+    assert!(
+        outlook.starts_with("room for ") && outlook.ends_with(" at that rate"),
+        "{outlook}"
+    );
+    let masked: Vec<Vec<String>> = rows
         .into_iter()
         .map(|row| {
             let is_number = |cell: &str| cell.ends_with(" MB") || cell.ends_with(" kB");
@@ -440,4 +446,40 @@ fn what_a_verb_cannot_do_is_said_in_a_sentence_and_changes_nothing() {
         }
     }
     assert_eq!(after.as_array().map(Vec::len), Some(2));
+}
+
+/// Method: each volume takes a study and is retired; then everything is found, moved and found again after a rebuild.
+#[test]
+fn seventeen_volumes_are_one_archive() {
+    let mut settings = Settings::default();
+    for number in 1..17 {
+        let name = format!("V{number}");
+        settings = settings.volume(&name, &format!("volume-{number}"), "archive");
+    }
+    let mut server = Server::with(settings);
+    server.wait_until_indexed();
+    let images = images::images(17, 3);
+    for (study, name) in images.chunks(3).zip((0..17).map(|number| match number {
+        0 => "A".to_owned(),
+        number => format!("V{number}"),
+    })) {
+        send_all(&server, study);
+        let outcome = server.kura(&["volume", "retire", &name]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+    }
+    let list = server.kura_json(&["volume", "list"]);
+    let volumes = list["volumes"].as_array().expect("volumes");
+    assert_eq!(volumes.len(), 17);
+    for volume in volumes {
+        assert_eq!(volume["instances_count"], 3, "{volume}");
+        assert_eq!(volume["studies_count"], 1, "{volume}");
+    }
+    assert_found(&server, &images);
+    assert_come_back(&server, &images);
+    server.terminate();
+    std::fs::remove_dir_all(server.state().join("index")).expect("index");
+    server.restart();
+    server.wait_until_indexed();
+    assert_found(&server, &images);
+    assert_come_back(&server, &images);
 }
