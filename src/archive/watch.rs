@@ -47,8 +47,12 @@ impl Watch {
             let thread = std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
-                    while !stopped_within(&stop, every) {
+                    // At once: before the first new line, a ledger that is behind its copies is seen to be.
+                    loop {
                         work(&archive);
+                        if stopped_within(&stop, every) {
+                            return;
+                        }
                     }
                 })?;
             threads.push(thread);
