@@ -379,6 +379,7 @@ fn a_volume_is_not_said_to_be_unplugged_while_an_instance_is_read_from_it() {
     let mut byte = [0];
     assert_eq!(client.stream().peek(&mut byte).expect("first byte"), 1);
     let mut eject = server.command(&["volume", "eject", "A"]);
+    eject.stdout(std::process::Stdio::null());
     let mut eject = eject.spawn().expect("kura volume eject");
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(eject.try_wait().expect("eject"), None, "it did not wait");
