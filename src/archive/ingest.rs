@@ -9,6 +9,7 @@
 //! [`Archive::make_durable`] is the one place that knows the order of the flushes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dicom_dictionary_std::tags;
 
@@ -53,6 +54,9 @@ pub enum IngestError {
     /// It was on a disk that failed, and could not be read back from there to go on elsewhere.
     #[error("not stored: the disk failed in the middle, and {0}")]
     NotRecovered(String),
+    /// Another association is storing it, on a disk that does not answer.
+    #[error("not stored: the same instance is just being stored by another association")]
+    Busy,
     #[error("not stored: {0}")]
     Volume(#[from] VolumeError),
     #[error("{name} {tag} is missing or empty; not stored")]
@@ -263,7 +267,12 @@ impl Archive {
         ready: &Ready<'_>,
         mut refused: Refusals,
     ) -> Result<Kept, IngestError> {
-        let _lock = self.locks.lock(&ready.announced.sop_instance_uid);
+        let Some(_lock) = self
+            .locks
+            .lock_within(&ready.announced.sop_instance_uid, LOCK_PATIENCE)
+        else {
+            return Err(IngestError::Busy);
+        };
         let view = self.keeper.view()?;
         let (study, series) = self.places.assign(
             ready.attributes,
@@ -438,6 +447,7 @@ impl Archive {
         }
         let (once, line) = entry::lines(stored, volume.id(), copied);
         let change = Arc::new(Change::Stored(stored.clone()));
+        let _call = volume.call();
         volume.ledger().append(&once, line, change)?;
         Ok(())
     }
@@ -560,6 +570,9 @@ pub(super) fn names_given(record: &InstanceRecord, volume_id: &str) -> Vec<Strin
 fn same_data_set(a: &Copy, b: &Copy) -> bool {
     a.crc32 == b.crc32 && a.size_bytes - a.data_offset == b.size_bytes - b.data_offset
 }
+
+/// How long one association waits for another that stores the same instance: a few flushes, unless its disk hangs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Names tried for one instance before it is refused; each holds its content's checksum, so even the second is rare.
 const ALTERNATIVES_MAX: u32 = 16;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 #[derive(Default)]
 pub struct UidLocks {
@@ -15,6 +16,19 @@ pub struct UidLock<'a> {
 }
 
 impl UidLocks {
+    /// As [`UidLocks::lock`]; `None` when it took longer.
+    pub fn lock_within(&self, uid: &str, patience: Duration) -> Option<UidLock<'_>> {
+        let held = self.held.lock().expect("no panic while held");
+        let waited = self
+            .released
+            .wait_timeout_while(held, patience, |held| held.contains(uid));
+        let (mut held, _) = waited.expect("no panic while held");
+        held.insert(uid.to_owned()).then(|| UidLock {
+            locks: self,
+            uid: uid.to_owned(),
+        })
+    }
+
     /// Waits until nobody holds `uid`. Whoever holds it is between the end of receiving and the ledger line, so the
     /// wait is bounded by a few flushes and never by a slow sender.
     pub fn lock(&self, uid: &str) -> UidLock<'_> {

@@ -76,6 +76,8 @@ pub struct Archive {
     order: Order,
     quarantine_bytes: u64,
     drains: drain::Drains,
+    /// Volumes that are being looked at.
+    looking: Mutex<HashSet<String>>,
     /// Long work ends soon.
     stopping: AtomicBool,
     /// Says that this process owns the state folder; released when the archive is closed.

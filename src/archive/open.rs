@@ -133,6 +133,7 @@ impl Archive {
             },
             quarantine_bytes: config.limits.quarantine_bytes,
             drains: Default::default(),
+            looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,
         };

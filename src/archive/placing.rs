@@ -66,6 +66,7 @@ impl Archive {
                     reasons.push(format!("volume {name}: {reason}"))
                 }
                 _ if member.retired => reasons.push(format!("volume {name} is retired")),
+                _ if !volume.answers() => reasons.push(format!("volume {name} does not answer")),
                 _ => match volume.space() {
                     Err(error) => reasons.push(format!("volume {name}: {error}")),
                     Ok(space) => {

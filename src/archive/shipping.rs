@@ -31,7 +31,9 @@ impl Archive {
     /// Brings every copy up to date. What cannot be written now is tried again the next time.
     pub fn ship(&self) {
         for member in self.shelf.all() {
-            if let Standing::Here(volume) = &member.standing {
+            if let Standing::Here(volume) = &member.standing
+                && volume.answers()
+            {
                 self.ship_one(volume);
             }
         }
@@ -46,6 +48,7 @@ impl Archive {
             if let Some(target) = member.here()
                 && target.id() != source.id()
                 && target.state() == VolumeState::Ok
+                && target.answers()
             {
                 self.ship_to(source, target.disk(), &target.ledger_folder(source.id()));
             }
@@ -101,7 +104,10 @@ impl Archive {
     pub(super) fn ship_identity(&self) {
         let identity = self.identity().clone();
         for member in self.shelf.all() {
-            let Some(volume) = member.here().filter(|v| v.state() == VolumeState::Ok) else {
+            let Some(volume) = member
+                .here()
+                .filter(|v| v.state() == VolumeState::Ok && v.answers())
+            else {
                 continue;
             };
             let key = (

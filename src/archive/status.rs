@@ -127,6 +127,7 @@ impl Archive {
                 (VolumeState::Failed(reason) | VolumeState::Suspended(reason), _) => {
                     ("failed", reason)
                 }
+                _ if !volume.answers() => ("failed", "it does not answer".to_owned()),
                 (_, Some(Err(error))) => ("failed", error.to_string()),
                 _ if self.is_draining(&member.volume_id) => {
                     let reason = match self.not_drained_count(&member.volume_id) {
@@ -224,10 +225,12 @@ impl Archive {
     }
 }
 
-/// The volume, unless it failed: a disk that does not answer must not keep the status from being told.
+/// The volume, unless it failed or hangs: a disk that does not answer must not keep the status from being told.
 fn askable(member: &Member) -> Option<&Arc<Volume<Line>>> {
     let failed = |volume: &Volume<Line>| matches!(volume.state(), VolumeState::Failed(_));
-    member.here().filter(|volume| !failed(volume))
+    member
+        .here()
+        .filter(|volume| !failed(volume) && volume.answers())
 }
 
 /// A conflict as the administrator reads it: where each data set lies and when it came.

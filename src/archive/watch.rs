@@ -1,12 +1,12 @@
 //! Looks after the shelf while the server runs: who went, who came back, and copies of the ledgers.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::volume::layout::Label;
-use crate::volume::{LabelState, Spec, Volume, VolumeState};
+use crate::volume::{ANSWER_WITHIN, LabelState, Spec, Volume, VolumeState};
 
 use super::open::{NOT_CONFIGURED, known_of};
 use super::shelf::{Member, Standing, what_is_there};
@@ -18,8 +18,6 @@ use super::{Archive, Line};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Between two rounds of copying ledgers; a copy is at most this and one round behind.
 const SHIP_EVERY: Duration = Duration::from_secs(20);
-/// A disk that takes longer for one look does not answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Reasons that say more than what is, or is not, at the path of a volume.
 const UNMOUNTED: &str = "its disk was unmounted";
@@ -95,41 +93,33 @@ fn stopped_within(stop: &(Mutex<bool>, Condvar), time: Duration) -> bool {
 impl Archive {
     /// One look at every volume: each on a thread of its own, because a disk may never answer.
     pub fn look_at_disks(self: &Arc<Archive>) {
-        let looks: Vec<_> = self
-            .shelf
-            .all()
-            .into_iter()
-            .map(|member| {
-                let (archive, done) = (self.clone(), Arc::new(AtomicBool::new(false)));
-                let (theirs, looked_at) = (done.clone(), member.clone());
-                let thread = std::thread::Builder::new()
-                    .name("look".to_owned())
-                    .spawn(move || {
-                        archive.look_at(&looked_at);
-                        theirs.store(true, Ordering::Release);
-                    });
-                (member, done, thread)
-            })
-            .collect();
-        let deadline = Instant::now() + ANSWER_WITHIN;
-        for (member, done, thread) in looks {
-            let Ok(thread) = thread else { continue };
-            while !done.load(Ordering::Acquire) && !thread.is_finished() {
-                if Instant::now() > deadline {
-                    if let Some(volume) = member.here() {
-                        volume.mark_failed("it does not answer");
-                    }
-                    tracing::error!(volume = member.name, "a disk does not answer for 10 s");
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(1));
+        for member in self.shelf.all() {
+            // The last look has not returned: there is nothing to be learned from another.
+            if !self.looking().insert(member.volume_id.clone()) {
+                tracing::error!(volume = member.name, "a disk does not answer");
+                continue;
+            }
+            let archive = self.clone();
+            let id = member.volume_id.clone();
+            let look = std::thread::Builder::new().name("look".to_owned());
+            let look = look.spawn(move || {
+                archive.look_at(&member);
+                archive.looking().remove(&member.volume_id);
+            });
+            if let Err(error) = look {
+                tracing::error!(%error, "no thread to look at a disk");
+                self.looking().remove(&id);
             }
         }
     }
 
+    fn looking(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn look_at(&self, member: &Member) {
         match &member.standing {
-            Standing::Here(volume) => match volume.disk().is_attached() {
+            Standing::Here(volume) => match attached(volume) {
                 Ok(true) => {
                     if let VolumeState::Suspended(_) = volume.state()
                         && volume.probe().is_ok()
@@ -290,6 +280,11 @@ impl Drop for Claim<'_> {
         let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         opening.remove(&self.volume_id);
     }
+}
+
+fn attached(volume: &Volume<Line>) -> std::io::Result<bool> {
+    let _call = volume.call();
+    volume.disk().is_attached()
 }
 
 /// The label at a member's path, if it is this volume's.

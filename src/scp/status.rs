@@ -48,6 +48,7 @@ impl From<&IngestError> for Status {
         let code = match error {
             IngestError::NoVolume(_)
             | IngestError::NotRecovered(_)
+            | IngestError::Busy
             | IngestError::Volume(_)
             | IngestError::Index(_) => OUT_OF_RESOURCES,
             IngestError::Missing { .. } => MISSING_UID,

@@ -49,6 +49,7 @@ pub struct Incoming {
 
 impl Incoming {
     pub(super) fn create(shared: &Arc<Shared>) -> Result<Incoming, VolumeError> {
+        let _call = shared.calls.begin();
         let name = format!("{}.part", uuid::Uuid::new_v4().simple());
         let path = shared.root.join(layout::INCOMING_FOLDER).join(name);
         // The new name is not flushed. After a power cut it may be missing; then
@@ -159,6 +160,7 @@ impl Incoming {
         let Some(buffer) = self.held.back() else {
             return Ok(());
         };
+        let _call = self.shared.calls.begin();
         let mut bytes = &buffer.bytes()[begin..];
         // Only whole blocks can go past the page cache: the last part of a file
         // goes through it.
@@ -185,6 +187,7 @@ impl Incoming {
     /// After [`VolumeError::FlushFailed`] the volume is out of use.
     pub fn flush(&mut self) -> Result<(), VolumeError> {
         self.write_held()?;
+        let _call = self.shared.calls.begin();
         // Before the instance gets its own name, and so before any line speaks
         // of it: a ledger line means the bytes are there.
         self.file.sync_data().map_err(|error| {
@@ -263,6 +266,7 @@ impl Incoming {
         if !self.durable {
             self.flush()?;
         }
+        let _call = self.shared.calls.begin();
         let target = self.shared.root.join(relative);
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         check_relative(relative).map_err(VolumeError::io(&target))?;

@@ -19,6 +19,7 @@
 //! before the ledger line leaves an unlisted file in the image tree. It was
 //! never answered, and the sender who comes again finds its bytes there.
 
+mod calls;
 mod error;
 mod folder_sync;
 pub mod incoming;
@@ -37,6 +38,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use calls::{ANSWER_WITHIN, Call};
 pub use error::VolumeError;
 use incoming::Aligned;
 pub use incoming::{Incoming, Published};
@@ -97,6 +99,7 @@ struct Shared {
     folder_syncs: folder_sync::FolderSyncs,
     failure: Mutex<Option<String>>,
     suspended: Mutex<Option<String>>,
+    calls: calls::Calls,
     buffers: Mutex<Vec<Aligned>>,
     quarantine_bytes: Mutex<u64>,
 }
@@ -189,6 +192,7 @@ impl<T: Send + 'static> Volume<T> {
             folder_syncs: folder_sync::FolderSyncs::default(),
             failure: Mutex::new(failure),
             suspended: Mutex::default(),
+            calls: calls::Calls::default(),
             buffers: Mutex::default(),
             quarantine_bytes: Mutex::default(),
         };
@@ -246,6 +250,7 @@ impl<T: Send + 'static> Volume<T> {
             });
         }
         let root = &self.shared.root;
+        let _call = self.shared.calls.begin();
         let attached = self.shared.disk.is_attached();
         if !attached.map_err(VolumeError::io(root))? {
             return Err(VolumeError::Detached {
@@ -323,6 +328,19 @@ impl<T: Send + 'static> Volume<T> {
                 None => VolumeState::Ok,
             },
         }
+    }
+
+    /// To be held around a call to this volume's disk that is not made by the volume itself.
+    pub fn call(&self) -> Call<'_> {
+        self.shared.calls.begin()
+    }
+
+    /// False while a call has been under way for more than [`ANSWER_WITHIN`]; true again when it returns.
+    pub fn answers(&self) -> bool {
+        self.shared
+            .calls
+            .oldest()
+            .is_none_or(|time| time < ANSWER_WITHIN)
     }
 
     /// Passes over the volume until [`Volume::probe`] succeeds.
