@@ -5,8 +5,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use common::build::CT_IMAGE_STORAGE;
 use common::images::{
-    self, ALL, ECHO, Image, assert_come_back, assert_found, incoming, send_all, tree,
+    self, ALL, ECHO, Image, STORE, assert_come_back, assert_found, incoming, send_all, tree,
     wait_until_nothing_is_incoming,
 };
 use common::shelf::{self, Load, Shelf, does, wait_for};
@@ -314,4 +315,55 @@ fn a_volume_keeps_its_reserve_free() {
         }
         assert_found(&shelf.server, &all);
     }
+}
+
+/// Method: an ext4 is shut down while one association is in the middle of an ordinary image, and another in that of one larger
+/// than what is held in memory; then the rest is sent.
+#[test]
+fn a_disk_that_dies_in_the_middle_of_an_image_costs_only_what_memory_does_not_hold() {
+    let Some(mut shelf) = Shelf::ext4(shelf::settings(2, "64 kB"), 128 << 20) else {
+        return;
+    };
+    let (server, disk) = (&mut shelf.server, &mut shelf.disks[0]);
+    let b = server.volume("B");
+    let before = Image::new(1, 1, 1_000);
+    send_all(server, std::slice::from_ref(&before));
+    let ordinary = Image::new(2, 1, 3_000_000);
+    let large = Image::new(3, 1, 24_000_000);
+    let mut begun = Vec::new();
+    for (image, sent) in [(&ordinary, 2_000_000), (&large, 20_000_000)] {
+        let mut client = server.associate(ALL);
+        client
+            .begin_store(STORE, CT_IMAGE_STORAGE, &image.sop)
+            .expect("C-STORE");
+        let (first, rest) = image.data_set.split_at(sent);
+        client
+            .send_fragment(STORE, false, first, false)
+            .expect("the first part");
+        begun.push((client, rest));
+    }
+    // What is on its way arrives; of the large one more than 8 MiB must be on the disk.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    disk.cut().expect("EXT4_IOC_SHUTDOWN");
+    let mut answers = Vec::new();
+    for (client, rest) in &mut begun {
+        client
+            .send_fragment(STORE, false, rest, true)
+            .expect("the rest");
+        answers.push(client.store_response().expect("C-STORE response"));
+    }
+    assert_eq!(answers[0].0, 0, "{:?}", answers[0]);
+    assert_eq!(answers[1].0, 0xA700, "{:?}", answers[1]);
+    let comment = answers[1].1.as_deref().expect("an error comment");
+    assert!(
+        comment.starts_with("not stored: the disk failed"),
+        "{comment}"
+    );
+    // Both associations go on; sent again it is taken.
+    for ((client, _), image) in begun.iter_mut().zip([&Image::new(4, 1, 1_000), &large]) {
+        assert_eq!(image.send(client).expect("C-STORE").0, 0);
+    }
+    wait_until_nothing_is_incoming(&b);
+    assert_eq!(tree(&b).len(), 3);
+    assert_come_back(server, &[ordinary, large]);
 }
