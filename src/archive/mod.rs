@@ -3,6 +3,7 @@
 //! An [`Archive`] is the volumes, the index beside them and the rules between the two. It knows nothing of associations;
 //! it hands out instances being received, instances opened for reading, and matches of a query.
 
+mod adopt;
 mod at_rest;
 mod capacity;
 mod drain;

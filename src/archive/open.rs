@@ -1,6 +1,6 @@
 //! Opening an archive: look at everything, refuse before the first byte is written, then open what is here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use crate::index::{Engine, IndexError};
 use crate::volume::io::Disk;
 use crate::volume::layout::{Label, Role};
 use crate::volume::placement::{Order, Reserve};
-use crate::volume::{LabelState, Spec, Volume, VolumeError};
+use crate::volume::{LabelState, Spec, Volume, VolumeError, adopted};
 
 use super::keeper::Keeper;
 use super::shelf::{Member, Shelf, Standing, what_is_there};
@@ -107,6 +107,7 @@ impl Archive {
             })
             .collect();
         let identity = Identity::load(&config.state, &labelled)?;
+        let labels = with_homes(config, labels, &identity);
         let plans = plans(config, labels, &identity, mode)?;
         let lock = state::lock(&config.state)?;
         let engine = match config.engine {
@@ -193,13 +194,18 @@ impl Archive {
         if let Standing::Away { reason, .. } = &standing {
             tracing::error!(volume = entry.name, reason, "a volume is away");
         }
-        let (retired, draining) = known.map_or((false, false), |k| (k.retired, k.draining));
+        let home = known.as_ref().and_then(|known| known.home.clone());
+        let (mut retired, draining) = known.map_or((false, false), |k| (k.retired, k.draining));
+        if let Standing::Here(volume) = &standing {
+            retired |= volume.is_adopted();
+        }
         let member = Member {
             volume_id,
             name: spec.name,
             path: spec.path,
             role: spec.role,
             retired,
+            home,
             standing,
         };
         self.identity().note(Known {
@@ -220,6 +226,7 @@ impl Archive {
                     path: known.path,
                     role: known.role,
                     retired: known.retired,
+                    home: known.home,
                     standing: Standing::Away {
                         reason: NOT_CONFIGURED.to_owned(),
                         ejected: known.ejected,
@@ -234,11 +241,24 @@ impl Archive {
         spec: &Spec,
         volume_id: &str,
     ) -> Result<Volume<Line>, VolumeError> {
+        let home = self
+            .identity()
+            .by_id(volume_id)
+            .and_then(|k| k.home.clone());
+        self.open_volume_at(spec, volume_id, home.as_deref())
+    }
+
+    pub(super) fn open_volume_at(
+        &self,
+        spec: &Spec,
+        volume_id: &str,
+        home: Option<&Path>,
+    ) -> Result<Volume<Line>, VolumeError> {
         let keeper = self.keeper.clone();
         let id = volume_id.to_owned();
         let after_flush = Box::new(move |group| keeper.apply(&id, group));
         let archive_id = self.identity().archive_id.clone();
-        let volume = Volume::open(&self.disk, spec, &archive_id, after_flush)?;
+        let volume = Volume::open_at_home(&self.disk, spec, home, &archive_id, after_flush)?;
         if volume.id() == volume_id {
             return Ok(volume);
         }
@@ -305,6 +325,7 @@ pub(super) fn known_of(member: &Member) -> Known {
         role: member.role,
         retired: member.retired,
         ejected: member.is_ejected(),
+        home: member.home.clone(),
         draining: false,
     }
 }
@@ -318,6 +339,24 @@ fn spec_of(entry: &VolumeEntry) -> Spec {
             RoleName::Mirror => Role::Mirror,
         },
     }
+}
+
+/// A volume whose label is not in its root has the one from its home, if its medium is here.
+fn with_homes(
+    config: &Config,
+    labels: Vec<Result<LabelState, VolumeError>>,
+    identity: &Identity,
+) -> Vec<Result<LabelState, VolumeError>> {
+    let home = |entry: &VolumeEntry| identity.by_name(&entry.name)?.home.clone();
+    config
+        .volumes
+        .iter()
+        .zip(labels)
+        .map(|(entry, label)| match home(entry) {
+            Some(home) => adopted::label_of(&entry.path, &home),
+            None => label,
+        })
+        .collect()
 }
 
 /// What is to be done with a configured volume; by its volume id where it has one.

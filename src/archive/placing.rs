@@ -65,7 +65,9 @@ impl Archive {
                 (VolumeState::Failed(reason), _) => {
                     reasons.push(format!("volume {name}: {reason}"))
                 }
-                _ if member.retired => reasons.push(format!("volume {name} is retired")),
+                _ if member.retired || volume.is_adopted() => {
+                    reasons.push(format!("volume {name} is retired"))
+                }
                 _ if !volume.answers() => reasons.push(format!("volume {name} does not answer")),
                 _ => match volume.space() {
                     Err(error) => reasons.push(format!("volume {name}: {error}")),

@@ -19,6 +19,8 @@ pub struct Member {
     pub role: Role,
     /// Takes no new instances; what is on it is served.
     pub retired: bool,
+    /// Where label and ledger of an adopted volume are, if not in its root.
+    pub home: Option<PathBuf>,
     pub standing: Standing,
 }
 

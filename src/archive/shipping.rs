@@ -47,6 +47,7 @@ impl Archive {
         for member in self.shelf.all() {
             if let Some(target) = member.here()
                 && target.id() != source.id()
+                && !target.is_adopted()
                 && target.state() == VolumeState::Ok
                 && target.answers()
             {
@@ -106,7 +107,7 @@ impl Archive {
         for member in self.shelf.all() {
             let Some(volume) = member
                 .here()
-                .filter(|v| v.state() == VolumeState::Ok && v.answers())
+                .filter(|v| v.state() == VolumeState::Ok && v.answers() && !v.is_adopted())
             else {
                 continue;
             };

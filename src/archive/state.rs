@@ -47,6 +47,9 @@ pub struct Known {
     /// Taken out on purpose.
     #[serde(default)]
     pub ejected: bool,
+    /// Where label and ledger of an adopted volume are, if not in its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<PathBuf>,
     /// Being emptied onto the other volumes.
     #[serde(default)]
     pub draining: bool,

@@ -51,7 +51,7 @@ pub struct VolumeStatus {
     /// `archive` or `mirror`.
     pub role: String,
     pub path: String,
-    /// `ok`, `retired`, `draining`, `failed` (it is served, not written), `away` or `ejected`.
+    /// `ok`, `retired`, `draining`, `adopted`, `failed` (it is served, not written), `away` or `ejected`.
     pub state: String,
     /// Why it is failed or away.
     pub reason: String,
@@ -136,6 +136,7 @@ impl Archive {
                     };
                     ("draining", reason)
                 }
+                _ if volume.is_adopted() => ("adopted", String::new()),
                 _ if member.retired => ("retired", String::new()),
                 _ => ("ok", String::new()),
             },

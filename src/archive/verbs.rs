@@ -102,7 +102,7 @@ impl Archive {
     }
 
     /// Puts it on the shelf and writes it down.
-    fn put(&self, member: Member) -> Result<(), VerbError> {
+    pub(super) fn put(&self, member: Member) -> Result<(), VerbError> {
         {
             let mut identity = self.identity();
             let draining = identity
@@ -177,6 +177,7 @@ impl Archive {
             path: path.clone(),
             role,
             retired: false,
+            home: None,
             standing: Standing::Here(volume),
         })?;
         let role_name = match role {
@@ -194,6 +195,12 @@ impl Archive {
 
     fn retire(&self, name: &str, undo: bool) -> Result<String, VerbError> {
         let member = self.member(name)?;
+        if undo && is_adopted(&member) {
+            return Err(VerbError::Other {
+                name: name.to_owned(),
+                reason: "it was adopted, and stays as it is".to_owned(),
+            });
+        }
         self.put(Member {
             retired: !undo,
             ..(*member).clone()
@@ -206,6 +213,12 @@ impl Archive {
 
     fn begin_drain(&self, name: &str, stop: bool) -> Result<String, VerbError> {
         let member = self.member(name)?;
+        if !stop && is_adopted(&member) {
+            return Err(VerbError::Other {
+                name: name.to_owned(),
+                reason: "it was adopted, and nothing is removed from it; kura adopt --copy stores what is in such a tree".to_owned(),
+            });
+        }
         if !stop {
             let refuse = |reason: &str| VerbError::Other {
                 name: name.to_owned(),
@@ -387,7 +400,7 @@ impl Archive {
     }
 
     /// Changes the configuration file, if there is one.
-    fn write_down(
+    pub(super) fn write_down(
         &self,
         change: impl FnOnce(&Path) -> Result<(), String>,
     ) -> Result<(), VerbError> {
@@ -400,6 +413,10 @@ impl Archive {
             reason,
         })
     }
+}
+
+fn is_adopted(member: &Member) -> bool {
+    member.home.is_some() || member.here().is_some_and(|volume| volume.is_adopted())
 }
 
 fn role_name(role: Role) -> RoleName {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::volume::layout::Label;
-use crate::volume::{ANSWER_WITHIN, LabelState, Spec, Volume, VolumeState};
+use crate::volume::{ANSWER_WITHIN, LabelState, Spec, Volume, VolumeError, VolumeState, adopted};
 
 use super::open::{NOT_CONFIGURED, known_of};
 use super::shelf::{Member, Standing, what_is_there};
@@ -135,7 +135,7 @@ impl Archive {
             Standing::Away {
                 ejected: false,
                 reason,
-            } => match Volume::<Line>::label_of(&member.path) {
+            } => match label_state(member) {
                 Ok(LabelState::Label(label)) if label.volume_id == member.volume_id => {
                     self.take_back(&member.volume_id, Duration::ZERO);
                 }
@@ -287,9 +287,17 @@ fn attached(volume: &Volume<Line>) -> std::io::Result<bool> {
     volume.disk().is_attached()
 }
 
+/// What is at a member's path; its label may be kept elsewhere.
+fn label_state(member: &Member) -> Result<LabelState, VolumeError> {
+    match &member.home {
+        Some(home) => adopted::label_of(&member.path, home),
+        None => Volume::<Line>::label_of(&member.path),
+    }
+}
+
 /// The label at a member's path, if it is this volume's.
 pub(super) fn label_at(member: &Member) -> Option<Label> {
-    match Volume::<Line>::label_of(&member.path) {
+    match label_state(member) {
         Ok(LabelState::Label(label)) if label.volume_id == member.volume_id => Some(label),
         _ => None,
     }

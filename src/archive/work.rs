@@ -265,7 +265,11 @@ impl Archive {
                 depth,
                 repair,
             } => self.equalize(&volumes, depth, repair, job),
-            WorkVerb::Adopt { .. } | WorkVerb::Look | WorkVerb::Cancel => Ok(()),
+            WorkVerb::Adopt {
+                path, copy: true, ..
+            } => self.adopt_copies(&path, job),
+            WorkVerb::Adopt { path, name, .. } => self.adopt(&path, name, job),
+            WorkVerb::Look | WorkVerb::Cancel => Ok(()),
         }));
         // Before the end is told: whoever opened the archive for this alone closes it then.
         drop(self);

@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod adopt;
 mod dump;
 mod echo;
 mod equalize;
@@ -72,6 +73,8 @@ enum Verb {
     Index(index::Index),
     /// Disks: list, check, add, retire, drain, eject, return, rename, relocate
     Volume(volume::Volume),
+    /// Serve a folder of DICOM files where it lies, or store what is in it
+    Adopt(adopt::Adopt),
     /// Make index, ledgers and disks agree, and say what does not
     Equalize(equalize::Equalize),
     /// Write a commented kura.toml with the defaults
@@ -108,6 +111,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),
         Verb::Volume(verb) => volume::run(verb, &config, json),
+        Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
     }

@@ -383,6 +383,11 @@ impl Disk {
         Ok(found)
     }
 
+    /// The path without symbolic links; there must be something.
+    pub fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        path.canonicalize()
+    }
+
     /// Waits until everything that was written to the file system of `path`, by whomever, is on stable storage.
     pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         self.before(Op::SyncDir(path))?;

@@ -128,8 +128,15 @@ pub fn initialize(disk: &Disk, spec: &Spec, archive_id: &str) -> Result<Label, V
             });
         }
     }
+    let label = new(spec, archive_id);
+    write(disk, root, &label)?;
+    Ok(label)
+}
+
+/// A label of no other volume.
+pub(super) fn new(spec: &Spec, archive_id: &str) -> Label {
     let now = jiff::Timestamp::now().as_second();
-    let label = Label {
+    Label {
         format: layout::FORMAT,
         archive_id: archive_id.to_owned(),
         volume_id: uuid::Uuid::new_v4().to_string(),
@@ -137,9 +144,8 @@ pub fn initialize(disk: &Disk, spec: &Spec, archive_id: &str) -> Result<Label, V
         role: spec.role,
         created: jiff::Timestamp::from_second(now)
             .map_or_else(|_| String::new(), |t| t.to_string()),
-    };
-    write(disk, root, &label)?;
-    Ok(label)
+        adopted: false,
+    }
 }
 
 /// The whole new label or the whole old one; durable on return.

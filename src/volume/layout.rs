@@ -50,6 +50,11 @@ pub const LEDGERS_FOLDER: &str = "ledgers";
 /// What could not be stored as an instance, kept for a person to look at.
 pub const QUARANTINE_FOLDER: &str = "quarantine";
 
+/// In the home of an adopted volume beside the state: what its medium is recognised by.
+pub const WITNESS_FILE: &str = "medium.json";
+/// In the state folder: homes of adopted volumes, a folder each.
+pub const ADOPTED_FOLDER: &str = "adopted";
+
 /// Version of the label and of everything else in this module.
 pub const FORMAT: u32 = 1;
 
@@ -85,6 +90,13 @@ pub struct Label {
     pub role: Role,
     /// When it was made, RFC 3339 in UTC.
     pub created: String,
+    /// The images in it were there before: no instance is ever written to it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub adopted: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a volume is for.
@@ -108,16 +120,21 @@ impl std::fmt::Display for Role {
 
 /// Whether a name in the root of a volume is not of the image tree.
 pub fn is_own(name: &str) -> bool {
-    [
-        LABEL_FILE,
-        LABEL_TEMPORARY_FILE,
-        LOCK_FILE,
-        INCOMING_FOLDER,
-        LEDGERS_FOLDER,
-        QUARANTINE_FOLDER,
-    ]
-    .contains(&name)
+    OWN_NAMES.contains(&name)
 }
+
+/// Names in the root of a volume that are not of the image tree.
+pub const OWN_NAMES: [&str; 6] = [
+    LABEL_FILE,
+    LABEL_TEMPORARY_FILE,
+    LOCK_FILE,
+    LEDGERS_FOLDER,
+    INCOMING_FOLDER,
+    QUARANTINE_FOLDER,
+];
+
+/// The same for an adopted volume, which may have other folders of these names.
+pub const ADOPTED_NAMES: [&str; 4] = [LABEL_FILE, LABEL_TEMPORARY_FILE, LOCK_FILE, LEDGERS_FOLDER];
 
 /// Name of a ledger segment; segments count from 1.
 pub fn segment_file(segment: u32) -> String {
@@ -419,6 +436,7 @@ mod tests {
             name: "A".into(),
             role: Role::Mirror,
             created: "2026-01-15T00:00:00Z".into(),
+            adopted: false,
         };
         let text = serde_json::to_string(&label).unwrap();
         assert!(text.contains(r#""role":"mirror""#), "{text}");

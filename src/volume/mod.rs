@@ -19,6 +19,7 @@
 //! before the ledger line leaves an unlisted file in the image tree. It was
 //! never answered, and the sender who comes again finds its bytes there.
 
+pub mod adopted;
 mod calls;
 mod error;
 mod folder_sync;
@@ -89,7 +90,11 @@ pub struct Volume<T> {
 struct Shared {
     disk: Disk,
     root: PathBuf,
+    /// Where label, lock and ledgers are: the root, but of some adopted volumes.
+    home: PathBuf,
     label: Label,
+    /// Names in the root that are not of the image tree.
+    own_names: &'static [&'static str],
     publish_by: PublishBy,
     /// Held as long as anything can still be written. Absent only on a
     /// read-only disk that has no lock file.
@@ -134,6 +139,17 @@ impl<T: Send + 'static> Volume<T> {
         archive_id: &str,
         after_flush: AfterFlush<T>,
     ) -> Result<Volume<T>, VolumeError> {
+        Volume::open_at_home(disk, spec, None, archive_id, after_flush)
+    }
+
+    /// As [`Volume::open`], with label and ledger in `home` if that is not the root; see [`adopted`].
+    pub fn open_at_home(
+        disk: &Disk,
+        spec: &Spec,
+        home: Option<&Path>,
+        archive_id: &str,
+        after_flush: AfterFlush<T>,
+    ) -> Result<Volume<T>, VolumeError> {
         // The handle first, then the label through it: what is checked is what
         // is written to.
         let disk = match disk.rooted(&spec.path) {
@@ -146,12 +162,22 @@ impl<T: Send + 'static> Volume<T> {
             }
             Err(error) => return Err(VolumeError::io(&spec.path)(error)),
         };
-        let label = label::expect_label(&disk, spec, archive_id)?;
         let root = spec.path.clone();
-        let folder = root.join(layout::LEDGERS_FOLDER).join(&label.volume_id);
+        let home = home.unwrap_or(&root).to_owned();
+        let at_home = Spec {
+            path: home.clone(),
+            ..spec.clone()
+        };
+        let label = label::expect_label(&disk, &at_home, archive_id)?;
+        let folder = home.join(layout::LEDGERS_FOLDER).join(&label.volume_id);
         let mut failure = None;
-        let lock = opening::lock(&disk, &spec.name, &root)?;
-        let publish_by = match opening::prepare(&disk, &root, &folder) {
+        let lock = opening::lock(&disk, &spec.name, &home)?;
+        let prepared = match label.adopted {
+            // No file ever gets a name there.
+            true => Ok(PublishBy::Link),
+            false => opening::prepare(&disk, &root, &folder),
+        };
+        let publish_by = match prepared {
             Ok(publish_by) => publish_by,
             Err(error @ (VolumeError::ReadOnly { .. } | VolumeError::Full { .. })) => {
                 // A full disk gets its verdict at each write; it may have room
@@ -182,10 +208,22 @@ impl<T: Send + 'static> Volume<T> {
                 failure.as_deref().unwrap_or_default(),
             )?,
         };
+        let own_names: &[&str] = match (label.adopted, home == root) {
+            (true, true) => &layout::ADOPTED_NAMES,
+            // The tree may be a volume of another archive.
+            (true, false) if !matches!(label::label_of(&root), Ok(LabelState::Label(_))) => &[],
+            _ => &layout::OWN_NAMES,
+        };
+        if label.adopted {
+            // That it cannot be written is as it should be.
+            failure = None;
+        }
         let shared = Shared {
             disk,
             root,
+            home,
             label,
+            own_names,
             publish_by,
             _lock: lock,
             folders: Mutex::default(),
@@ -198,7 +236,10 @@ impl<T: Send + 'static> Volume<T> {
         };
         // A folder that cannot be listed counts as empty; the disk will say more
         // about itself at the next write.
-        let used = quarantine::used_bytes(&shared).unwrap_or(0);
+        let used = match shared.label.adopted {
+            true => 0,
+            false => quarantine::used_bytes(&shared).unwrap_or(0),
+        };
         *shared.lock_quarantine() = used;
         Ok(Volume {
             shared: Arc::new(shared),
@@ -216,6 +257,11 @@ impl<T: Send + 'static> Volume<T> {
 
     pub fn role(&self) -> Role {
         self.shared.label.role
+    }
+
+    /// The images in it were there before it was a volume: it is served, and no instance is written to it.
+    pub fn is_adopted(&self) -> bool {
+        self.shared.label.adopted
     }
 
     pub fn label(&self) -> &Label {
@@ -237,7 +283,7 @@ impl<T: Send + 'static> Volume<T> {
 
     /// The folder of a ledger on this volume: its own, or the copy of another's.
     pub fn ledger_folder(&self, volume_id: &str) -> PathBuf {
-        let folder = self.shared.root.join(layout::LEDGERS_FOLDER);
+        let folder = self.shared.home.join(layout::LEDGERS_FOLDER);
         folder.join(volume_id)
     }
 
@@ -247,6 +293,12 @@ impl<T: Send + 'static> Volume<T> {
             return Err(VolumeError::Failed {
                 name: self.name().to_owned(),
                 reason,
+            });
+        }
+        if self.is_adopted() {
+            return Err(VolumeError::Failed {
+                name: self.name().to_owned(),
+                reason: "it was adopted, and stays as it is".to_owned(),
             });
         }
         let root = &self.shared.root;
@@ -300,7 +352,8 @@ impl<T: Send + 'static> Volume<T> {
         let Some(name) = name.to_str() else {
             return false;
         };
-        layout::IGNORED_NAMES.contains(&name) || (folder.is_empty() && layout::is_own(name))
+        let own = folder.is_empty() && self.shared.own_names.contains(&name);
+        own || layout::IGNORED_NAMES.contains(&name)
     }
 
     /// Waits until what others wrote to the volume's file system is on stable storage too.
@@ -320,7 +373,7 @@ impl<T: Send + 'static> Volume<T> {
         let failure = self.shared.lock_failure().clone();
         match failure {
             Some(reason) => VolumeState::Failed(reason),
-            None if self.ledger.failed() => {
+            None if self.ledger.failed() && !self.is_adopted() => {
                 VolumeState::Failed("a flush of the ledger failed".to_owned())
             }
             None => match &*self.shared.lock_suspended() {
@@ -375,11 +428,15 @@ impl<T: Send + 'static> Volume<T> {
             name: name.to_owned(),
             ..self.shared.label.clone()
         };
-        label::write(&self.shared.disk, &self.shared.root, &label)
+        label::write(&self.shared.disk, &self.shared.home, &label)
     }
 
     /// The names in `incoming/`. For the start, before the first `begin`.
     pub fn leftovers(&self) -> std::io::Result<Vec<Leftover>> {
+        if self.is_adopted() {
+            // A folder of that name there is not ours.
+            return Ok(Vec::new());
+        }
         let folder = self.shared.root.join(layout::INCOMING_FOLDER);
         let mut names = match self.shared.disk.list(&folder, usize::MAX) {
             Ok(names) => names,
@@ -424,7 +481,10 @@ impl<T: Send + 'static> Volume<T> {
 
     /// The reasons of all cases in quarantine, oldest first.
     pub fn quarantined(&self) -> Vec<String> {
-        quarantine::reasons(&self.shared)
+        match self.is_adopted() {
+            true => Vec::new(),
+            false => quarantine::reasons(&self.shared),
+        }
     }
 }
 

@@ -147,7 +147,7 @@ class Peer:
                 self.differences.append(f"{path}: PATIENT {patient_id}: {len(answers)} answers")
 
     def run(self):
-        stored = sum(self.store(path) for path in self.options.files)
+        stored = 0 if self.options.stored else sum(self.store(path) for path in self.options.files)
         syntaxes = [EXPLICIT_LE, IMPLICIT_LE]
         assoc = self.associate(build_context(STUDY_ROOT, syntaxes), build_context(PATIENT_ROOT, syntaxes))
         if assoc is None:
@@ -165,6 +165,7 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--called", required=True)
+    parser.add_argument("--stored", action="store_true", help="they are there already")
     parser.add_argument("files", nargs="+")
     json.dump(Peer(parser.parse_args()).run(), sys.stdout, ensure_ascii=False)
     return 0
