@@ -427,12 +427,24 @@ fn a_disk_of_another_archive_is_served_and_stays_that_archives() {
     assert!(first.terminate().success());
     let before = content(&old);
     let label = fs::read(old.join("kura-volume.json")).expect("label");
+    let broken = &images::tree(&old)[3];
+    let good = fs::read(broken).expect("image");
+    let mut bad = good.clone();
+    *bad.last_mut().expect("a byte") ^= 1;
+    fs::write(broken, &bad).expect("break");
 
     let second = Server::start();
     second.wait_until_indexed();
     let report = adopt(&second, &old, &["--name", "OLD"]);
     assert_eq!(number(&report, "added"), 12, "{report}");
+    assert_eq!(number(&report, "served"), 12, "{report}");
+    // Its ledger was believed, not its files.
+    let check = second.kura_json(&["volume", "check", "OLD", "--checksums"]);
+    assert_eq!(number(&check["volumes"][0], "wrong"), 1, "{check}");
+    fs::write(broken, &good).expect("mend");
     assert_come_back(&second, &images);
+    let again = adopt(&second, &old, &[]);
+    assert_eq!((number(&again, "added"), number(&again, "ok")), (0, 12));
     let ejected = second.kura(&["volume", "eject", "OLD"]);
     assert!(ejected.success(), "{}", ejected.text());
     assert!(content(&old) == before);

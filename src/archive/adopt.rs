@@ -35,14 +35,12 @@ impl Archive {
             volume: name.clone(),
             ..VolumeReport::default()
         };
-        let done = self.equalize_one(
-            &volume_id,
-            &name,
-            Depth::Names,
-            Repair::Yes(FROM),
-            job,
-            &mut report,
-        );
+        let done = self
+            .take_over(&path, &volume_id, job, &mut report)
+            .and_then(|()| {
+                let (depth, repair) = (Depth::Names, Repair::Yes(FROM));
+                self.equalize_one(&volume_id, &name, depth, repair, job, &mut report)
+            });
         skipped(&mut report);
         self.ship();
         job.report(report);

@@ -75,7 +75,10 @@ impl Archive {
         );
         let listed = self.survey_listed(volume_id, depth, job, report)?;
         job.step(format!("volume {name}: the tree"), listed.len() as u64);
-        self.survey_tree(volume_id, &listed, repair, job, report)
+        let before = report.added;
+        let done = self.survey_tree(volume_id, &listed, repair, job, report);
+        report.served = report.files + report.added - before;
+        done
     }
 
     /// Is every line of the ledger in the index? If not, all ledgers are read in again.

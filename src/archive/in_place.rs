@@ -15,6 +15,8 @@ use super::{Archive, entry};
 pub struct Unlisted {
     /// Relative to the volume's root.
     pub path: String,
+    /// Where another archive has said so, RFC 3339; else it is now.
+    pub received: Option<String>,
     pub file: AtRest,
 }
 
@@ -149,10 +151,10 @@ impl Archive {
         };
         let (sequence, received, source) = told?;
         listed.copies += 1;
-        let now = std::mem::replace(&mut new.received, received.clone());
+        new.received.clone_from(received);
         new.sequence = sequence;
         new.source_ae_title = source.clone();
-        Some(now)
+        Some(super::now())
     }
 
     /// Whether the index says that this file holds this instance, asked when nobody is storing it.
@@ -183,7 +185,7 @@ fn facts(volume_id: &str, unlisted: Unlisted, from: &str) -> InstanceFacts {
         sop_class_uid: heading.sop_class_uid,
         transfer_syntax: heading.transfer_syntax,
         values: instance_values,
-        received: super::now(),
+        received: unlisted.received.unwrap_or_else(super::now),
         source_ae_title: match heading.source_ae_title.is_empty() {
             true => from.to_owned(),
             false => heading.source_ae_title,

@@ -23,6 +23,7 @@ mod shipping;
 mod state;
 mod status;
 mod survey;
+mod take_over;
 mod verbs;
 mod watch;
 mod work;

@@ -307,6 +307,7 @@ impl Archive {
                 }
                 Ok(Read::Whole(file)) => found.push(Unlisted {
                     path: path.clone(),
+                    received: None,
                     file: *file,
                 }),
                 Ok(Read::Heading(heading)) => {
@@ -328,9 +329,7 @@ impl Archive {
         let listed = self
             .list_in_place(volume_id, found, from)
             .map_err(|error| Stop::Failed(error.to_string()))?;
-        report.added += listed.added;
-        report.copies += listed.copies;
-        report.others += listed.others;
+        report.count(&listed);
         Ok(())
     }
 }
@@ -415,7 +414,7 @@ fn away() -> Stop {
     Stop::Failed("the volume went away".to_owned())
 }
 
-fn hash(path: &str) -> u64 {
+pub(super) fn hash(path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(path.as_bytes());
     hasher.finish()

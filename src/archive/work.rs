@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Archive;
+use super::in_place::Listed;
 
 /// `kura volume check`, `kura equalize`, `kura adopt`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,6 +78,8 @@ pub struct VolumeReport {
     pub extra: u64,
     /// Files that got their line.
     pub added: u64,
+    /// Files with a line at the end.
+    pub served: u64,
     /// Of these: the instance was here already in the same form.
     pub copies: u64,
     /// Of these: kept beside another content of that UID.
@@ -100,6 +103,12 @@ pub struct Finding {
 pub const FINDINGS_MAX: usize = 1_000;
 
 impl VolumeReport {
+    pub(super) fn count(&mut self, listed: &Listed) {
+        self.added += listed.added;
+        self.copies += listed.copies;
+        self.others += listed.others;
+    }
+
     pub(super) fn find(&mut self, kind: &str, path: &str, reason: String) {
         match kind {
             "missing" => self.missing += 1,

@@ -62,9 +62,7 @@ fn screen(report: &VolumeReport, copy: bool) -> String {
         ),
         false => format!(
             "volume {name}: {} images served where they are ({} new), {} skipped\n",
-            report.ok + report.added,
-            report.added,
-            report.extra
+            report.served, report.added, report.extra
         ),
     };
     if !copy && report.copies > 0 {
