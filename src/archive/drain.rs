@@ -233,7 +233,9 @@ impl Archive {
     fn has_good_copy_elsewhere(&self, content: &Content, from: &str) -> bool {
         content.copies.iter().any(|copy| {
             let stays = self.shelf.by_id(&copy.volume_id).is_some_and(|member| {
-                member.role == Role::Archive && !self.is_draining(&member.volume_id)
+                // An adopted tree is not ours: its owner may take it away.
+                let adopted = member.here().is_none_or(|volume| volume.is_adopted());
+                member.role == Role::Archive && !adopted && !self.is_draining(&member.volume_id)
             });
             copy.volume_id != from && stays && self.is_good(copy)
         })

@@ -70,6 +70,7 @@ pub struct Archive {
     places: Places,
     locks: UidLocks,
     work: work::Work,
+    mode: Mode,
     disk: Disk,
     state: PathBuf,
     /// Where volumes are written down for the next start.
@@ -119,7 +120,10 @@ impl Archive {
 
 impl Drop for Archive {
     fn drop(&mut self) {
-        self.ship();
+        // A verb that only looks leaves the disks as they are.
+        if self.mode == Mode::Create {
+            self.ship();
+        }
         self.keeper.stop();
         if let Some(thread) = self
             .keeper_thread

@@ -124,6 +124,7 @@ impl Archive {
             places: Default::default(),
             locks: Default::default(),
             work: Default::default(),
+            mode,
             disk: disk.clone(),
             state: config.state.clone(),
             config_file: config.file.clone(),
