@@ -483,3 +483,22 @@ fn seventeen_volumes_are_one_archive() {
     assert_found(&server, &images);
     assert_come_back(&server, &images);
 }
+
+/// Method: the lock of the state folder held for a second, as `kura status` holds it where no server runs, while one starts.
+#[test]
+fn a_server_that_starts_while_a_verb_looks_waits_for_it() {
+    let mut server = Server::start();
+    server.wait_until_indexed();
+    assert!(server.terminate().success());
+    let path = server.state().join("kura.lock");
+    let lock = fs::OpenOptions::new().write(true).open(path).expect("lock");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("flock");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            drop(lock);
+        });
+        server.restart();
+        server.wait_until_indexed();
+    });
+}

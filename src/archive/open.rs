@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::config::{Config, EngineName, OrderName, RoleName, VolumeEntry};
 use crate::index::{Engine, IndexError};
@@ -62,6 +63,10 @@ pub enum OpenError {
 /// Why a volume is away that the archive has had.
 pub(super) const NOT_CONFIGURED: &str = "not in the configuration";
 
+/// A verb that only looks, where no server runs, has the state folder open for less than this: a server that is started
+/// at that moment waits for it.
+const LOOKING: Duration = Duration::from_secs(5);
+
 /// May opening label an empty volume folder and create what is missing?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -81,6 +86,16 @@ impl Archive {
     /// A volume that was here once and is not now does not keep the others from being served: it is away, and is taken
     /// back when it returns.
     pub fn open_on(config: &Config, mode: Mode, disk: &Disk) -> Result<Archive, OpenError> {
+        let patience = match mode {
+            Mode::Create => LOOKING,
+            Mode::Existing => Duration::ZERO,
+        };
+        // Before anything is looked at, so that it stays as it is found. A new state folder is made later: what is refused
+        // leaves nothing behind.
+        let lock = match state::has_lock(&config.state) {
+            true => Some(state::lock(&config.state, patience)?),
+            false => None,
+        };
         let config = &with_known_volumes(config)?;
         let reserve: Reserve =
             config
@@ -109,7 +124,10 @@ impl Archive {
         let identity = Identity::load(&config.state, &labelled)?;
         let labels = with_homes(config, labels, &identity);
         let plans = plans(config, labels, &identity, mode)?;
-        let lock = state::lock(&config.state)?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => state::lock(&config.state, patience)?,
+        };
         let engine = match config.engine {
             EngineName::Redb => Engine::Redb,
             EngineName::Sled => Engine::Sled,

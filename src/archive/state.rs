@@ -13,6 +13,7 @@
 //! copies stands in.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ use crate::volume::layout::{self, Label, Role};
 use super::OpenError;
 
 pub const FILE: &str = "archive.json";
+const LOCK: &str = "kura.lock";
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,23 +122,30 @@ pub fn read(path: &Path) -> std::io::Result<Identity> {
     serde_json::from_slice(&bytes).map_err(std::io::Error::other)
 }
 
-/// Creates the folder and takes the lock that says that this process owns the state.
-pub fn lock(state: &Path) -> Result<DiskFile, OpenError> {
+/// Whether there is a lock to take in this state folder.
+pub fn has_lock(state: &Path) -> bool {
+    matches!(Disk::default().entry(&state.join(LOCK)), Ok(Some(_)))
+}
+
+/// Creates the folder and takes the lock that says that this process owns the state; waits so long for another's.
+pub fn lock(state: &Path, patience: Duration) -> Result<DiskFile, OpenError> {
     let failed = |source| OpenError::State {
         path: state.to_owned(),
         source,
     };
     let disk = Disk::default();
     disk.create_dir_durable(state).map_err(failed)?;
-    let lock = disk
-        .open_or_create(&state.join("kura.lock"))
-        .map_err(failed)?;
-    match lock.try_lock().map_err(failed)? {
-        true => Ok(lock),
-        false => Err(OpenError::StateInUse {
-            path: state.to_owned(),
-        }),
+    let lock = disk.open_or_create(&state.join(LOCK)).map_err(failed)?;
+    let begun = Instant::now();
+    while !lock.try_lock().map_err(failed)? {
+        if begun.elapsed() >= patience {
+            return Err(OpenError::StateInUse {
+                path: state.to_owned(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
+    Ok(lock)
 }
 
 /// The whole new content or the whole old one, whenever the power goes.
