@@ -295,7 +295,7 @@ fn a_fault_at_any_disk_call_of_one_volume_refuses_nothing_while_there_is_a_secon
         instance(1, 3, 1_000),
     ];
     let name = "a_fault_at_any_disk_call_of_one_volume_refuses_nothing_while_there_is_a_second";
-    assert_eq!(campaign(name, &small, &["A", "B"], 5), 0);
+    assert_eq!(campaign(name, &small, &["A", "B"], 8), 0);
 }
 
 /// Method: as above with an instance larger than what is held in memory, so that it is read back.
@@ -303,7 +303,7 @@ fn a_fault_at_any_disk_call_of_one_volume_refuses_nothing_while_there_is_a_secon
 fn a_fault_in_a_large_instance_moves_it_whole() {
     let large = [instance(1, 1, 1_000), instance(1, 2, 10_500_000)];
     let name = "a_fault_in_a_large_instance_moves_it_whole";
-    assert_eq!(campaign(name, &large, &["A", "B"], 12), 0);
+    assert_eq!(campaign(name, &large, &["A", "B"], 16), 0);
 }
 
 /// Method: as above with one volume: what it does not take is refused.
@@ -315,5 +315,5 @@ fn a_fault_at_any_disk_call_of_the_only_volume_loses_nothing_that_was_acknowledg
         instance(2, 1, 1_000),
     ];
     let name = "a_fault_at_any_disk_call_of_the_only_volume_loses_nothing_that_was_acknowledged";
-    assert!(campaign(name, &small, &["A"], 5) > 0);
+    assert!(campaign(name, &small, &["A"], 8) > 0);
 }
