@@ -91,9 +91,14 @@ impl Archive {
             let name = &member.name;
             let reason = &status.reason;
             match status.state.as_str() {
-                "failed" => actions.push(format!(
-                    "volume {name} is not written ({reason}): check the disk and its mount, then: kura volume return {name}"
-                )),
+                "failed" => actions.push(match member.here().map(|volume| volume.state()) {
+                    Some(VolumeState::Failed(_)) => format!(
+                        "volume {name} is not written ({reason}): kura volume eject {name}, look at the disk, mount it again, then: kura volume return {name}"
+                    ),
+                    _ => format!(
+                        "volume {name} is not written ({reason}): look at the disk, its cable and its mount; it is written again by itself when it takes a probe"
+                    ),
+                }),
                 "away" => actions.push(format!(
                     "volume {name} is away ({reason}): plug it in and mount it at {}, or: kura volume relocate {name} NEWPATH",
                     member.path.display()
