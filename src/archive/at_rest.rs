@@ -99,9 +99,8 @@ fn heading(meta: FileMeta, data_offset: u64, found: &Attributes) -> Result<Headi
     })
 }
 
-/// Reads no more than it takes to know the UIDs: 4 KiB of most files.
-pub fn read_heading(file: &DiskFile) -> Result<Heading, Unfit> {
-    let size = file.len()?;
+/// Reads no more than it takes to know the UIDs: 4 KiB of most files. `size`: that of the file.
+pub fn read_heading(file: &DiskFile, size: u64) -> Result<Heading, Unfit> {
     let (meta, data_offset, bytes) = start(file, size)?;
     if meta.sop_class_uid == DIRECTORY_CLASS {
         return Err(Unfit::Directory);

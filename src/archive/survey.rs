@@ -158,7 +158,7 @@ impl Archive {
             Ok(_) => {}
             Err(error) => return wrong(format!("cannot be looked at: {error}")),
         }
-        match at_rest::read_heading(&file) {
+        match at_rest::read_heading(&file, copy.size_bytes) {
             Ok(found) => {
                 for (name, found, said) in [
                     ("SOP Instance UID", &found.sop_instance_uid, &expected.sop),
@@ -285,7 +285,7 @@ impl Archive {
                 .open_file(&paths[at])
                 .map_err(Unfit::from)
                 .and_then(|file| match repair {
-                    Repair::No => at_rest::read_heading(&file).map(Read::Heading),
+                    Repair::No => at_rest::read_heading(&file, file.len()?).map(Read::Heading),
                     Repair::Yes(_) => at_rest::read_whole(&file, &|bytes| job.read(bytes))
                         .map(|whole| Read::Whole(Box::new(whole))),
                 });

@@ -217,6 +217,16 @@ impl Disk {
     pub fn open_below(&self, base: &Path, relative: &str) -> io::Result<DiskFile> {
         check_relative(relative)?;
         let (start, name) = self.at(base);
+        if name == Path::new(".")
+            && let Some(opened) = open_beneath(start, relative)
+        {
+            let opened = DiskFile {
+                file: File::from(opened?),
+                path: base.join(relative),
+                disk: self.clone(),
+            };
+            return opened.regular();
+        }
         let folder_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut folder = rustix::fs::openat(start, name, folder_flags, Mode::empty())?;
         let (parents, last) = relative.rsplit_once('/').unwrap_or(("", relative));
@@ -423,6 +433,26 @@ impl Disk {
             free_bytes: numbers.f_bavail.saturating_mul(numbers.f_frsize),
             total_bytes: numbers.f_blocks.saturating_mul(numbers.f_frsize),
         })
+    }
+}
+
+/// Opens in one call what [`Disk::open_below`] opens folder by folder; `None` where the system cannot.
+fn open_beneath(folder: BorrowedFd, relative: &str) -> Option<io::Result<OwnedFd>> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::ResolveFlags;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(folder, relative, flags, Mode::empty(), resolve) {
+            // Not known to this kernel, forbidden in this container, or a folder is being moved.
+            Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => None,
+            other => Some(other.map_err(io::Error::from)),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (folder, relative);
+        None
     }
 }
 
