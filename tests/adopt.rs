@@ -272,6 +272,17 @@ fn adopted_images_come_back_byte_for_byte() {
     assert_come_back(&server, &images);
     let inside = server.kura(&["adopt", root.join("later").to_str().expect("UTF-8")]);
     assert_eq!(inside.code, Some(3), "{}", inside.text());
+    // A copy with the label in it is not taken for the volume.
+    let copy = disk.path().join("copy");
+    let copied = run(Command::new("cp").arg("-r").arg(&root).arg(&copy));
+    assert!(copied.success(), "{}", copied.text());
+    let twin = server.kura(&["adopt", copy.to_str().expect("UTF-8")]);
+    assert_eq!(twin.code, Some(3), "{}", twin.text());
+    assert!(
+        twin.stderr.contains("copy of volume OLD"),
+        "{}",
+        twin.text()
+    );
     assert!(server.terminate().success());
 
     let second = disk.path().join("second");

@@ -110,6 +110,24 @@ impl Archive {
                 path.display()
             )));
         }
+        if let Some(label) = &known
+            && let Some(other) = self.shelf.by_id(&label.volume_id)
+        {
+            return Err(refuse(&match other.here() {
+                Some(_) => format!(
+                    "it is a copy of volume {}, with its label: take {}, {} and {}/ out of the copy",
+                    other.name,
+                    layout::LABEL_FILE,
+                    layout::LOCK_FILE,
+                    layout::LEDGERS_FOLDER
+                ),
+                None => format!(
+                    "it is volume {0}: kura volume relocate {0} {1}",
+                    other.name,
+                    path.display()
+                ),
+            }));
+        }
         let name = match (&known, name) {
             (Some(label), _) => label.name.clone(),
             (None, Some(name)) if !config::volume_name_is_plain(&name) => {

@@ -66,6 +66,14 @@ impl Archive {
         job: &Job,
         report: &mut VolumeReport,
     ) -> Result<(), Stop> {
+        let repair = match self.is_draining(volume_id) {
+            true => {
+                let note = "it is being emptied: files without a line stay without one";
+                report.notes.push(note.to_owned());
+                Repair::No
+            }
+            false => repair,
+        };
         job.step(format!("volume {name}: the index"), 0);
         self.catch_up(volume_id, repair, job, report)?;
         let totals = self.whole_index(job)?.volume_totals(volume_id)?;

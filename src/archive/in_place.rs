@@ -7,6 +7,7 @@ use crate::index::{
     Change, Class, Copy, IndexError, InstanceEntry, InstanceFacts, Stored, classify,
 };
 use crate::volume::VolumeError;
+use crate::volume::io::Entry;
 
 use super::at_rest::AtRest;
 use super::{Archive, entry};
@@ -76,6 +77,16 @@ impl Archive {
                 if existing
                     .as_ref()
                     .is_some_and(|entry| has_file(entry, volume_id, &unlisted.path))
+                {
+                    continue;
+                }
+                // Removed since it was read, by a drain that held this lock.
+                let size = unlisted.file.size_bytes;
+                let is_there = |entry: Entry| entry.is_file && entry.len == size;
+                if unlisted.received.is_none()
+                    && !volume
+                        .entry(&unlisted.path)
+                        .is_ok_and(|e| e.is_some_and(is_there))
                 {
                     continue;
                 }
