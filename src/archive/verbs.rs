@@ -216,7 +216,7 @@ impl Archive {
         if !stop && is_adopted(&member) {
             return Err(VerbError::Other {
                 name: name.to_owned(),
-                reason: "it was adopted, and nothing is removed from it; kura adopt --copy stores what is in such a tree".to_owned(),
+                reason: "it was adopted, and nothing is removed from it".to_owned(),
             });
         }
         if !stop {
