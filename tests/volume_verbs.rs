@@ -334,7 +334,6 @@ fn volume_list_shows_each_volume_and_why_it_is_not_ok() {
         ],
         vec!["C", "archive", "ejected", "-", "-", "-", "0", "0", "-", &c],
         vec!["D", "archive", "away", "-", "-", "-", "0", "0", "-", &d],
-        vec!["C: ejected"],
         vec!["D: its disk was unmounted"],
     ];
     assert_eq!(masked, expected, "{}", outcome.stdout);

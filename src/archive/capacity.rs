@@ -1,5 +1,7 @@
 //! When the disks will be full: free room over what came lately.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::volume::layout::Role;
@@ -15,17 +17,14 @@ pub struct Capacity {
     /// Mean over the last 7 and 30 days (UTC), today among them. `None` while the index is not complete.
     pub bytes_per_day_7: Option<u64>,
     pub bytes_per_day_30: Option<u64>,
-    /// Day when there is no room left at the higher of the two rates, `YYYY-MM-DD`; `None` when nothing comes.
+    /// Day when there is no room left at the higher of the two rates, `YYYY-MM-DD`; `None` when nothing comes, or when that
+    /// is further away than a century.
     pub full_on: Option<String>,
 }
 
 impl Archive {
     pub(super) fn capacity(&self, volumes: &[VolumeStatus]) -> Capacity {
-        let room_bytes = volumes
-            .iter()
-            .filter(|volume| volume.role == Role::Archive.to_string() && volume.state == "ok")
-            .filter_map(|volume| volume.free_bytes?.checked_sub(volume.reserve_bytes?))
-            .sum();
+        let room_bytes = room(volumes);
         let today = jiff::Timestamp::now()
             .to_zoned(jiff::tz::TimeZone::UTC)
             .date();
@@ -49,9 +48,28 @@ impl Archive {
     }
 }
 
+/// Volumes on one file system share its room.
+fn room(volumes: &[VolumeStatus]) -> u64 {
+    let mut by_device = BTreeMap::new();
+    for volume in volumes {
+        let written = volume.role == Role::Archive.to_string() && volume.state == "ok";
+        if let (true, Some(free), Some(reserve), Some(device)) = (
+            written,
+            volume.free_bytes,
+            volume.reserve_bytes,
+            volume.device,
+        ) {
+            let room = by_device.entry(device).or_insert(0);
+            *room = free.saturating_sub(reserve).max(*room);
+        }
+    }
+    by_device.into_values().sum()
+}
+
 fn full_on(today: jiff::civil::Date, room: u64, per_day: Option<u64>) -> Option<String> {
     let days = room.checked_div(per_day?)?;
-    let day = today.checked_add(jiff::Span::new().try_days(i64::try_from(days).ok()?).ok()?);
+    let days = i64::try_from(days).ok().filter(|days| *days <= 36_525)?;
+    let day = today.checked_add(jiff::Span::new().days(days));
     Some(day.ok()?.to_string())
 }
 

@@ -57,6 +57,8 @@ pub struct VolumeStatus {
     pub reason: String,
     pub used_bytes: Option<u64>,
     pub free_bytes: Option<u64>,
+    /// Device number of its file system: two volumes with the same share their room.
+    pub device: Option<u64>,
     /// Bytes that stay free.
     pub reserve_bytes: Option<u64>,
     /// Of instances on it, also while it is away. `None` when the index cannot be asked.
@@ -160,6 +162,7 @@ impl Archive {
             reason,
             used_bytes: space.map(|space| space.total_bytes.saturating_sub(space.free_bytes)),
             free_bytes: space.map(|space| space.free_bytes),
+            device: askable(member).and_then(|volume| volume.device().ok()),
             reserve_bytes: space.map(|space| self.reserve.bytes(space.total_bytes)),
             instances_count: totals.as_ref().map(|totals| totals.instances_count),
             instances_bytes: totals.as_ref().map(|totals| totals.bytes),

@@ -125,6 +125,9 @@ pub fn outlook(capacity: &Capacity) -> String {
     let rate = |rate: Option<u64>| rate.map_or("-".to_owned(), output::bytes);
     let end = match &capacity.full_on {
         Some(day) => format!("full on {day} at that rate"),
+        None if capacity.bytes_per_day_30.is_some_and(|rate| rate > 0) => {
+            "full in more than a hundred years at that rate".to_owned()
+        }
         None => "nothing came lately".to_owned(),
     };
     format!(
@@ -175,7 +178,10 @@ pub fn screen(volumes: &[VolumeStatus]) -> String {
         ],
         &rows,
     );
-    for volume in volumes.iter().filter(|volume| !volume.reason.is_empty()) {
+    for volume in volumes
+        .iter()
+        .filter(|volume| !volume.reason.is_empty() && volume.reason != volume.state)
+    {
         text.push_str(&format!(
             "{}: {}\n",
             volume.name,

@@ -363,6 +363,14 @@ impl<T: Send + 'static> Volume<T> {
         flushed.map_err(VolumeError::io(root))
     }
 
+    /// Device number of the file system it is on.
+    pub fn device(&self) -> std::io::Result<u64> {
+        let entry = self.shared.disk.entry(&self.shared.root)?;
+        entry
+            .map(|entry| entry.identity.0)
+            .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+
     /// Free and total space, asked now.
     pub fn space(&self) -> std::io::Result<Space> {
         self.shared.disk.space(&self.shared.root)
