@@ -62,7 +62,7 @@ impl Archive {
     }
 
     /// What the index says of an instance. Should the index fail now, in the middle of a retrieve, the instance is waited for
-    /// while the ledgers are read again, for [`REBUILD_PATIENCE`] at most.
+    /// while the ledgers are read again, for 20 seconds at most.
     pub fn record(&self, sop_instance_uid: &str) -> Option<InstanceRecord> {
         let deadline = Instant::now() + REBUILD_PATIENCE;
         loop {

@@ -64,7 +64,7 @@ pub struct WorkStatus {
     pub volumes: Vec<VolumeReport>,
 }
 
-/// What was found on a volume. The counts are complete, the list has its end at [`FINDINGS_MAX`].
+/// What was found on a volume. The counts are complete, the list ends after a thousand.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct VolumeReport {
     pub volume: String,
