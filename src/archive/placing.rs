@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::volume::layout::Role;
-use crate::volume::placement::{self, Candidate};
+use crate::volume::placement::{self, Candidate, Order};
 use crate::volume::{Incoming, LedgerError, Volume, VolumeError, VolumeState};
 
+use super::shelf::Member;
 use super::{Archive, IngestError, Line};
 
 /// Volumes that did not take an instance, each with its reason.
@@ -47,53 +48,82 @@ impl Archive {
         prefer: Option<&str>,
     ) -> Result<Arc<Volume<Line>>, IngestError> {
         let members = self.shelf.all();
-        let mut reasons = Vec::new();
+        let has_room = |candidate: &Candidate| {
+            placement::choose(std::slice::from_ref(candidate), self.order, 0, None).is_some()
+        };
+        // The usual case asks one disk.
+        if let Some(index) = prefer.and_then(|id| members.iter().position(|m| m.volume_id == id))
+            && let Ok((volume, VolumeState::Ok)) = self.takes(&members[index], refused)
+            && let Ok(candidate) = self.candidate(index, volume)
+            && has_room(&candidate)
+        {
+            return Ok(volume.clone());
+        }
         let (mut candidates, mut second_choice) = (Vec::new(), Vec::new());
         for (index, member) in members.iter().enumerate() {
-            if member.role != Role::Archive {
-                continue;
-            }
-            let name = &member.name;
-            let Some(volume) = member.here() else {
-                reasons.push(format!("volume {name} is away"));
+            let Ok((volume, state)) = self.takes(member, refused) else {
                 continue;
             };
-            let state = volume.state();
-            let before = refused.volumes.iter().find(|(id, _)| id == volume.id());
-            match (&state, before) {
-                (_, Some((_, reason))) => reasons.push(reason.clone()),
-                (VolumeState::Failed(reason), _) => {
-                    reasons.push(format!("volume {name}: {reason}"))
+            let Ok(candidate) = self.candidate(index, volume) else {
+                continue;
+            };
+            if state == VolumeState::Ok {
+                candidates.push(candidate);
+                if self.order == Order::InOrder && has_room(&candidate) {
+                    break;
                 }
-                _ if member.retired || volume.is_adopted() => {
-                    reasons.push(format!("volume {name} is retired"))
-                }
-                _ if !volume.answers() => reasons.push(format!("volume {name} does not answer")),
-                _ => match volume.space() {
-                    Err(error) => reasons.push(format!("volume {name}: {error}")),
-                    Ok(space) => {
-                        reasons.push(format!("volume {name} full"));
-                        let candidate = Candidate {
-                            index,
-                            free_bytes: space.free_bytes,
-                            total_bytes: space.total_bytes,
-                            writable: true,
-                            reserve: &self.reserve,
-                        };
-                        match state {
-                            VolumeState::Ok => candidates.push(candidate),
-                            _ => second_choice.push(candidate),
-                        }
-                    }
-                },
+            } else {
+                second_choice.push(candidate);
             }
         }
-        let prefer = prefer.and_then(|id| members.iter().position(|m| m.volume_id == id));
-        placement::choose(&candidates, self.order, 0, prefer)
+        placement::choose(&candidates, self.order, 0, None)
             // Better tried again than refused.
             .or_else(|| placement::choose(&second_choice, self.order, 0, None))
             .and_then(|index| members[index].here().cloned())
-            .ok_or_else(|| IngestError::NoVolume(reasons.join("; ")))
+            .ok_or_else(|| {
+                let archive = members.iter().filter(|member| member.role == Role::Archive);
+                let reasons = archive.map(|member| match self.takes(member, refused) {
+                    Err(reason) => reason,
+                    Ok((volume, _)) => match volume.space() {
+                        Err(error) => format!("volume {}: {error}", member.name),
+                        Ok(_) => format!("volume {} full", member.name),
+                    },
+                });
+                IngestError::NoVolume(reasons.collect::<Vec<_>>().join("; "))
+            })
+    }
+
+    fn candidate(&self, index: usize, volume: &Volume<Line>) -> std::io::Result<Candidate<'_>> {
+        let space = volume.space()?;
+        Ok(Candidate {
+            index,
+            free_bytes: space.free_bytes,
+            total_bytes: space.total_bytes,
+            writable: true,
+            reserve: &self.reserve,
+        })
+    }
+
+    /// The volume, if it takes instances at all; how full it is does not matter here. Else why not.
+    fn takes<'a>(
+        &self,
+        member: &'a Member,
+        refused: &Refusals,
+    ) -> Result<(&'a Arc<Volume<Line>>, VolumeState), String> {
+        let name = &member.name;
+        let Some(volume) = member.here() else {
+            return Err(format!("volume {name} is away"));
+        };
+        if let Some((_, reason)) = refused.volumes.iter().find(|(id, _)| id == volume.id()) {
+            return Err(reason.clone());
+        }
+        match volume.state() {
+            VolumeState::Failed(reason) => Err(format!("volume {name}: {reason}")),
+            _ if member.role != Role::Archive => Err(format!("volume {name} is a mirror")),
+            _ if member.retired || volume.is_adopted() => Err(format!("volume {name} is retired")),
+            _ if !volume.answers() => Err(format!("volume {name} does not answer")),
+            state => Ok((volume, state)),
+        }
     }
 
     /// A full disk is judged afresh with the next instance. After any other failure the volume is passed over at once:
