@@ -495,3 +495,31 @@ fn files_of_other_programs_are_served_or_skipped_with_a_reason() {
     );
     assert_eq!(number(report, "extra"), skipped, "{check:#}");
 }
+
+/// An adopted tree may be taken away by its owner, so it does not answer for what is sent.
+#[test]
+fn what_is_sent_is_stored_although_an_adopted_tree_has_it() {
+    let server = Server::start();
+    server.wait_until_indexed();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    std::fs::copy(
+        common::files::testdata().join("cr.dcm"),
+        folder.path().join("1.dcm"),
+    )
+    .expect("copy");
+    let path = folder.path().to_str().expect("path");
+    let outcome = server.kura(&["adopt", path, "--name", "old"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+    let file = common::files::load("cr.dcm");
+    let file_path = file.path.to_str().expect("path");
+    let to = format!("KURA@127.0.0.1:{}", server.port());
+    for _ in 0..2 {
+        let outcome = server.kura(&["send", file_path, "--to", &to]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+        let list = server.kura_json(&["volume", "list"]);
+        for volume in list["volumes"].as_array().expect("volumes") {
+            assert_eq!(volume["instances_count"], 1, "{list}");
+        }
+        assert_eq!(server.kura_json(&["status"])["index"]["instances_count"], 1);
+    }
+}

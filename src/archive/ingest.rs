@@ -347,7 +347,12 @@ impl Archive {
                     self.refused_by(&volume, &error, &mut refused);
                     let moved = self.move_on(&mut incoming, ready.file_crc, &mut refused);
                     match error {
-                        VolumeError::Ledger(LedgerError::Failed { .. }) => incoming.keep(),
+                        // The line may be there, so what it speaks of stays.
+                        VolumeError::Ledger(error)
+                            if !matches!(error, LedgerError::Full { .. }) =>
+                        {
+                            incoming.keep();
+                        }
                         _ => incoming.unpublish(&stored.instance.copy.path),
                     }
                     (volume, incoming) = moved?;
@@ -385,7 +390,7 @@ impl Archive {
             }
             for copy in copies
                 .iter()
-                .filter(|copy| same_data_set(copy, &instance.copy))
+                .filter(|copy| same_data_set(copy, &instance.copy) && self.is_ours(copy))
             {
                 // Size and CRC agree; only the bytes themselves decide, and a copy that cannot be read is no copy.
                 let same = self.open_checked(copy).and_then(|(file, _volume)| {
@@ -407,6 +412,13 @@ impl Archive {
             Class::Variant => Outcome::Variant,
             Class::Conflict => Outcome::Conflict,
         })
+    }
+
+    /// Whether a copy may stand for what is sent. An adopted tree is its owner's, who may take it away; a disk that hangs
+    /// would hold up the sender.
+    fn is_ours(&self, copy: &Copy) -> bool {
+        let volume = self.shelf.here(&copy.volume_id);
+        volume.is_some_and(|volume| !volume.is_adopted() && volume.answers())
     }
 
     /// **The** function that makes an instance durable. What stands in front of the disks stands in front of this.
