@@ -483,6 +483,7 @@ impl OneSeries {
                 size_bytes: 525_000 + u64::from(crc32 % 4096),
                 crc32,
                 file_crc32: !crc32,
+                bad: false,
             },
             sop_instance_uid: uid,
         }

@@ -237,7 +237,7 @@ impl Archive {
                 let adopted = member.here().is_none_or(|volume| volume.is_adopted());
                 member.role == Role::Archive && !adopted && !self.is_draining(&member.volume_id)
             });
-            copy.volume_id != from && stays && self.is_good(copy)
+            copy.volume_id != from && stays && !copy.bad && self.is_good(copy)
         })
     }
 
@@ -298,6 +298,8 @@ impl Archive {
                 copy: Copy {
                     volume_id: to.id().to_owned(),
                     path: copy.path.clone(),
+                    // Its bytes are the ledger's, else there is no copy of it.
+                    bad: false,
                     ..copy.clone()
                 },
             },

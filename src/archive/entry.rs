@@ -1,8 +1,8 @@
 //! The lines of the ledger: JSON text from facts, and facts from JSON text.
 //!
 //! Three kinds of line carry one stored instance. `study` and `series` lines hold what all their instances share and are
-//! written once a segment; the `stored` line names both. A `gone` line takes one file back. `storage-layout.md` shows
-//! each with all of its fields. Lines and fields of later versions are passed over.
+//! written once a segment; the `stored` line names both. A `gone` line takes one file back, a `bad` line says that it is not
+//! what it should be. `storage-layout.md` shows each with all of its fields. Lines and fields of later versions are passed over.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::{Change, Copy, Gone, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values};
+use crate::index::{
+    Bad, Change, Copy, Gone, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values,
+};
 use crate::volume::layout;
 
 #[derive(Serialize, Deserialize)]
@@ -61,6 +63,17 @@ struct GoneLine {
     #[serde(default)]
     at: String,
     gone: String,
+    path: String,
+    #[serde(default)]
+    why: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BadLine {
+    seq: u64,
+    #[serde(default)]
+    at: String,
+    bad: String,
     path: String,
     #[serde(default)]
     why: String,
@@ -169,6 +182,17 @@ pub fn gone_line(gone: &Gone, at: &str, why: &str) -> String {
     })
 }
 
+/// The line that says that a file is not what its `stored` line says. `at`: now, RFC 3339; `why`: words for people.
+pub fn bad_line(bad: &Bad, at: &str, why: &str) -> String {
+    text(&BadLine {
+        seq: bad.sequence,
+        at: at.to_owned(),
+        bad: bad.sop_instance_uid.clone(),
+        path: bad.path.clone(),
+        why: why.to_owned(),
+    })
+}
+
 /// SOP Instance UID and path of a `gone` line.
 pub fn gone_of(json: &str) -> Option<(String, String)> {
     let line: GoneLine = serde_json::from_str(json).ok()?;
@@ -251,11 +275,12 @@ impl Reader {
         struct Kind {
             stored: Option<serde::de::IgnoredAny>,
             gone: Option<serde::de::IgnoredAny>,
+            bad: Option<serde::de::IgnoredAny>,
         }
         let kind: Kind = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        match (kind.stored, kind.gone) {
-            (Some(_), _) => Err(error.to_owned()),
-            (None, Some(_)) => {
+        match (kind.stored, kind.gone, kind.bad) {
+            (Some(_), ..) => Err(error.to_owned()),
+            (None, Some(_), _) => {
                 let line: GoneLine =
                     serde_json::from_str(json).map_err(|error| error.to_string())?;
                 Ok(Some(Change::Gone(Gone {
@@ -265,7 +290,17 @@ impl Reader {
                     path: line.path,
                 })))
             }
-            (None, None) => Ok(None),
+            (None, None, Some(_)) => {
+                let line: BadLine =
+                    serde_json::from_str(json).map_err(|error| error.to_string())?;
+                Ok(Some(Change::Bad(Bad {
+                    sequence: line.seq,
+                    sop_instance_uid: line.bad,
+                    volume_id: self.volume_id.clone(),
+                    path: line.path,
+                })))
+            }
+            (None, None, None) => Ok(None),
         }
     }
 
@@ -313,6 +348,7 @@ impl Reader {
                     size_bytes: line.size,
                     crc32: number(&line.crc32)?,
                     file_crc32: number(&line.file_crc32)?,
+                    bad: false,
                 },
             },
         })
@@ -363,6 +399,7 @@ pub(super) mod tests {
                     size_bytes: 900,
                     crc32: 1,
                     file_crc32: 0xffff_fffe,
+                    bad: false,
                 },
             },
         }
@@ -390,7 +427,24 @@ pub(super) mod tests {
             r#"{"seq":8,"at":"2026-02-01T00:00:00.000Z","gone":"1.2.3.4","path":"20260115/CT/山田-1.2/1.2.3/1.2.3.4.dcm","why":"moved"}"#
         );
         let back = reader.line(&line, &Nothing).unwrap();
-        assert_eq!(back, Some(Change::Gone(gone)));
+        assert_eq!(back, Some(Change::Gone(gone.clone())));
+        let bad = Bad {
+            sequence: 9,
+            sop_instance_uid: gone.sop_instance_uid,
+            volume_id: gone.volume_id,
+            path: gone.path,
+        };
+        let line = bad_line(
+            &bad,
+            "2026-02-01T00:00:00.000Z",
+            "it has \"another\" checksum",
+        );
+        assert_eq!(
+            line,
+            r#"{"seq":9,"at":"2026-02-01T00:00:00.000Z","bad":"1.2.3.4","path":"20260115/CT/山田-1.2/1.2.3/1.2.3.4.dcm","why":"it has \"another\" checksum"}"#
+        );
+        let back = reader.line(&line, &Nothing).unwrap();
+        assert_eq!(back, Some(Change::Bad(bad)));
     }
 
     /// Method: every kind of line with a field more, as a later version may write it.
@@ -419,6 +473,11 @@ pub(super) mod tests {
             let back = reader.line(&line, &Nothing).unwrap();
             assert!(matches!(back, Some(Change::Gone(gone)) if gone.path == "a.dcm"));
         }
+        let bad = r#"{"seq":8,"bad":"1.2.3.4","path":"a.dcm"}"#;
+        for line in [bad.to_owned(), more(bad)] {
+            let back = reader.line(&line, &Nothing).unwrap();
+            assert!(matches!(back, Some(Change::Bad(bad)) if bad.path == "a.dcm"));
+        }
         for unknown in [
             r#"{"seq":9,"at":"2026-02-01T00:00:00.000Z","amended":"1.2.3.4","values":{}}"#,
             r#"{"patient":"4711","values":{}}"#,
@@ -434,6 +493,7 @@ pub(super) mod tests {
         for line in [
             r#"{"seq":8,"at":"","gone":"1.2.3.4"}"#,
             r#"{"seq":8,"gone":7,"path":"a.dcm"}"#,
+            r#"{"seq":8,"at":"","bad":"1.2.3.4"}"#,
             r#"{"seq":7,"at":"","stored":"1.2.3.4","of":["1.2","1.2.3"]}"#,
             r#"{"seq":7,"at":""#,
         ] {

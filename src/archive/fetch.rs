@@ -54,7 +54,7 @@ impl Archive {
             .view()
             .and_then(|view| view.snapshot.by_sop(sop_instance_uid));
         if let Ok(Some(entry)) = entry
-            && let Some(copy) = entry.record.copies.first()
+            && let Some(copy) = good_first(&entry.record.copies).next()
             && let Ok((file, _volume)) = self.open_checked(copy)
         {
             file.will_need(copy.size_bytes.min(CHECKED_BYTES_MAX));
@@ -83,14 +83,15 @@ impl Archive {
         }
     }
 
-    /// Opens the first copy of which the file is there, has its size and, if small, its checksum.
+    /// Opens the first copy of which the file is there, has its size and, if small, its checksum. Those known as bad are
+    /// tried last.
     pub fn fetch(
         &self,
         sop_instance_uid: &str,
         record: &InstanceRecord,
     ) -> Result<Fetched, Unreadable> {
         let mut reasons = Vec::new();
-        for copy in &record.copies {
+        for copy in good_first(&record.copies) {
             match self.open_copy(copy) {
                 Ok(source) => {
                     return Ok(Fetched {
@@ -152,6 +153,12 @@ impl Archive {
         }
         Ok((file, volume))
     }
+}
+
+/// A bad copy may be readable all the same (its disk was away, say); nothing is lost by trying.
+fn good_first(copies: &[Copy]) -> impl Iterator<Item = &Copy> {
+    let good = copies.iter().filter(|copy| !copy.bad);
+    good.chain(copies.iter().filter(|copy| copy.bad))
 }
 
 impl Fetched {

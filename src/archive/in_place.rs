@@ -208,6 +208,7 @@ fn facts(volume_id: &str, unlisted: Unlisted, from: &str) -> InstanceFacts {
             size_bytes,
             crc32,
             file_crc32,
+            bad: false,
         },
     }
 }

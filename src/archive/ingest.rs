@@ -300,6 +300,7 @@ impl Archive {
                 size_bytes: incoming.len(),
                 crc32: ready.data_crc,
                 file_crc32: ready.file_crc,
+                bad: false,
             },
         };
         let mut outcome = Outcome::Stored;
@@ -388,10 +389,9 @@ impl Archive {
             if *syntax != instance.transfer_syntax {
                 continue;
             }
-            for copy in copies
-                .iter()
-                .filter(|copy| same_data_set(copy, &instance.copy) && self.is_ours(copy))
-            {
+            for copy in copies.iter().filter(|copy| {
+                !copy.bad && same_data_set(copy, &instance.copy) && self.is_ours(copy)
+            }) {
                 // Size and CRC agree; only the bytes themselves decide, and a copy that cannot be read is no copy.
                 let same = self.open_checked(copy).and_then(|(file, _volume)| {
                     let length = copy.size_bytes - copy.data_offset;

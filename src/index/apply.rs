@@ -11,16 +11,20 @@ use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, OnVolume, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
 use super::received::{Days, Received};
 use super::snapshot::{decode, get, instance_entry, position_key, totals};
+use super::spread::{self, Tally};
 use super::volumes::{self, KeptVolumeStudy};
 use super::{
-    Change, Gone, IndexError, InstanceEntry, OtherKind, Stored, TOTALS_KEY, Totals, Values, damaged,
+    Bad, Change, Gone, IndexError, InstanceEntry, OtherKind, Stored, TOTALS_KEY, Totals, Values,
+    damaged,
 };
 
+/// `without_position`: a volume of which nothing was read, as it is from now on. Returns the series in which copies changed.
 pub(super) fn batch(
     store: &dyn Store,
     changes: &[Change],
     positions: &[(String, Vec<u8>)],
-) -> Result<(), IndexError> {
+    without_position: Option<&str>,
+) -> Result<Vec<(String, String)>, IndexError> {
     let reader = store.reader()?;
     let mut batch = Batch {
         reader: &*reader,
@@ -35,8 +39,10 @@ pub(super) fn batch(
         match change {
             Change::Stored(stored) => batch.stored(stored)?,
             Change::Gone(gone) => batch.gone(gone)?,
+            Change::Bad(bad) => batch.bad(bad)?,
         }
     }
+    let touched = batch.touched();
     let mut writes = batch.writes()?;
     for (volume_id, position) in positions {
         put(
@@ -46,11 +52,14 @@ pub(super) fn batch(
             position.clone(),
         );
     }
-    drop(reader);
-    if writes.is_empty() {
-        return Ok(());
+    if let Some(volume_id) = without_position {
+        delete(&mut writes, Table::Meta, position_key(volume_id));
     }
-    Ok(store.commit(writes)?)
+    drop(reader);
+    if !writes.is_empty() {
+        store.commit(writes)?;
+    }
+    Ok(touched)
 }
 
 struct Batch<'a> {
@@ -100,6 +109,7 @@ struct Counted {
     sop_class: String,
     bytes: u64,
     volumes: BTreeMap<String, OnVolume>,
+    spread: BTreeMap<Vec<String>, Tally>,
 }
 
 impl Counted {
@@ -119,6 +129,7 @@ impl Counted {
                 .into_iter()
                 .map(|(volume_id, there)| (volume_id.to_owned(), there))
                 .collect(),
+            spread: spread::of(entry),
         }
     }
 }
@@ -146,6 +157,13 @@ impl<'a> Batch<'a> {
                 bytes: instance.copy.size_bytes,
             };
             self.add_on_volume(series, &instance.copy.volume_id, there, 1);
+            let tally = Tally::of(&instance.copy);
+            self.add_spread(
+                series,
+                std::slice::from_ref(&instance.copy.volume_id),
+                tally,
+                1,
+            );
             self.instances
                 .insert(sop, Instance::First { stored, series });
             return Ok(());
@@ -162,6 +180,16 @@ impl<'a> Batch<'a> {
         };
         let old = Counted::of(&held);
         self.known(sop, before, Some(old), held.without(gone))
+    }
+
+    fn bad(&mut self, bad: &'a Bad) -> Result<(), IndexError> {
+        let sop = bad.sop_instance_uid.as_str();
+        let (before, held) = self.held(sop)?;
+        let Some(held) = held else {
+            return self.known(sop, before, None, None);
+        };
+        let old = Counted::of(&held);
+        self.known(sop, before, Some(old), Some(held.with_bad(bad)))
     }
 
     /// Takes out what is known of an instance: before the batch, and now.
@@ -192,12 +220,10 @@ impl<'a> Batch<'a> {
             && old.same_but_volumes(new)
         {
             // A copy came or went: mostly all that happens to an instance that is known.
-            if old.volumes != new.volumes {
+            if (&old.volumes, &old.spread) != (&new.volumes, &new.spread) {
                 let at = self.series_at(&new.study, &new.series, None)?;
-                for (volumes, difference) in [(&old.volumes, -1), (&new.volumes, 1)] {
-                    for (volume_id, there) in volumes {
-                        self.add_on_volume(at, volume_id, *there, difference);
-                    }
+                for (counted, difference) in [(old, -1), (new, 1)] {
+                    self.add_places(at, counted, difference);
                 }
             }
         } else {
@@ -206,9 +232,7 @@ impl<'a> Batch<'a> {
                 // Both were merged once, so that their records exist.
                 let at = self.series_at(&counted.study, &counted.series, None)?;
                 self.add(at, &counted.sop_class, counted.bytes, difference);
-                for (volume_id, there) in &counted.volumes {
-                    self.add_on_volume(at, volume_id, *there, difference);
-                }
+                self.add_places(at, &counted, difference);
             }
         }
         let now = now.map(Box::new);
@@ -318,6 +342,7 @@ impl<'a> Batch<'a> {
                 ),
                 instances_count: 0,
                 sop_classes: Default::default(),
+                spread: Default::default(),
             },
             (None, None) => return Err(damaged(Table::Series)),
         };
@@ -369,6 +394,43 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Counts where the files of an instance are in or out.
+    fn add_places(&mut self, series: usize, counted: &Counted, difference: i64) {
+        for (volume_id, there) in &counted.volumes {
+            self.add_on_volume(series, volume_id, *there, difference);
+        }
+        for (volume_ids, tally) in &counted.spread {
+            self.add_spread(series, volume_ids, *tally, difference);
+        }
+    }
+
+    /// Counts contents with good copies on just these volumes in or out of a series.
+    fn add_spread(&mut self, series: usize, volume_ids: &[String], tally: Tally, difference: i64) {
+        let series = &mut self.series[series];
+        series.changed = true;
+        let spread = &mut series.now.spread;
+        if let Some(kept) = spread.get_mut(volume_ids) {
+            if difference > 0 {
+                kept.add(tally);
+            } else {
+                kept.take(tally);
+            }
+            if kept.contents == 0 {
+                spread.remove(volume_ids);
+            }
+        } else if difference > 0 {
+            spread.insert(volume_ids.to_vec(), tally);
+        }
+    }
+
+    /// The series in which a copy came, went or turned out bad; perhaps others. Each once.
+    fn touched(&self) -> Vec<(String, String)> {
+        let touched = self.series.iter().filter(|series| series.changed);
+        touched
+            .map(|series| (self.studies[series.study].uid.clone(), series.uid.clone()))
+            .collect()
+    }
+
     fn writes(mut self) -> Result<Vec<Write>, IndexError> {
         let mut writes = Vec::with_capacity(
             self.instances.len() * 2 + self.series.len() * 2 + self.studies.len() * 6,
@@ -398,7 +460,6 @@ impl<'a> Batch<'a> {
                 key.extend_from_slice(&study.key);
                 put(&mut writes, Table::SeriesUid, key, Vec::new());
             }
-            // A copy more changes neither.
             if old != Some(new) {
                 put_record(&mut writes, Table::Series, series.key.clone(), new)?;
             }

@@ -4,7 +4,8 @@
 //! record of it every time:
 //!
 //! - A file (volume and path) is named by one ledger only, whose lines come in their order. What counts of it are the
-//!   [`Stored`] statements after its last [`Gone`]; reading on from an earlier position ends with the same ones.
+//!   [`Stored`] statements after its last [`Gone`]; reading on from an earlier position ends with the same ones. It is
+//!   bad if a [`Bad`] statement follows the last [`Stored`] one.
 //! - An instance is what the counting statements of all its files say together, as if the others had never been made:
 //!   the lower archive-wide sequence number wins, ties are broken by content. Each copy therefore keeps what was said
 //!   with it.
@@ -17,8 +18,9 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Facts, MODALITY, Told, kind_of};
+use super::spread::Tally;
 use super::{
-    Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind, SeriesFacts,
+    Bad, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind, SeriesFacts,
     SeriesRecord, Stored, StudyFacts, StudyRecord, Values,
 };
 
@@ -85,6 +87,10 @@ impl Content {
             transfer_syntax: instance.transfer_syntax.clone(),
             copies: vec![(instance.copy.clone(), Rc::new(facts))],
         }
+    }
+
+    fn files(&mut self) -> impl Iterator<Item = &mut Copy> {
+        self.copies.iter_mut().map(|(copy, _)| copy)
     }
 
     fn lowest(&self) -> Option<&Rc<Facts>> {
@@ -180,6 +186,12 @@ impl InstanceEntry {
         let sop_instance_uid = self.sop_instance_uid.clone();
         let mut contents = into_contents(self);
         let new = Content::of(stored);
+        let file = &stored.instance.copy;
+        for copy in contents.iter_mut().flat_map(Content::files) {
+            if (&copy.volume_id, &copy.path) == (&file.volume_id, &file.path) {
+                copy.bad = false;
+            }
+        }
         match contents
             .iter_mut()
             .find(|kept| kept.identity() == new.identity())
@@ -201,6 +213,33 @@ impl InstanceEntry {
         }
         contents.retain(|content| !content.copies.is_empty());
         from_contents(&sop_instance_uid, contents)
+    }
+
+    /// That every file on the volume is gone. No line says so, so there is no number.
+    pub(super) fn gone_from(&self, volume_id: &str) -> impl Iterator<Item = Gone> {
+        let record = &self.record;
+        let others = record.others.iter().flat_map(|other| &other.copies);
+        let copies = record.copies.iter().chain(others);
+        copies
+            .filter(move |copy| copy.volume_id == volume_id)
+            .map(|copy| Gone {
+                sequence: 0,
+                sop_instance_uid: self.sop_instance_uid.clone(),
+                volume_id: copy.volume_id.clone(),
+                path: copy.path.clone(),
+            })
+    }
+
+    /// The entry with the copy that is bad marked as such.
+    pub(super) fn with_bad(mut self, bad: &Bad) -> InstanceEntry {
+        let record = &mut self.record;
+        let others = record.others.iter_mut().flat_map(|other| &mut other.copies);
+        for copy in record.copies.iter_mut().chain(others) {
+            if (&copy.volume_id, &copy.path) == (&bad.volume_id, &bad.path) {
+                copy.bad = true;
+            }
+        }
+        self
     }
 
     pub(super) fn data_bytes(&self) -> u64 {
@@ -427,9 +466,12 @@ impl OnVolume {
     }
 }
 
-/// A series as it is written.
+/// A series as it is written. [`super::spread`] reads the beginning alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptSeries {
+    /// The volumes with a good copy of a content, sorted, none twice → the contents that are on just these. Of all that is
+    /// kept under the SOP Instance UIDs that are answered from this series. None with 0 contents.
+    pub spread: BTreeMap<Vec<String>, Tally>,
     pub merged: Merged,
     pub instances_count: u64,
     pub sop_classes: BTreeMap<String, u64>,

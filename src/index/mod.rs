@@ -3,7 +3,7 @@
 //! | table | key → value |
 //! |---|---|
 //! | study | pack(study) → values, counts |
-//! | series | pack(study)·pack(series) → values, counts |
+//! | series | pack(study)·pack(series) → on which volumes its contents are, values, counts |
 //! | instance | pack(study)·pack(series)·pack(SOP) → the answered content, its copies, other contents |
 //! | sop | pack(SOP) → pack(study)·pack(series) |
 //! | series_uid | pack(series)·pack(study) → empty; two studies may claim one series |
@@ -31,10 +31,12 @@ mod query;
 mod received;
 mod record;
 mod snapshot;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod volumes;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -44,14 +46,15 @@ pub use engine::{Engine, EngineError, Table};
 pub use query::{Key, Match, Query};
 pub use received::Received;
 pub use record::{
-    Change, Class, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind,
+    Bad, Change, Class, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind,
     SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values, classify,
 };
 pub use snapshot::Snapshot;
+pub use spread::{SeriesSpread, Spread};
 pub use volumes::VolumeTotals;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
 
@@ -148,11 +151,48 @@ impl Index {
     /// The changes of one ledger come in its order, and may come again from any earlier place on, to its end. Those of
     /// several ledgers may come in any order, in one call or many: the index is the same.
     /// After an error nothing more is applied: the index must be opened again or rebuilt.
+    ///
+    /// Returns the series, each once with its study, in which copies came, went or turned out bad; perhaps others.
     pub fn apply(
         &self,
         changes: &[Change],
         positions: &[(String, Vec<u8>)],
-    ) -> Result<(), IndexError> {
+    ) -> Result<Vec<(String, String)>, IndexError> {
+        self.write(|store| apply::batch(store, changes, positions, None))
+    }
+
+    /// Takes out copies on a volume as if each had a [`Gone`], those of up to `most` instances in one commit, and how far
+    /// its ledger was read. True: there may be more, to be called again.
+    ///
+    /// Its ledger must not be read in meanwhile. When it is read again, before the last call or after, that begins at the
+    /// first line, and all is as it was. In the end instances and counts are those of an index that never read that ledger;
+    /// what it said of studies and series stays, as with files that are gone.
+    pub fn forget_some(&self, volume_id: &str, most: usize) -> Result<bool, IndexError> {
+        let most = most.max(1);
+        self.write(|store| {
+            let mut instances = 0;
+            let mut changes = Vec::new();
+            let snapshot = Snapshot::new(store.reader()?);
+            snapshot.on_volume(volume_id, None, &mut |entry| {
+                changes.extend(entry.gone_from(volume_id).map(Change::Gone));
+                instances += 1;
+                if instances < most {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+            drop(snapshot);
+            apply::batch(store, &changes, &[], Some(volume_id))?;
+            Ok(instances == most)
+        })
+    }
+
+    /// One at a time, and none after one has failed.
+    fn write<T>(
+        &self,
+        f: impl FnOnce(&dyn Store) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
         let mut failed = self
             .shared
             .writer
@@ -164,7 +204,7 @@ impl Index {
             });
         }
         let store = self.store()?;
-        let result = apply::batch(&*store, changes, positions);
+        let result = f(&*store);
         if let Err(error) = &result {
             *failed = Some(error.to_string());
         }
@@ -174,21 +214,7 @@ impl Index {
     /// Makes everything applied so far durable. To be called every few seconds: after a crash the ledgers are read
     /// from the positions of the last one.
     pub fn checkpoint(&self) -> Result<(), IndexError> {
-        let mut failed = self
-            .shared
-            .writer
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(reason) = &*failed {
-            return Err(IndexError::FailedBefore {
-                reason: reason.clone(),
-            });
-        }
-        let result = self.store()?.checkpoint().map_err(IndexError::from);
-        if let Err(error) = &result {
-            *failed = Some(error.to_string());
-        }
-        result
+        self.write(|store| Ok(store.checkpoint()?))
     }
 
     /// What is applied now, unchanged by what is applied later.

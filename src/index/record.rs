@@ -43,6 +43,9 @@ pub struct Copy {
     pub crc32: u32,
     /// CRC-32 of the whole file.
     pub file_crc32: u32,
+    /// Found gone, unreadable or with another checksum ([`Bad`]): still known, since it may be all there is of its
+    /// content, but no copy to count on. False in a statement.
+    pub bad: bool,
 }
 
 impl Copy {
@@ -86,11 +89,24 @@ pub struct Gone {
     pub path: String,
 }
 
+/// One statement of a ledger: this file, stored by a line before, is not what that line says: missing, unreadable or with
+/// another checksum. It stays listed until it is gone, or stored again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad {
+    /// Archive-wide number of the ledger line.
+    pub sequence: u64,
+    pub sop_instance_uid: String,
+    pub volume_id: String,
+    /// Relative to the volume's root.
+    pub path: String,
+}
+
 /// What can happen to the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Stored(Stored),
     Gone(Gone),
+    Bad(Bad),
 }
 
 impl Change {
@@ -99,6 +115,7 @@ impl Change {
         match self {
             Change::Stored(stored) => stored.instance.sequence,
             Change::Gone(gone) => gone.sequence,
+            Change::Bad(bad) => bad.sequence,
         }
     }
 }

@@ -16,6 +16,7 @@ mod availability;
 mod find;
 mod gone;
 mod order;
+mod spread;
 mod volumes;
 
 const ENGINES: [Engine; 2] = [Engine::Redb, Engine::Sled];
@@ -60,6 +61,7 @@ fn stored(sequence: u64, study: &str, series: &str, sop: &str) -> Stored {
                 size_bytes: 1400,
                 crc32: 7,
                 file_crc32: 8,
+                bad: false,
             },
         },
     }
@@ -100,6 +102,17 @@ fn gone_again(stored: &Stored) -> Change {
         &copy.volume_id,
         &copy.path,
     )
+}
+
+/// That the file of a statement is bad.
+fn bad_again(stored: &Stored) -> Change {
+    let copy = &stored.instance.copy;
+    Change::Bad(Bad {
+        sequence: 1_000,
+        sop_instance_uid: stored.instance.sop_instance_uid.clone(),
+        volume_id: copy.volume_id.clone(),
+        path: copy.path.clone(),
+    })
 }
 
 /// A new index of each engine, filled alike.
@@ -228,6 +241,7 @@ fn assert_counts_are_exact(index: &Index) {
     }
     assert_eq!(snapshot.totals().unwrap(), counted);
     assert_volumes_are_exact(&snapshot, &per_volume);
+    spread::assert_is_exact(&snapshot);
     assert_eq!(find(index, Level::Study, &[]).len(), per_study.len());
     assert_eq!(find(index, Level::Series, &[]).len(), per_series.len());
     assert_eq!(
