@@ -5,11 +5,12 @@
 //! (the reader will come to those lines), and the change-over happens while the live way is held back, so no line is
 //! missed. Lines of one ledger are applied in their order; reading on from an earlier line ends with the same index.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::index::{Change, Engine, Index, IndexError, SeriesFacts, Snapshot, StudyFacts};
@@ -36,6 +37,7 @@ pub struct Keeper {
     /// Highest sequence number seen in any ledger line.
     sequence: AtomicU64,
     stop: AtomicBool,
+    touched: Mutex<Touched>,
     /// Told when an index has failed and a new one is wanted.
     wanted: Mutex<bool>,
     wake: Condvar,
@@ -60,6 +62,21 @@ pub struct View {
     /// `Some(percent)` while the ledgers are being read in.
     pub rebuilding_percent: Option<u8>,
 }
+
+/// Where copies came, went or turned out bad.
+///
+/// A hint for who looks for what needs a second copy: it may name more than that, and it is lost with the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(dead_code)] // for what makes second copies
+pub enum Touched {
+    /// Perhaps every series.
+    All,
+    /// Study and series, by where the instances are answered from.
+    Some(BTreeSet<(String, String)>),
+}
+
+/// More than these are not told one by one; some 20 MB.
+const TOUCHED_MAX: usize = 100_000;
 
 /// Changes applied in one batch while reading ledgers: many, so that a page of the index is written once for all of them
 /// that fall on it, also where UIDs are spread by lot. Two batches are held, some 150 MB.
@@ -90,6 +107,7 @@ impl Keeper {
             progress: Progress::default(),
             sequence: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            touched: Mutex::new(Touched::All),
             wanted: Mutex::new(true),
             wake: Condvar::new(),
         }))
@@ -112,13 +130,64 @@ impl Keeper {
             .into_iter()
             .map(|(line, _)| Arc::unwrap_or_clone(line))
             .collect();
-        if let Err(error) = state
+        match state
             .index
             .apply(&changes, &[(volume_id.to_owned(), position)])
         {
-            drop(state);
-            self.failed(&error);
+            Ok(series) => self.touch(series),
+            Err(error) => {
+                drop(state);
+                self.failed(&error);
+            }
         }
+    }
+
+    /// Notes series after what changed there can be seen: whoever takes them and looks then misses nothing.
+    fn touch(&self, series: Vec<(String, String)>) {
+        let mut touched = self.touched();
+        if let Touched::Some(noted) = &mut *touched {
+            noted.extend(series);
+            if noted.len() > TOUCHED_MAX {
+                *touched = Touched::All;
+            }
+        }
+    }
+
+    fn touched(&self) -> MutexGuard<'_, Touched> {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was touched since the last call. Take this first and a view then: what is not in it was in the view before.
+    ///
+    /// `All` at first, each time the index went live anew, after a volume was forgotten, and when it is more than 100,000
+    /// series.
+    #[allow(dead_code)]
+    pub fn take_touched(&self) -> Touched {
+        std::mem::replace(&mut *self.touched(), Touched::Some(BTreeSet::new()))
+    }
+
+    /// Forgets the copies on a volume that will not come back, those of up to `most` instances at a time; its ledger is not
+    /// read any more. True: to be called again, later while the index is being read in. Whoever calls sees to it that the
+    /// next start does not give its ledger as a source: that would bring the copies back.
+    #[allow(dead_code)]
+    pub fn forget_some(&self, volume_id: &str, most: usize) -> Result<bool, IndexError> {
+        self.forget_source(volume_id);
+        let forgotten = {
+            let state = self
+                .state
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            if !state.live {
+                // Who reads in may have begun with that ledger.
+                return Ok(true);
+            }
+            state.index.forget_some(volume_id, most)
+        };
+        match &forgotten {
+            Ok(_) => *self.touched() = Touched::All,
+            Err(error) => self.failed(error),
+        }
+        forgotten
     }
 
     /// A number higher than that of every ledger line seen so far.
@@ -360,6 +429,7 @@ impl Keeper {
                 return Ok(());
             }
             state.live = true;
+            *self.touched() = Touched::All;
             let totals = index.snapshot()?.totals()?;
             tracing::info!(
                 instances_count = totals.instances,
@@ -407,7 +477,7 @@ impl Keeper {
             let applying = scope.spawn(move || -> Result<(), IndexError> {
                 for (count, batch) in (1_usize..).zip(batches) {
                     let position = (source.volume_id.clone(), encode(batch.upto));
-                    index.apply(&batch.changes, &[position])?;
+                    self.touch(index.apply(&batch.changes, &[position])?);
                     if count.is_multiple_of(CHECKPOINT_BATCHES) {
                         index.checkpoint()?;
                     }
