@@ -13,6 +13,7 @@
 //! | [`index`] | answers queries; may be deleted at any time |
 //! | [`config`] | the TOML file in, checked values out |
 //! | [`dicom`] | values from bytes (PS3.5, PS3.6, PS3.10) |
+//! | [`job`] | when long work runs, and how fast |
 
 pub mod archive;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod dicom;
 pub mod index;
+pub mod job;
 pub mod net;
 pub mod scp;
 pub mod scu;

@@ -15,6 +15,7 @@ const ROWS: &[(&str, u32)] = &[
     ("net", 1),
     ("config", 1),
     ("dicom", 0),
+    ("job", 0),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
