@@ -17,6 +17,7 @@ enum Call {
     SetLen(PathBuf, u64),
     SyncFile(PathBuf),
     SyncDir(PathBuf),
+    SyncFileSystem(PathBuf),
     Link(PathBuf, PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
@@ -40,6 +41,7 @@ impl Observer for Recorder {
             Op::SetLen { path, len } => Call::SetLen(path.to_path_buf(), *len),
             Op::SyncFile(path) => Call::SyncFile(path.to_path_buf()),
             Op::SyncDir(path) => Call::SyncDir(path.to_path_buf()),
+            Op::SyncFileSystem(path) => Call::SyncFileSystem(path.to_path_buf()),
             Op::Link { from, to } => Call::Link(from.to_path_buf(), to.to_path_buf()),
             Op::Rename { from, to } => Call::Rename(from.to_path_buf(), to.to_path_buf()),
             Op::Remove(path) => Call::Remove(path.to_path_buf()),
@@ -110,6 +112,17 @@ impl Model {
                     .map(|(path, node)| (path.clone(), *node))
                     .collect();
                 self.durable.extend(names);
+            }
+            Call::SyncFileSystem(root) => {
+                self.durable.retain(|path, _| !path.starts_with(root));
+                let below = self.visible.iter().filter(|(path, _)| path.starts_with(root));
+                for (path, node) in below {
+                    self.durable.insert(path.clone(), *node);
+                    if let Some(number) = node {
+                        let file = &mut self.files[*number];
+                        file.1 = file.0.clone();
+                    }
+                }
             }
             Call::Link(from, to) => {
                 let number = self.visible[from];

@@ -9,12 +9,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::index::{
-    Change, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Stored, Values,
-};
+use crate::index::{Change, Copy, Gone, InstanceEntry};
 use crate::volume::layout::Role;
 use crate::volume::{Incoming, Volume, VolumeState, ledger_extent};
 
+use super::content::{Content, contents};
 use super::ingest::names_given;
 use super::placing::Refusals;
 use super::shelf::Member;
@@ -38,19 +37,6 @@ impl Drains {
     fn failed(&self) -> MutexGuard<'_, HashMap<String, (usize, Instant)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One content of an instance, with what its ledger line says.
-struct Content {
-    study_instance_uid: String,
-    series_instance_uid: String,
-    sequence: u64,
-    sop_class_uid: String,
-    transfer_syntax: String,
-    values: Values,
-    received: String,
-    source_ae_title: String,
-    copies: Vec<Copy>,
 }
 
 impl Archive {
@@ -242,7 +228,7 @@ impl Archive {
     }
 
     /// Whether the file is there, byte for byte as its ledger line says; read from the disk, not from memory.
-    fn is_good(&self, copy: &Copy) -> bool {
+    pub(super) fn is_good(&self, copy: &Copy) -> bool {
         let check = || {
             let (file, _volume) = self.open_checked(copy)?;
             file.forget_cached();
@@ -276,34 +262,18 @@ impl Archive {
         }
         self.read_into(copy, &mut incoming)?;
         let view = self.view().map_err(|error| error.to_string())?;
-        let study = view.snapshot.study(&content.study_instance_uid);
-        let series = view
-            .snapshot
-            .series(&content.study_instance_uid, &content.series_instance_uid);
-        let (Ok(Some(study)), Ok(Some(series))) = (study, series) else {
+        let facts = content.facts(&view.snapshot);
+        let Some((study, series)) = facts.map_err(|error| error.to_string())? else {
             return Err("the index does not know its study".to_owned());
         };
-        let mut stored = Stored {
-            study: Arc::new(study.facts),
-            series: Arc::new(series.facts),
-            instance: InstanceFacts {
-                // That of what it is a copy of: which content is answered must not change by moving it.
-                sequence: content.sequence,
-                sop_instance_uid: found.sop_instance_uid.clone(),
-                sop_class_uid: content.sop_class_uid.clone(),
-                transfer_syntax: content.transfer_syntax.clone(),
-                values: content.values.clone(),
-                received: content.received.clone(),
-                source_ae_title: content.source_ae_title.clone(),
-                copy: Copy {
-                    volume_id: to.id().to_owned(),
-                    path: copy.path.clone(),
-                    // Its bytes are the ledger's, else there is no copy of it.
-                    bad: false,
-                    ..copy.clone()
-                },
-            },
+        let copy = Copy {
+            volume_id: to.id().to_owned(),
+            path: copy.path.clone(),
+            // Its bytes are the ledger's, else there is no copy of it.
+            bad: false,
+            ..copy.clone()
         };
+        let mut stored = content.copied_as(study, series, copy);
         let names = names_given(&found.record, to.id());
         let copied = super::now();
         self.make_durable(&to, &mut incoming, &mut stored, &names, Some(&copied))
@@ -321,7 +291,7 @@ impl Archive {
         }
     }
 
-    fn read_into(&self, copy: &Copy, incoming: &mut Incoming) -> Result<(), String> {
+    pub(super) fn read_into(&self, copy: &Copy, incoming: &mut Incoming) -> Result<(), String> {
         let (file, _volume) = self.open_checked(copy).map_err(|error| error.to_string())?;
         let mut crc = crc32fast::Hasher::new();
         let mut piece = vec![0; PIECE_BYTES];
@@ -341,32 +311,4 @@ impl Archive {
             false => Err("its checksum is not the ledger's; it is left as it is".to_owned()),
         }
     }
-}
-
-/// The answered content and the others.
-fn contents(entry: &InstanceEntry) -> Vec<Content> {
-    let record: &InstanceRecord = &entry.record;
-    let answered = Content {
-        study_instance_uid: entry.study_instance_uid.clone(),
-        series_instance_uid: entry.series_instance_uid.clone(),
-        sequence: record.sequence,
-        sop_class_uid: record.sop_class_uid.clone(),
-        transfer_syntax: record.transfer_syntax.clone(),
-        values: record.values.clone(),
-        received: record.received.clone(),
-        source_ae_title: record.source_ae_title.clone(),
-        copies: record.copies.clone(),
-    };
-    let others = record.others.iter().map(|other| Content {
-        study_instance_uid: other.study_instance_uid.clone(),
-        series_instance_uid: other.series_instance_uid.clone(),
-        sequence: other.sequence,
-        sop_class_uid: other.sop_class_uid.clone(),
-        transfer_syntax: other.transfer_syntax.clone(),
-        values: other.values.clone(),
-        received: other.received.clone(),
-        source_ae_title: other.source_ae_title.clone(),
-        copies: other.copies.clone(),
-    });
-    std::iter::once(answered).chain(others).collect()
 }

@@ -587,4 +587,4 @@ fn same_data_set(a: &Copy, b: &Copy) -> bool {
 const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Names tried for one instance before it is refused; each holds its content's checksum, so even the second is rare.
-const ALTERNATIVES_MAX: u32 = 16;
+pub(super) const ALTERNATIVES_MAX: u32 = 16;

@@ -6,6 +6,7 @@
 mod adopt;
 mod at_rest;
 mod capacity;
+mod content;
 mod drain;
 pub mod entry;
 mod equalize;

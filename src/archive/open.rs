@@ -214,7 +214,7 @@ impl Archive {
             tracing::error!(volume = entry.name, reason, "a volume is away");
         }
         let home = known.as_ref().and_then(|known| known.home.clone());
-        let (mut retired, draining) = known.map_or((false, false), |k| (k.retired, k.draining));
+        let mut retired = known.is_some_and(|known| known.retired);
         if let Standing::Here(volume) = &standing {
             retired |= volume.is_adopted();
         }
@@ -227,10 +227,7 @@ impl Archive {
             home,
             standing,
         };
-        self.identity().note(Known {
-            draining,
-            ..known_of(&member)
-        });
+        self.identity().note_standing(known_of(&member));
         self.shelf.put(member);
         Ok(())
     }
@@ -346,6 +343,7 @@ pub(super) fn known_of(member: &Member) -> Known {
         ejected: member.is_ejected(),
         home: member.home.clone(),
         draining: false,
+        replaced: None,
     }
 }
 

@@ -24,6 +24,13 @@ impl Refusals {
     }
 }
 
+impl std::fmt::Display for Refusals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let reasons: Vec<&str> = self.volumes.iter().map(|(_, reason)| &**reason).collect();
+        f.write_str(&reasons.join("; "))
+    }
+}
+
 impl Archive {
     /// A volume for the next instance, by what is free now, with a file begun on it.
     ///

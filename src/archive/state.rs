@@ -55,6 +55,21 @@ pub struct Known {
     /// Being emptied onto the other volumes.
     #[serde(default)]
     pub draining: bool,
+    /// Its disk was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Replaced>,
+}
+
+/// What became of a volume whose disk was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Id of the volume that has its name and its work now.
+    pub by: String,
+    /// RFC 3339.
+    pub at: String,
+    /// The report was written: all that could be restored was.
+    #[serde(default)]
+    pub reported: bool,
 }
 
 impl Identity {
@@ -110,6 +125,19 @@ impl Identity {
         true
     }
 
+    /// Notes where a volume is and how it stands; what is being done with it stays as it was.
+    pub fn note_standing(&mut self, now: Known) -> bool {
+        let known = self.by_id(&now.volume_id).cloned();
+        self.note(match known {
+            Some(known) => Known {
+                draining: known.draining,
+                replaced: known.replaced,
+                ..now
+            },
+            None => now,
+        })
+    }
+
     /// Writes it durably to a folder.
     pub fn save(&self, disk: &Disk, folder: &Path) -> std::io::Result<()> {
         let bytes = serde_json::to_vec_pretty(self).expect("strings always serialize");
@@ -149,7 +177,7 @@ pub fn lock(state: &Path, patience: Duration) -> Result<DiskFile, OpenError> {
 }
 
 /// The whole new content or the whole old one, whenever the power goes.
-fn replace(disk: &Disk, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn replace(disk: &Disk, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let file = disk.open_or_create(&temporary)?;
     file.set_len(0)?;

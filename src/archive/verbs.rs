@@ -105,13 +105,7 @@ impl Archive {
     pub(super) fn put(&self, member: Member) -> Result<(), VerbError> {
         {
             let mut identity = self.identity();
-            let draining = identity
-                .by_id(&member.volume_id)
-                .is_some_and(|known| known.draining);
-            identity.note(Known {
-                draining,
-                ..known_of(&member)
-            });
+            identity.note_standing(known_of(&member));
             self.shelf.put(member);
         }
         self.save_identity()?;

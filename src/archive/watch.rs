@@ -11,7 +11,6 @@ use crate::volume::{ANSWER_WITHIN, LabelState, Spec, Volume, VolumeError, Volume
 use super::open::{NOT_CONFIGURED, known_of};
 use super::shelf::{Member, Standing, what_is_there};
 use super::shipping::own_source;
-use super::state::Known;
 use super::{Archive, Line};
 
 /// Between two looks at the disks.
@@ -239,13 +238,7 @@ impl Archive {
                 return;
             };
             let then = now.standing(standing());
-            let draining = identity
-                .by_id(&then.volume_id)
-                .is_some_and(|known| known.draining);
-            let changed = identity.note(Known {
-                draining,
-                ..known_of(&then)
-            });
+            let changed = identity.note_standing(known_of(&then));
             self.shelf.put(then);
             changed
         };

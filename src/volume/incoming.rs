@@ -201,6 +201,22 @@ impl Incoming {
         Ok(())
     }
 
+    /// Writes what is in memory, and keeps none of it: for a file that can be
+    /// made again when this disk fails.
+    pub(super) fn write_out(&mut self) -> Result<(), VolumeError> {
+        self.write_held()?;
+        self.held_from = self.written;
+        for buffer in self.held.drain(..) {
+            self.shared.give_buffer(buffer);
+        }
+        Ok(())
+    }
+
+    /// All of it was flushed, together with others.
+    pub(super) fn is_durable_now(&mut self) {
+        self.durable = true;
+    }
+
     /// Reads back what was taken so far; 0 at its end. The newest 8 MiB come from memory, whatever the disk does.
     pub fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         if offset < self.held_from {
@@ -267,39 +283,19 @@ impl Incoming {
             self.flush()?;
         }
         let _call = self.shared.calls.begin();
-        let target = self.shared.root.join(relative);
-        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
-        check_relative(relative).map_err(VolumeError::io(&target))?;
-        let Some((folder, _)) = relative.rsplit_once('/') else {
-            return Err(VolumeError::io(&target)(invalid()));
-        };
-        let top = relative.split('/').next().unwrap_or_default();
-        let own = [
-            layout::INCOMING_FOLDER,
-            layout::LEDGERS_FOLDER,
-            layout::QUARANTINE_FOLDER,
-        ];
-        if own.contains(&top) {
-            return Err(VolumeError::io(&target)(invalid()));
-        }
+        let folder = folder_of(&self.shared.root, relative)?;
         self.shared.ensure_folders(folder)?;
-        let mut named = self.name_it(&target);
-        if matches!(&named, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+        let mut named = self.name_it(relative)?;
+        if named.is_none() {
             // Somebody removed an empty folder that was known to be there.
             self.shared.forget_folders(folder);
             self.shared.ensure_folders(folder)?;
-            named = self.name_it(&target);
+            named = self.name_it(relative)?;
         }
-        let published = match named {
-            Ok(()) => Published::New,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !self.is_at(&target).map_err(VolumeError::io(&target))? {
-                    return Ok(Published::Taken);
-                }
-                Published::AlreadyOurs
-            }
-            Err(error) => return Err(VolumeError::io(&target)(error)),
-        };
+        let published = self.named(named, relative)?;
+        if published == Published::Taken {
+            return Ok(published);
+        }
         // The name is what a ledger line points to; it must survive before the
         // line is written. Also when it was there already: that may have been
         // a process that was killed before this flush.
@@ -309,6 +305,17 @@ impl Incoming {
             .sync(&folder, || self.shared.disk.sync_dir(&folder))
             .map_err(self.shared.folder_flush_failed(&folder))?;
         Ok(published)
+    }
+
+    /// What trying to name it came to; `None`: the folder is not there.
+    pub(super) fn named(
+        &self,
+        named: Option<Published>,
+        relative: &str,
+    ) -> Result<Published, VolumeError> {
+        let target = self.shared.root.join(relative);
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        named.ok_or_else(|| VolumeError::io(&target)(missing()))
     }
 
     /// Takes back the name that [`Incoming::publish`] gave, for an instance that goes elsewhere before any ledger line
@@ -322,17 +329,29 @@ impl Incoming {
         }
     }
 
-    fn name_it(&self, target: &Path) -> io::Result<()> {
-        match self.shared.publish_by {
+    /// Gives it the name; `None`: the folder is not there.
+    pub(super) fn name_it(&self, relative: &str) -> Result<Option<Published>, VolumeError> {
+        let target = &self.shared.root.join(relative);
+        let named = match self.shared.publish_by {
             PublishBy::Link => self.shared.disk.link(&self.path, target),
             // The name in `incoming/` is gone then; after a crash before the
             // ledger line the file is an unlisted one that was never answered.
-            PublishBy::Rename => {
-                if self.is_at(target)? {
-                    return Err(io::ErrorKind::AlreadyExists.into());
+            PublishBy::Rename => match self.is_at(target) {
+                Ok(true) => Err(io::ErrorKind::AlreadyExists.into()),
+                Ok(false) => self.shared.disk.rename_noreplace(&self.path, target),
+                Err(error) => Err(error),
+            },
+        };
+        match named {
+            Ok(()) => Ok(Some(Published::New)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match self.is_at(target).map_err(VolumeError::io(target))? {
+                    true => Ok(Some(Published::AlreadyOurs)),
+                    false => Ok(Some(Published::Taken)),
                 }
-                self.shared.disk.rename_noreplace(&self.path, target)
             }
+            Err(error) => Err(VolumeError::io(target)(error)),
         }
     }
 
@@ -390,6 +409,17 @@ impl std::fmt::Debug for Incoming {
             .field("path", &self.path)
             .field("len", &self.len())
             .finish()
+    }
+}
+
+/// The folder of a path in the image tree; refuses one that is not in it.
+pub(super) fn folder_of<'a>(root: &Path, relative: &'a str) -> Result<&'a str, VolumeError> {
+    let error = |error| VolumeError::io(&root.join(relative))(error);
+    check_relative(relative).map_err(error)?;
+    let top = relative.split('/').next().unwrap_or_default();
+    match relative.rsplit_once('/') {
+        Some((folder, _)) if !layout::is_own(top) => Ok(folder),
+        _ => Err(error(io::ErrorKind::InvalidInput.into())),
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Op<'a> {
     },
     SyncFile(&'a Path),
     SyncDir(&'a Path),
+    /// Everything on the file system of that folder.
+    SyncFileSystem(&'a Path),
     Link {
         from: &'a Path,
         to: &'a Path,
@@ -400,7 +402,13 @@ impl Disk {
 
     /// Waits until everything that was written to the file system of `path`, by whomever, is on stable storage.
     pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
-        self.before(Op::SyncDir(path))?;
+        self.before(Op::SyncFileSystem(path))?;
+        // The handle of the root is older than anything written to it, so it is told of every write that failed since;
+        // one opened now may not be.
+        #[cfg(target_os = "linux")]
+        if let Some(root) = self.root.as_ref().filter(|root| root.path == path) {
+            return Ok(rustix::fs::syncfs(&root.folder)?);
+        }
         let (folder, name) = self.at(path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;

@@ -20,6 +20,7 @@
 //! never answered, and the sender who comes again finds its bytes there.
 
 pub mod adopted;
+mod batch;
 mod calls;
 mod error;
 mod folder_sync;
@@ -551,13 +552,20 @@ impl Shared {
             self.disk
                 .sync_dir(parent)
                 .map_err(self.folder_flush_failed(parent))?;
-            let mut folders = self.lock_folders();
+            self.know_folders([part.to_owned()]);
+        }
+        Ok(())
+    }
+
+    /// Their names are durable.
+    fn know_folders(&self, known: impl IntoIterator<Item = String>) {
+        let mut folders = self.lock_folders();
+        for folder in known {
             if folders.len() >= FOLDERS_MAX {
                 folders.clear();
             }
-            folders.insert(part.to_owned());
+            folders.insert(folder);
         }
-        Ok(())
     }
 
     fn forget_folders(&self, relative: &str) {

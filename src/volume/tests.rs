@@ -392,6 +392,7 @@ fn content_then_folders_then_name_then_line_are_flushed_in_this_order() {
             Op::SetLen { path, .. } => format!("set_len {}", short(path)),
             Op::SyncFile(path) => format!("sync {}", short(path)),
             Op::SyncDir(path) => format!("sync_dir {}", short(path)),
+            Op::SyncFileSystem(path) => format!("sync_file_system {}", short(path)),
             Op::Link { from, to } => format!("link {} {}", short(from), short(to)),
             Op::Rename { from, to } => format!("rename {} {}", short(from), short(to)),
             Op::Remove(path) => format!("remove {}", short(path)),
