@@ -4,6 +4,7 @@
 //! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
 
 pub mod edit;
+mod long_work;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use crate::dicom::AeTitle;
+
+pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
 
 /// What the server and every verb work with.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct Config {
     pub peers: Vec<PeerEntry>,
     pub placement: Placement,
     pub limits: Limits,
+    pub mirror: Mirror,
+    pub scrub: Scrub,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -141,6 +146,10 @@ struct File {
     peer: Vec<PeerFile>,
     placement: Option<PlacementFile>,
     limits: Option<Limits>,
+    #[serde(default)]
+    mirror: Mirror,
+    #[serde(default)]
+    scrub: Scrub,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -224,6 +233,8 @@ impl Config {
             volume.path = base.join(&volume.path);
         }
         check_volumes(&volumes)?;
+        file.mirror.check()?;
+        file.scrub.check()?;
         let mut peers: Vec<PeerEntry> = Vec::new();
         for peer in file.peer {
             let ae_title = title(&peer.ae_title)?;
@@ -263,6 +274,8 @@ impl Config {
             peers,
             placement,
             limits: file.limits.unwrap_or_default(),
+            mirror: file.mirror,
+            scrub: file.scrub,
         })
     }
 
@@ -339,8 +352,8 @@ fn check_volumes(volumes: &[VolumeEntry]) -> Result<(), String> {
     Ok(())
 }
 
-/// What `kura init` writes: the defaults, each with its comment.
-pub const TEMPLATE: &str = r#"# Kura: configuration. Every key is optional; the values shown are the defaults.
+/// What `kura init` writes, with [`long_work::TEMPLATE`] behind it: the defaults, each with its comment.
+const TEMPLATE: &str = r#"# Kura: configuration. Every key is optional; the values shown are the defaults.
 # Relative paths start from the folder of this file.
 
 # Our AE title: 1 to 16 characters.
@@ -391,14 +404,14 @@ stall_seconds = 30
 stop_seconds = 20
 "#;
 
-/// Writes [`TEMPLATE`]; refuses to replace a file that is there.
+/// Writes a commented configuration; refuses to replace a file that is there.
 pub fn write_template(path: &Path) -> std::io::Result<()> {
     use std::io::Write;
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
-        .and_then(|mut file| file.write_all(TEMPLATE.as_bytes()))
+        .and_then(|mut file| file.write_all((TEMPLATE.to_owned() + long_work::TEMPLATE).as_bytes()))
 }
 
 #[cfg(test)]
@@ -408,7 +421,8 @@ mod tests {
     #[test]
     fn the_template_says_the_defaults() {
         let base = Path::new("/srv");
-        let written = Config::parse(TEMPLATE, base).unwrap();
+        let written = TEMPLATE.to_owned() + long_work::TEMPLATE;
+        let written = Config::parse(&written, base).unwrap();
         let default = Config::parse("", base).unwrap();
         assert_eq!(format!("{written:?}"), format!("{default:?}"));
     }
