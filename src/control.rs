@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, Status, VolumeVerb, WorkStatus, WorkVerb};
+use crate::archive::{
+    Archive, MirrorStatus, MirrorVerb, Status, VolumeVerb, WorkStatus, WorkVerb,
+};
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
 
@@ -29,6 +31,7 @@ pub enum Request {
     IndexRebuild,
     Volume(VolumeVerb),
     Work(WorkVerb),
+    Mirror(MirrorVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +46,7 @@ pub enum Response {
     Done,
     /// Of long work: how far it is.
     Work(Option<Box<WorkStatus>>),
+    Mirror(Box<MirrorStatus>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -159,6 +163,10 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
         },
         Request::Work(verb) => match archive.work_verb(verb) {
             Ok(status) => Response::Work(status.map(Box::new)),
+            Err(reason) => Response::Failed { reason },
+        },
+        Request::Mirror(verb) => match archive.mirror_verb(verb) {
+            Ok(status) => Response::Mirror(Box::new(status)),
             Err(reason) => Response::Failed { reason },
         },
         Request::Find { level, keys, most } => {

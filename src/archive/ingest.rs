@@ -158,6 +158,7 @@ impl Archive {
 impl Receiving<'_> {
     /// Takes more bytes. Fails only when no volume takes them.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), IngestError> {
+        self.archive.mirror.received_something();
         if let Some(scanner) = &mut self.scanner
             && let Err(error) = scanner.feed(bytes)
         {

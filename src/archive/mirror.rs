@@ -199,8 +199,19 @@ impl Archive {
         }
     }
 
+    /// Does what was asked for by hand, where no server runs.
+    pub fn mirror_asked(&self) -> Result<(), IndexError> {
+        loop {
+            let open = self.mirror.told().asked.iter().any(|asked| !asked.done);
+            if !open || (!self.mirror_next()? && whole(self)?.is_some()) {
+                self.end_run();
+                return Ok(());
+            }
+        }
+    }
+
     /// Does the next job; false when there is none for now.
-    pub fn mirror_next(&self) -> Result<bool, IndexError> {
+    fn mirror_next(&self) -> Result<bool, IndexError> {
         let Some(judge) = self.look_for_work()? else {
             return Ok(false);
         };

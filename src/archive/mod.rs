@@ -7,6 +7,7 @@ mod adopt;
 mod at_rest;
 mod capacity;
 mod content;
+mod copying;
 mod drain;
 pub mod entry;
 mod equalize;
@@ -16,9 +17,13 @@ mod in_place;
 mod ingest;
 mod keeper;
 mod locks;
+mod mirror;
+mod mirror_status;
 mod open;
 mod places;
 mod placing;
+mod replace;
+mod safety;
 mod shelf;
 mod shipping;
 mod state;
@@ -44,6 +49,8 @@ pub use fetch::{Fetched, Unreadable};
 pub use find::{FindError, Selected, Selection};
 pub use ingest::{Announced, IngestError, Kept, Outcome, Receiving};
 pub use keeper::View;
+pub use mirror::Asked;
+pub use mirror_status::{MirrorStatus, MirrorVerb};
 pub use open::{Mode, OpenError};
 pub use status::{Status, VolumeStatus};
 pub use verbs::{VerbError, VolumeVerb};
@@ -80,6 +87,8 @@ pub struct Archive {
     order: Order,
     quarantine_bytes: u64,
     drains: drain::Drains,
+    mirror: mirror::Mirror,
+    mirror_config: crate::config::Mirror,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

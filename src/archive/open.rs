@@ -1,8 +1,8 @@
 //! Opening an archive: look at everything, refuse before the first byte is written, then open what is here.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::{Config, EngineName, OrderName, RoleName, VolumeEntry};
@@ -13,6 +13,7 @@ use crate::volume::placement::{Order, Reserve};
 use crate::volume::{LabelState, Spec, Volume, VolumeError, adopted};
 
 use super::keeper::Keeper;
+use super::mirror::Mirror;
 use super::shelf::{Member, Shelf, Standing, what_is_there};
 use super::state::{self, Identity, Known};
 use super::{Archive, Line};
@@ -153,6 +154,8 @@ impl Archive {
             },
             quarantine_bytes: config.limits.quarantine_bytes,
             drains: Default::default(),
+            mirror: Mirror::new(config.mirror.bytes_per_second),
+            mirror_config: config.mirror.clone(),
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,
@@ -161,6 +164,8 @@ impl Archive {
             archive.take_in(entry, plan)?;
         }
         archive.list_the_others();
+        let paused = archive.kept_mirror().paused;
+        archive.mirror.paused.store(paused, Ordering::Relaxed);
         archive.save_identity()?;
         // Now, and not only in the next round: an empty mount point must be known for what it is, also when the state
         // folder is lost with this process.

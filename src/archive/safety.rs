@@ -9,12 +9,14 @@ use crate::volume::layout::Role;
 use super::Archive;
 
 /// The shelf at one moment, as copies are judged by it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Judge {
     places: HashMap<String, Place>,
     allow_same_device: bool,
     has_mirror: bool,
 }
 
+#[derive(Debug, Clone, PartialEq)]
 struct Place {
     role: Role,
     /// Can be read now.

@@ -18,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Between two rounds of copying ledgers; a copy is at most this and one round behind.
 const SHIP_EVERY: Duration = Duration::from_secs(20);
 
+/// Between two looks for what needs a second copy.
+const MIRROR_EVERY: Duration = Duration::from_secs(1);
+
 /// Reasons that say more than what is, or is not, at the path of a volume.
 const UNMOUNTED: &str = "its disk was unmounted";
 const UNPLUGGED: &str = "ejected, and unplugged";
@@ -34,10 +37,11 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 3] = [
+        let works: [(&str, Duration, Work); 4] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
             ("drain", LOOK_EVERY, |archive| archive.drain_all()),
+            ("mirror", MIRROR_EVERY, |archive| archive.mirror_all()),
         ];
         for (name, every, work) in works {
             let (stop, archive) = (stop.clone(), archive.clone());

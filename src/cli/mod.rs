@@ -7,6 +7,7 @@ mod equalize;
 mod find;
 mod index;
 mod init;
+mod mirror;
 mod output;
 mod send;
 mod serve;
@@ -73,6 +74,8 @@ enum Verb {
     Index(index::Index),
     /// Disks: list, check, add, retire, drain, eject, return, rename, relocate
     Volume(volume::Volume),
+    /// Second copies: what is left to do, now, pause, resume
+    Mirror(mirror::Mirror),
     /// Serve a folder of DICOM files where it lies, or store what is in it
     Adopt(adopt::Adopt),
     /// Make index, ledgers and disks agree, and say what does not
@@ -111,6 +114,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),
         Verb::Volume(verb) => volume::run(verb, &config, json),
+        Verb::Mirror(verb) => mirror::run(verb, &config, json),
         Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),

@@ -18,6 +18,16 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.2} {}", UNITS[unit])
 }
 
+/// A duration in words: `45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`.
+pub fn seconds(count: u64) -> String {
+    match count {
+        0..120 => format!("{count} s"),
+        120..7_200 => format!("{} min", count / 60),
+        7_200..172_800 => format!("{} h {} min", count / 3_600, count % 3_600 / 60),
+        _ => format!("{} days {} h", count / 86_400, count % 86_400 / 3_600),
+    }
+}
+
 /// Text that came from outside, safe to print: control characters would move the terminal's cursor or change its state.
 pub fn plain(text: &str) -> String {
     text.chars()

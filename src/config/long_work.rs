@@ -51,6 +51,18 @@ pub enum MirrorWhen {
     BeforeAck,
 }
 
+/// As it is written in the configuration.
+impl std::fmt::Display for MirrorWhen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            MirrorWhen::Nightly => "nightly",
+            MirrorWhen::AfterStudy => "after-study",
+            MirrorWhen::Immediate => "immediate",
+            MirrorWhen::BeforeAck => "before-ack",
+        })
+    }
+}
+
 /// `[[mirror.rule]]`: an instance fits when everything fits that is given.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
