@@ -22,7 +22,6 @@
 pub mod adopted;
 mod batch;
 mod calls;
-pub mod device;
 mod error;
 mod folder_sync;
 pub mod incoming;
@@ -371,10 +370,6 @@ impl<T: Send + 'static> Volume<T> {
         entry
             .map(|entry| entry.identity.0)
             .ok_or_else(|| std::io::ErrorKind::NotFound.into())
-    }
-
-    pub fn disks(&self) -> std::io::Result<device::Disks> {
-        Ok(device::Disks { names: [self.device()?.to_string()].into(), known: true })
     }
 
     /// Free and total space, asked now.

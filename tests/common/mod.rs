@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod build;
+pub mod copies;
 pub mod disks;
 pub mod elements;
 pub mod files;

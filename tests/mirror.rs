@@ -1,0 +1,182 @@
+//! Second copies: made in their hour, of everything, once, and the same byte for byte.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::copies::{
+    assert_same_images, image_paths, kura, status, wait_until_mirrored, with_mirror,
+};
+use common::images::{self, ALL, Image, assert_come_back, send_all};
+use common::{Server, Settings};
+
+/// No hour of the day.
+const NEVER: &str = "window = \"03:00-03:01\"";
+
+#[test]
+fn every_instance_gets_the_same_copy_at_the_same_path() {
+    let mut server = Server::with(with_mirror("when = \"immediate\""));
+    server.wait_until_indexed();
+    let images = images::images(3, 30);
+    send_all(&server, &images);
+    // A conflict: another data set under a UID that is taken.
+    let mut other = Image::new(0, 0, 2_000);
+    other.sop.clone_from(&images[0].sop);
+    let mut client = server.associate(ALL);
+    assert_eq!(other.send(&mut client).expect("C-STORE").0, 0);
+    client.release().expect("release");
+    let done = wait_until_mirrored(&server);
+    assert_eq!(done["done_count"], 91, "{done}");
+    assert_eq!(done["jobs"].as_array().map(Vec::len), Some(1), "{done}");
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+    assert!(images::incoming(&server.volume("M")).is_empty());
+    // Known again from the ledgers, also from those of one side alone.
+    for gone in ["M", "A"] {
+        assert!(server.terminate().success());
+        std::fs::remove_dir_all(server.state()).expect("no state");
+        let away = server.folder().join("away");
+        std::fs::rename(server.volume(gone), &away).expect("unplugged");
+        std::fs::create_dir(server.volume(gone)).expect("mount point");
+        server.restart();
+        server.wait_until_indexed();
+        assert_come_back(&server, &images);
+        assert!(server.terminate().success());
+        std::fs::remove_dir_all(server.volume(gone)).expect("mount point");
+        std::fs::rename(&away, server.volume(gone)).expect("plugged in");
+        server.restart();
+        server.wait_until_indexed();
+    }
+    assert_eq!(status(&server)["done_count"], 91);
+}
+
+#[test]
+fn outside_its_hour_nothing_is_copied_but_by_hand() {
+    let server = Server::with(with_mirror(NEVER));
+    server.wait_until_indexed();
+    send_all(&server, &images::images(2, 10));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(image_paths(&server.volume("M")).is_empty());
+    let waiting = status(&server);
+    assert_eq!(waiting["state"], "waiting", "{waiting}");
+    assert_eq!(waiting["todo_count"], 20, "{waiting}");
+    // Not this one.
+    kura(&server, &["mirror", "run", "--modality", "MR"]);
+    assert!(image_paths(&server.volume("M")).is_empty());
+    kura(&server, &["mirror", "pause"]);
+    let refused = server.kura(&["mirror", "run"]);
+    assert_eq!(refused.code, Some(3), "{}", refused.text());
+    assert!(refused.text().contains("kura mirror resume"));
+    kura(&server, &["mirror", "resume"]);
+    let date = waiting["jobs"][0]["date"].as_str().expect("date").to_owned();
+    kura(&server, &["mirror", "run", "--date", &date, "--modality", "ct"]);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+    let done = status(&server);
+    assert_eq!(done["state"], "done", "{done}");
+    assert_eq!(done["last_run"]["copied_count"], 20, "{done}");
+}
+
+#[test]
+fn copying_by_hand_needs_no_server() {
+    let mut server = Server::with(with_mirror(NEVER));
+    server.wait_until_indexed();
+    send_all(&server, &images::images(1, 10));
+    assert!(server.terminate().success());
+    kura(&server, &["mirror", "run"]);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+}
+
+#[test]
+fn the_switch_that_stops_all_copying_outlives_a_restart() {
+    let mut server = Server::with(with_mirror("when = \"immediate\""));
+    server.wait_until_indexed();
+    kura(&server, &["mirror", "pause"]);
+    send_all(&server, &images::images(1, 5));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(server.terminate().success());
+    server.restart();
+    server.wait_until_indexed();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(status(&server)["state"], "paused");
+    assert!(image_paths(&server.volume("M")).is_empty());
+    kura(&server, &["mirror", "resume"]);
+    wait_until_mirrored(&server);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+}
+
+/// Method: killed again and again while it copies; the ledger of the mirror has each instance once at the end.
+#[test]
+fn mirroring_goes_on_after_kill_9_and_copies_nothing_twice() {
+    let rounds = if common::long() { 30 } else { 4 };
+    let mut random = common::Random::from_environment("mirror and kill -9");
+    let mut server = Server::with(with_mirror("when = \"immediate\""));
+    server.wait_until_indexed();
+    kura(&server, &["mirror", "pause"]);
+    let images: Vec<Image> = (0..6)
+        .flat_map(|study| (0..150).map(move |number| Image::new(study, number, 30_000)))
+        .collect();
+    send_all(&server, &images);
+    kura(&server, &["mirror", "resume"]);
+    for _ in 0..rounds {
+        std::thread::sleep(Duration::from_millis(random.between(50, 900)));
+        server.kill();
+        server.restart();
+        server.wait_until_indexed();
+    }
+    wait_until_mirrored(&server);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+    assert!(server.terminate().success());
+    let mut lines = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(server.volume("M").join("ledgers")).expect("ledgers") {
+        let folder = entry.expect("entry").path();
+        let label = std::fs::read_to_string(server.volume("M").join("kura-volume.json"));
+        let own = folder.file_name().expect("name").to_string_lossy().into_owned();
+        if !folder.is_dir() || !label.expect("label").contains(&own) {
+            continue;
+        }
+        for segment in std::fs::read_dir(folder).expect("segments") {
+            let text = std::fs::read(segment.expect("entry").path()).expect("read");
+            for line in String::from_utf8_lossy(&text).lines() {
+                if let Some((_, rest)) = line.split_once("\"stored\":\"") {
+                    let sop = rest.split('"').next().expect("uid").to_owned();
+                    *lines.entry(sop).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(lines.len(), images.len());
+    assert!(lines.values().all(|count| *count == 1), "copied twice");
+}
+
+#[test]
+fn a_rule_says_when_by_sender_modality_and_patient() {
+    let rule = format!(
+        "when = \"immediate\"\n{NEVER}\n[[mirror.rule]]\nmodality = \"CT\"\ncalling_ae_title = \"nobody\"\nwhen = \"after-study\"\n[[mirror.rule]]\nmodality = \"CT\"\nwhen = \"nightly\""
+    );
+    let server = Server::with(with_mirror(&rule));
+    server.wait_until_indexed();
+    send_all(&server, &images::images(1, 5));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(image_paths(&server.volume("M")).is_empty(), "CT waits for the night");
+}
+
+#[test]
+fn without_a_mirror_volume_it_says_so() {
+    let server = Server::with(Settings::default());
+    server.wait_until_indexed();
+    send_all(&server, &images::images(1, 5));
+    let off = server.kura(&["mirror", "status"]);
+    assert_eq!(off.code, Some(1), "{}", off.text());
+    assert!(off.text().contains("kura volume add NAME PATH --role mirror"));
+    // Added while the server runs, it is filled.
+    let at = server.folder().join("m");
+    std::fs::create_dir(&at).expect("folder");
+    let at_text = at.display().to_string();
+    kura(&server, &["volume", "add", "M", &at_text, "--role", "mirror"]);
+    kura(&server, &["mirror", "run"]);
+    let start = Instant::now();
+    while image_paths(&at).len() < 5 {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_same_images(&server.volume("A"), &at);
+}
