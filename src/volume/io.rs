@@ -104,6 +104,8 @@ pub struct Entry {
     pub links: u64,
     /// Device and inode number: equal for two names of the same file.
     pub identity: (u64, u64),
+    /// Number of the device that a device node stands for.
+    pub node: u64,
 }
 
 /// What a name in a folder stands for.
@@ -336,6 +338,7 @@ impl Disk {
                     len: u64::try_from(stat.st_size).unwrap_or(0),
                     links: stat.st_nlink as u64,
                     identity: (stat.st_dev as u64, stat.st_ino as u64),
+                    node: stat.st_rdev as u64,
                 }))
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),

@@ -22,6 +22,7 @@
 pub mod adopted;
 mod batch;
 mod calls;
+pub mod device;
 mod error;
 mod folder_sync;
 pub mod incoming;
@@ -370,6 +371,16 @@ impl<T: Send + 'static> Volume<T> {
         entry
             .map(|entry| entry.identity.0)
             .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+
+    /// The physical disks that it is on, asked now.
+    pub fn disks(&self) -> std::io::Result<device::Disks> {
+        let shared = &self.shared;
+        if !shared.disk.is_attached()? {
+            // Its path leads to another one.
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
+        Ok(device::disks_of(&shared.disk, self.device()?, &shared.root))
     }
 
     /// Free and total space, asked now.

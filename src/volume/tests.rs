@@ -530,3 +530,20 @@ fn space_is_asked_of_the_disk() {
     let space = volume.space().unwrap();
     assert!(space.free_bytes > 0 && space.free_bytes <= space.total_bytes);
 }
+
+/// Method: the volume's folder is moved away under it, as a lazy unmount does.
+#[test]
+fn a_volume_shares_its_disks_with_itself_until_its_path_leads_elsewhere() {
+    let base = tempfile::tempdir().unwrap();
+    let root = base.path().join("volume");
+    std::fs::create_dir(&root).unwrap();
+    let volume = new_volume(&Disk::default(), &root);
+    let disks = volume.disks().unwrap();
+    assert_eq!(
+        device::share(&disks, &disks),
+        device::Shared::Yes,
+        "{disks:?}"
+    );
+    std::fs::rename(&root, base.path().join("elsewhere")).unwrap();
+    assert!(volume.disks().is_err());
+}
