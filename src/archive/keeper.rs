@@ -307,6 +307,30 @@ impl Keeper {
         }
     }
 
+    /// Lines are about to appear in the midst of a volume's ledger: it will be read from its beginning. Durable on return,
+    /// so that it is done also when this process does not come to it.
+    pub fn read_again(&self, volume_id: &str) {
+        let (index, live) = {
+            let state = self
+                .state
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            (state.index.clone(), state.live)
+        };
+        let beginning = (volume_id.to_owned(), encode(Position::default()));
+        let noted = index
+            .apply(&[], &[beginning])
+            .and_then(|()| index.checkpoint());
+        if let Err(error) = noted {
+            return self.failed(&error);
+        }
+        // Who is reading it at this moment, from a copy, would write down its own place after this.
+        let started = !self.sources.lock().expect("no panic while held").is_empty();
+        if !live && started {
+            self.rebuild();
+        }
+    }
+
     pub fn is_live(&self) -> bool {
         self.state
             .read()

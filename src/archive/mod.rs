@@ -13,6 +13,7 @@ pub mod entry;
 mod equalize;
 mod fetch;
 mod find;
+mod healing;
 mod in_place;
 mod ingest;
 mod keeper;

@@ -9,6 +9,7 @@ use crate::config::{Config, EngineName, OrderName, RoleName, VolumeEntry};
 use crate::index::{Engine, IndexError};
 use crate::volume::io::Disk;
 use crate::volume::layout::{Label, Role};
+use crate::volume::ledger_heal::{Copies, LedgerCopy};
 use crate::volume::placement::{Order, Reserve};
 use crate::volume::{LabelState, Spec, Volume, VolumeError, adopted};
 
@@ -160,8 +161,16 @@ impl Archive {
             stopping: Default::default(),
             _lock: lock,
         };
+        // They hold copies of each other's ledgers, also before they are taken in.
+        let roots: Vec<PathBuf> = config
+            .volumes
+            .iter()
+            .zip(&plans)
+            .filter(|(_, plan)| matches!(plan, Plan::Open(_)))
+            .map(|(entry, _)| entry.path.clone())
+            .collect();
         for (entry, plan) in config.volumes.iter().zip(plans) {
-            archive.take_in(entry, plan)?;
+            archive.take_in(entry, plan, &roots)?;
         }
         archive.list_the_others();
         let paused = archive.kept_mirror().paused;
@@ -184,7 +193,7 @@ impl Archive {
     }
 
     /// Opens a configured volume, or notes why it is away.
-    fn take_in(&self, entry: &VolumeEntry, plan: Plan) -> Result<(), OpenError> {
+    fn take_in(&self, entry: &VolumeEntry, plan: Plan, roots: &[PathBuf]) -> Result<(), OpenError> {
         let spec = spec_of(entry);
         let (volume_id, away) = match plan {
             Plan::Open(id) => (id, None),
@@ -205,7 +214,12 @@ impl Archive {
                 reason,
                 ejected: known.as_ref().is_some_and(|known| known.ejected),
             },
-            None => match self.open_volume(&spec, &volume_id) {
+            None => match self.open_volume_from(
+                &spec,
+                &volume_id,
+                known.as_ref().and_then(|known| known.home.as_deref()),
+                self.copies_at(&volume_id, roots.iter().filter(|root| **root != spec.path)),
+            ) {
                 Ok(volume) => Standing::Here(Arc::new(volume)),
                 // One that worked before: a disk that died must not stop the others.
                 Err(error @ VolumeError::Io { .. }) if known.is_some() => Standing::Away {
@@ -275,11 +289,26 @@ impl Archive {
         volume_id: &str,
         home: Option<&Path>,
     ) -> Result<Volume<Line>, VolumeError> {
+        self.open_volume_from(spec, volume_id, home, self.copies_here(volume_id))
+    }
+
+    fn open_volume_from(
+        &self,
+        spec: &Spec,
+        volume_id: &str,
+        home: Option<&Path>,
+        list: Vec<LedgerCopy>,
+    ) -> Result<Volume<Line>, VolumeError> {
+        let copies = Copies {
+            list,
+            before_insert: &|| self.keeper.read_again(volume_id),
+        };
         let keeper = self.keeper.clone();
         let id = volume_id.to_owned();
         let after_flush = Box::new(move |group| keeper.apply(&id, group));
         let archive_id = self.identity().archive_id.clone();
-        let volume = Volume::open_at_home(&self.disk, spec, home, &archive_id, after_flush)?;
+        let volume =
+            Volume::open_at_home(&self.disk, spec, home, &archive_id, &copies, after_flush)?;
         if volume.id() == volume_id {
             return Ok(volume);
         }

@@ -193,6 +193,13 @@ impl Archive {
 }
 
 pub fn own_source(volume: &Arc<Volume<Line>>) -> Source {
+    if let Some(copy) = &volume.healing().read_instead {
+        return Source {
+            volume_id: volume.id().to_owned(),
+            folder: copy.folder.clone(),
+            disk: copy.disk.clone(),
+        };
+    }
     Source {
         volume_id: volume.id().to_owned(),
         folder: volume.ledger_folder(volume.id()),

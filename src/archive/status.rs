@@ -68,6 +68,9 @@ pub struct VolumeStatus {
     /// Study dates, `YYYYMMDD`.
     pub oldest_date: Option<String>,
     pub newest_date: Option<String>,
+    /// What was done to it, or could not be, when it was opened; a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Conflicts and quarantine reports listed at most; the counts are complete.
@@ -171,6 +174,10 @@ impl Archive {
                 .as_ref()
                 .and_then(|totals| totals.oldest_date.clone()),
             newest_date: totals.and_then(|totals| totals.newest_date),
+            notes: member
+                .here()
+                .map(|volume| volume.healing().notes.clone())
+                .unwrap_or_default(),
         }
     }
 

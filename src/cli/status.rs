@@ -48,6 +48,11 @@ fn screen(status: &Status, running: bool) -> String {
             index.variants_count
         ));
     }
+    for volume in &status.volumes {
+        for note in &volume.notes {
+            text.push_str(&format!("note    volume {}: {note}\n", volume.name));
+        }
+    }
     let rows: Vec<Vec<String>> = status
         .volumes
         .iter()

@@ -147,6 +147,16 @@ pub fn segment_of_file(name: &str) -> Option<u32> {
     (segment > 0 && segment_file(segment) == name).then_some(segment)
 }
 
+/// A segment while it is put together again; without meaning after a crash.
+pub fn segment_in_repair(segment: u32) -> String {
+    format!("{segment:08}.healing")
+}
+
+/// The name that a damaged segment keeps when another takes its place; `n` from 1.
+pub fn damaged_segment(segment: u32, n: u32) -> String {
+    format!("damaged-{segment:08}-{n}.bytes")
+}
+
 /// The name that the folder of a ledger's copy gets when the copy turns out to be of another ledger; `n` from 1.
 pub fn ledger_aside(folder: &Path, n: u32) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();

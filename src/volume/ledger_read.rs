@@ -176,7 +176,7 @@ pub(super) fn put_line(out: &mut Vec<u8>, chain: u32, object: &str) -> u32 {
     crc
 }
 
-fn checksum(chain: u32, body: &[u8]) -> u32 {
+pub(super) fn checksum(chain: u32, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(format!("{chain:08x}").as_bytes());
     hasher.update(body);
@@ -184,7 +184,7 @@ fn checksum(chain: u32, body: &[u8]) -> u32 {
 }
 
 /// A line without its line feed, as its body and the checksum it claims.
-fn split(line: &[u8]) -> Option<(&[u8], u32)> {
+pub(super) fn split(line: &[u8]) -> Option<(&[u8], u32)> {
     let (body, ending) = line.split_at_checked(line.len().checked_sub(ENDING_BYTES)?)?;
     let digits = ending.strip_prefix(b",\"crc\":\"")?.strip_suffix(b"\"}")?;
     if !digits
@@ -209,7 +209,7 @@ fn previous_of_header(line: &[u8]) -> Option<u32> {
     u32::from_str_radix(&header.previous, 16).ok()
 }
 
-fn is_header(body: &[u8]) -> bool {
+pub(super) fn is_header(body: &[u8]) -> bool {
     body.starts_with(b"{\"ledger\":")
 }
 
@@ -223,6 +223,16 @@ pub(super) struct Scan {
     /// What the line before may have had as checksum; more than one only after
     /// a bad line. The first is the most trusted.
     chain: Vec<u32>,
+    /// Where each good line begins and ends, its header included; kept only for who asks.
+    pub lines: Option<Vec<GoodLine>>,
+}
+
+/// A good line: its place in the segment and its checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GoodLine {
+    pub start: u64,
+    pub end: u64,
+    pub chain: u32,
 }
 
 impl Scan {
@@ -232,6 +242,7 @@ impl Scan {
             bad_lines: 0,
             pending: 0,
             chain: vec![from.chain],
+            lines: None,
         }
     }
 
@@ -274,6 +285,13 @@ impl Scan {
                 offset: lines.end,
                 chain: crc,
             };
+            if let Some(good) = &mut self.lines {
+                good.push(GoodLine {
+                    start: lines.start,
+                    end: lines.end,
+                    chain: crc,
+                });
+            }
             let object_bytes = line.len() - ENDING_BYTES;
             if is_header(&line[..object_bytes]) {
                 continue;
@@ -326,21 +344,21 @@ impl Scan {
 }
 
 /// Splits a file into lines without holding more than one of bounded length.
-struct Lines {
+pub(super) struct Lines {
     buffer: Vec<u8>,
     /// The part of `buffer` that is not used up.
     unread: std::ops::Range<usize>,
     /// The line without its line feed; cut when it is too long, so that it is
     /// bad in any case.
-    line: Vec<u8>,
-    start: u64,
-    end: u64,
+    pub line: Vec<u8>,
+    pub start: u64,
+    pub end: u64,
     /// The file ended without a line feed.
     unterminated: bool,
 }
 
 impl Lines {
-    fn new(start: u64) -> Lines {
+    pub fn new(start: u64) -> Lines {
         Lines {
             buffer: Vec::new(),
             unread: 0..0,
@@ -352,7 +370,7 @@ impl Lines {
     }
 
     /// Moves to the next whole line; false at the end of the file.
-    fn next(&mut self, file: &mut DiskFile) -> std::io::Result<bool> {
+    pub fn next(&mut self, file: &mut DiskFile) -> std::io::Result<bool> {
         self.line.clear();
         self.start = self.end;
         loop {

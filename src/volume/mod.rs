@@ -31,6 +31,7 @@ pub mod label;
 pub mod layout;
 pub mod ledger;
 pub mod ledger_extent;
+pub mod ledger_heal;
 mod ledger_read;
 mod opening;
 pub mod placement;
@@ -49,6 +50,7 @@ pub use io::{Disk, DiskFile, Space};
 pub use label::{LabelState, initialize, label_of};
 pub use layout::{Label, Role};
 pub use ledger::{AfterFlush, Ledger, LedgerError, Position};
+use ledger_heal::{Copies, Healing};
 
 /// Folders known to be durable that are remembered; more only cost a flush.
 const FOLDERS_MAX: usize = 65_536;
@@ -86,6 +88,7 @@ pub struct Leftover {
 pub struct Volume<T> {
     shared: Arc<Shared>,
     ledger: Ledger<T>,
+    healing: Healing,
 }
 
 /// What a volume and its incoming files have in common.
@@ -141,15 +144,17 @@ impl<T: Send + 'static> Volume<T> {
         archive_id: &str,
         after_flush: AfterFlush<T>,
     ) -> Result<Volume<T>, VolumeError> {
-        Volume::open_at_home(disk, spec, None, archive_id, after_flush)
+        Volume::open_at_home(disk, spec, None, archive_id, &Copies::none(), after_flush)
     }
 
-    /// As [`Volume::open`], with label and ledger in `home` if that is not the root; see [`adopted`].
+    /// As [`Volume::open`], with label and ledger in `home` if that is not the root (see [`adopted`]), and with copies
+    /// from which the ledger is healed first.
     pub fn open_at_home(
         disk: &Disk,
         spec: &Spec,
         home: Option<&Path>,
         archive_id: &str,
+        copies: &Copies,
         after_flush: AfterFlush<T>,
     ) -> Result<Volume<T>, VolumeError> {
         // The handle first, then the label through it: what is checked is what
@@ -191,6 +196,19 @@ impl<T: Send + 'static> Volume<T> {
             }
             Err(error) => return Err(error),
         };
+        // Under the lock, and before a line is added: a ledger that went on from where it was cut off could not be healed.
+        let healed = match failure {
+            None => ledger_heal::heal(&disk, &folder, copies),
+            Some(_) => ledger_heal::heal_nothing(&disk, &folder, copies),
+        };
+        // What cannot be healed is served as it is.
+        let healing = healed.unwrap_or_else(|error| Healing {
+            notes: vec![format!("its ledger could not be healed: {error}")],
+            read_instead: None,
+        });
+        for note in &healing.notes {
+            tracing::warn!(volume = spec.name, "{note}");
+        }
         let after_flush = Arc::new(after_flush);
         let opened = if failure.is_none() {
             let after_flush = after_flush.clone();
@@ -246,6 +264,7 @@ impl<T: Send + 'static> Volume<T> {
         Ok(Volume {
             shared: Arc::new(shared),
             ledger,
+            healing,
         })
     }
 
@@ -281,6 +300,11 @@ impl<T: Send + 'static> Volume<T> {
 
     pub fn ledger(&self) -> &Ledger<T> {
         &self.ledger
+    }
+
+    /// How its ledger stood to its copies when it was opened.
+    pub fn healing(&self) -> &Healing {
+        &self.healing
     }
 
     /// The folder of a ledger on this volume: its own, or the copy of another's.

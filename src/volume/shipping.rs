@@ -80,6 +80,19 @@ pub fn ship_after(
     Pair::new(source, source_folder, target, target_folder).ship(Some(last), upto)
 }
 
+/// Brings one segment of `target_folder`, which has its first `have` bytes or does not exist, up to `want` bytes; durable
+/// on return.
+pub(super) fn complete_segment(
+    (source, source_folder): (&Disk, &Path),
+    (target, target_folder): (&Disk, &Path),
+    segment: u32,
+    have: Option<u64>,
+    want: u64,
+) -> Result<(), LedgerError> {
+    let pair = Pair::new(source, source_folder, target, target_folder);
+    pair.append(segment, have, want, &mut Vec::new())
+}
+
 struct Pair<'a> {
     source: &'a Disk,
     source_folder: &'a Path,
@@ -376,7 +389,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn place(position: Position) -> (u32, u64) {
+pub(super) fn place(position: Position) -> (u32, u64) {
     (position.segment, position.offset)
 }
 
