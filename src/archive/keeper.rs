@@ -320,7 +320,7 @@ impl Keeper {
         let beginning = (volume_id.to_owned(), encode(Position::default()));
         let noted = index
             .apply(&[], &[beginning])
-            .and_then(|()| index.checkpoint());
+            .and_then(|_| index.checkpoint());
         if let Err(error) = noted {
             return self.failed(&error);
         }
