@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{
-    Archive, MirrorStatus, MirrorVerb, Status, VolumeVerb, WorkStatus, WorkVerb,
-};
+use crate::archive::{Archive, MirrorStatus, MirrorVerb, Status, VolumeVerb, WorkStatus, WorkVerb};
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
 

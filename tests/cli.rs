@@ -99,6 +99,12 @@ fn status_answers_first_and_then_shows_the_volumes() {
                 Some("server  not running; start it with: kura serve")
             );
         }
+        assert_eq!(
+            lines.next(),
+            Some(
+                "copies  one of each: there is no mirror volume (kura volume add NAME PATH --role mirror)"
+            )
+        );
         let header: Vec<_> = lines.next().expect("header").split_whitespace().collect();
         assert_eq!(header, ["VOLUME", "ROLE", "STATE", "USED", "FREE", "PATH"]);
         let row: Vec<_> = lines.next().expect("row").split_whitespace().collect();

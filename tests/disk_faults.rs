@@ -102,10 +102,7 @@ fn do_it(op: &Op, how: How) {
         (Op::Link { from, to }, _) => std::fs::hard_link(from, to),
         (Op::Rename { from, to }, _) => std::fs::rename(from, to),
         (Op::Remove(path), _) => std::fs::remove_file(path),
-        (
-            Op::SetLen { .. } | Op::SyncFile(_) | Op::SyncDir(_) | Op::SyncFileSystem(_),
-            _,
-        ) => return,
+        (Op::SetLen { .. } | Op::SyncFile(_) | Op::SyncDir(_) | Op::SyncFileSystem(_), _) => return,
     };
     // What is there already is as good as made.
     drop(done);

@@ -67,8 +67,14 @@ fn outside_its_hour_nothing_is_copied_but_by_hand() {
     assert_eq!(refused.code, Some(3), "{}", refused.text());
     assert!(refused.text().contains("kura mirror resume"));
     kura(&server, &["mirror", "resume"]);
-    let date = waiting["jobs"][0]["date"].as_str().expect("date").to_owned();
-    kura(&server, &["mirror", "run", "--date", &date, "--modality", "ct"]);
+    let date = waiting["jobs"][0]["date"]
+        .as_str()
+        .expect("date")
+        .to_owned();
+    kura(
+        &server,
+        &["mirror", "run", "--date", &date, "--modality", "ct"],
+    );
     assert_same_images(&server.volume("A"), &server.volume("M"));
     let done = status(&server);
     assert_eq!(done["state"], "done", "{done}");
@@ -129,7 +135,11 @@ fn mirroring_goes_on_after_kill_9_and_copies_nothing_twice() {
     for entry in std::fs::read_dir(server.volume("M").join("ledgers")).expect("ledgers") {
         let folder = entry.expect("entry").path();
         let label = std::fs::read_to_string(server.volume("M").join("kura-volume.json"));
-        let own = folder.file_name().expect("name").to_string_lossy().into_owned();
+        let own = folder
+            .file_name()
+            .expect("name")
+            .to_string_lossy()
+            .into_owned();
         if !folder.is_dir() || !label.expect("label").contains(&own) {
             continue;
         }
@@ -156,7 +166,10 @@ fn a_rule_says_when_by_sender_modality_and_patient() {
     server.wait_until_indexed();
     send_all(&server, &images::images(1, 5));
     std::thread::sleep(Duration::from_secs(3));
-    assert!(image_paths(&server.volume("M")).is_empty(), "CT waits for the night");
+    assert!(
+        image_paths(&server.volume("M")).is_empty(),
+        "CT waits for the night"
+    );
 }
 
 #[test]
@@ -166,12 +179,18 @@ fn without_a_mirror_volume_it_says_so() {
     send_all(&server, &images::images(1, 5));
     let off = server.kura(&["mirror", "status"]);
     assert_eq!(off.code, Some(1), "{}", off.text());
-    assert!(off.text().contains("kura volume add NAME PATH --role mirror"));
+    assert!(
+        off.text()
+            .contains("kura volume add NAME PATH --role mirror")
+    );
     // Added while the server runs, it is filled.
     let at = server.folder().join("m");
     std::fs::create_dir(&at).expect("folder");
     let at_text = at.display().to_string();
-    kura(&server, &["volume", "add", "M", &at_text, "--role", "mirror"]);
+    kura(
+        &server,
+        &["volume", "add", "M", &at_text, "--role", "mirror"],
+    );
     kura(&server, &["mirror", "run"]);
     let start = Instant::now();
     while image_paths(&at).len() < 5 {

@@ -115,7 +115,10 @@ impl Model {
             }
             Call::SyncFileSystem(root) => {
                 self.durable.retain(|path, _| !path.starts_with(root));
-                let below = self.visible.iter().filter(|(path, _)| path.starts_with(root));
+                let below = self
+                    .visible
+                    .iter()
+                    .filter(|(path, _)| path.starts_with(root));
                 for (path, node) in below {
                     self.durable.insert(path.clone(), *node);
                     if let Some(number) = node {

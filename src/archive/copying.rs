@@ -339,7 +339,8 @@ impl Archive {
             for (incoming, (task, source, path)) in files.into_iter().zip(tasks) {
                 let sop = &task.content.sop_instance_uid;
                 if !locks.contains_key(sop) {
-                    made.failed.push((sop.clone(), "it is being stored".to_owned()));
+                    made.failed
+                        .push((sop.clone(), "it is being stored".to_owned()));
                     continue;
                 }
                 // It may have gone, or got its copy, since the bytes were read.
@@ -354,7 +355,8 @@ impl Archive {
                     continue;
                 }
                 let Some((study, series)) = facts.of(&now, &view.snapshot)? else {
-                    made.failed.push((sop.clone(), "the index does not know its study".to_owned()));
+                    made.failed
+                        .push((sop.clone(), "the index does not know its study".to_owned()));
                     continue;
                 };
                 let path = match path.is_empty() {
@@ -520,11 +522,8 @@ enum Refused {
 
 fn another_name(stored: &mut Stored, attempt: u32) {
     let instance = &stored.instance;
-    let name = layout::alternative_file_name(
-        &instance.sop_instance_uid,
-        instance.copy.crc32,
-        attempt,
-    );
+    let name =
+        layout::alternative_file_name(&instance.sop_instance_uid, instance.copy.crc32, attempt);
     let folder = stored.series.folder.clone();
     stored.instance.copy.path = format!("{folder}/{name}");
 }

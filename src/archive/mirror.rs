@@ -111,7 +111,9 @@ pub struct Asked {
 impl Asked {
     fn takes(&self, due: &Due) -> bool {
         let is = |wanted: &Option<String>, there: &str| {
-            wanted.as_ref().is_none_or(|w| w.eq_ignore_ascii_case(there))
+            wanted
+                .as_ref()
+                .is_none_or(|w| w.eq_ignore_ascii_case(there))
         };
         is(&self.date, &due.date) && is(&self.modality, &due.modality)
     }
@@ -249,7 +251,11 @@ impl Archive {
             Touched::Some(touched) if pending.judged.as_ref() == Some(&judge) => {
                 for place in touched {
                     let found = snapshot.spread_of(&place.0, &place.1)?;
-                    note(&mut pending, place, found.and_then(|s| due(&s, &judge, now)));
+                    note(
+                        &mut pending,
+                        place,
+                        found.and_then(|s| due(&s, &judge, now)),
+                    );
                 }
             }
             _ => {
@@ -364,12 +370,7 @@ impl Archive {
         })
     }
 
-    fn when_of(
-        &self,
-        study: &str,
-        series: &str,
-        modality: &str,
-    ) -> Result<MirrorWhen, IndexError> {
+    fn when_of(&self, study: &str, series: &str, modality: &str) -> Result<MirrorWhen, IndexError> {
         let snapshot = self.view()?.snapshot;
         let record = snapshot.study(study)?;
         let patient_id = record.and_then(|study| study.facts.values.get(&PATIENT_ID).cloned());
@@ -476,7 +477,9 @@ impl Archive {
         let (count, failed_count) = (copied.count, copied.failed.len() as u64);
         for asked in told.asked.iter_mut().filter(|asked| !asked.done) {
             let is = |wanted: &Option<String>, there: &str| {
-                wanted.as_ref().is_none_or(|w| w.eq_ignore_ascii_case(there))
+                wanted
+                    .as_ref()
+                    .is_none_or(|w| w.eq_ignore_ascii_case(there))
             };
             if is(&asked.date, &job.date) && is(&asked.modality, &job.modality) {
                 asked.copied_count += count;
@@ -578,7 +581,10 @@ impl Archive {
         let blocked = told.blocked.is_some();
         for asked in told.asked.iter_mut().filter(|asked| !asked.done) {
             let can = |due: &Due| due.again.is_none_or(|again| again <= now);
-            let left = pending.series.values().any(|due| asked.takes(due) && can(due));
+            let left = pending
+                .series
+                .values()
+                .any(|due| asked.takes(due) && can(due));
             asked.done = !left || (nothing_to_do && blocked);
         }
     }

@@ -21,7 +21,9 @@ use super::{Archive, state};
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum MirrorVerb {
     /// With every job, or only those in which something is left to do.
-    Status { all: bool },
+    Status {
+        all: bool,
+    },
     /// Nothing is copied until it is resumed, also after a restart.
     Pause,
     Resume,
@@ -214,11 +216,20 @@ impl Archive {
             }
         }
         let sum = |of: fn(&JobStatus) -> u64| jobs.values().map(of).sum();
-        let (todo_count, failed_count): (u64, u64) = (sum(|j| j.todo_count), sum(|j| j.failed_count));
+        let (todo_count, failed_count): (u64, u64) =
+            (sum(|j| j.todo_count), sum(|j| j.failed_count));
         let now = Zoned::now().datetime();
-        let window_opens = (!config.window.contains(now))
-            .then(|| config.window.next_start(now).strftime("%Y-%m-%d %H:%M").to_string());
-        let blocked = told.blocked.as_ref().filter(|(_, until)| *until > Instant::now());
+        let window_opens = (!config.window.contains(now)).then(|| {
+            config
+                .window
+                .next_start(now)
+                .strftime("%Y-%m-%d %H:%M")
+                .to_string()
+        });
+        let blocked = told
+            .blocked
+            .as_ref()
+            .filter(|(_, until)| *until > Instant::now());
         let (state, reason) = if !is_whole {
             ("unknown", "the index is being read in".to_owned())
         } else if !judge.has_mirror() {

@@ -7,6 +7,7 @@ mod adopt;
 mod at_rest;
 mod capacity;
 mod content;
+mod copies_status;
 mod copying;
 mod drain;
 pub mod entry;
@@ -46,6 +47,7 @@ use crate::volume::placement::{Order, Reserve};
 use crate::volume::{Incoming, Volume};
 
 pub use capacity::Capacity;
+pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
 pub use fetch::{Fetched, Unreadable};
 pub use find::{FindError, Selected, Selection};
 pub use ingest::{Announced, IngestError, Kept, Outcome, Receiving};

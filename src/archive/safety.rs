@@ -90,13 +90,13 @@ impl Judge {
         places.any(|place| place.replaced)
     }
 
-    /// Whether a copy on `target` would be on another disk than all of `volume_ids`.
+    /// Whether with a copy on `target` the content would be on two disks.
     pub fn is_apart_from(&self, target: &str, volume_ids: &[String]) -> bool {
         let Some(target) = self.places.get(target) else {
             return false;
         };
         self.counting(volume_ids)
-            .all(|place| self.two_disks(target, place))
+            .any(|place| self.two_disks(target, place))
     }
 
     fn counting(&self, volume_ids: &[String]) -> impl Iterator<Item = &Place> {

@@ -8,6 +8,7 @@ use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
 use crate::volume::{Volume, VolumeState};
 
 use super::capacity::Capacity;
+use super::copies_status::CopiesStatus;
 use super::shelf::{Member, Standing};
 use super::{Archive, Line};
 
@@ -21,6 +22,7 @@ pub struct Status {
     /// What is wrong and what to do, a sentence each.
     pub actions: Vec<String>,
     pub index: IndexStatus,
+    pub copies: CopiesStatus,
     pub volumes: Vec<VolumeStatus>,
     pub capacity: Capacity,
     /// Refused instances kept for the administrator: the report of each.
@@ -113,7 +115,14 @@ impl Archive {
             volumes.push(status);
         }
         let (index, conflicts) = self.index_status(&mut actions);
-        let state = if actions.is_empty() { "ok" } else { "degraded" };
+        let judge = self.judge();
+        let copies = self.copies_status(&judge);
+        actions.splice(0..0, self.copies_actions(&judge, &copies));
+        let state = match actions.is_empty() {
+            _ if copies.lost_count > 0 => "lost",
+            true => "ok",
+            false => "degraded",
+        };
         let capacity = self.capacity(&volumes);
         Status {
             version: 1,
@@ -121,6 +130,7 @@ impl Archive {
             state: state.to_owned(),
             actions,
             index,
+            copies,
             volumes,
             quarantine,
             conflicts,

@@ -90,12 +90,7 @@ fn ask(config: &Config, verb: MirrorVerb) -> Result<MirrorStatus, Failure> {
 }
 
 /// Has a job done, by the running server or here, and waits for its end with progress.
-fn by_hand(
-    config: &Config,
-    verb: MirrorVerb,
-    no_wait: bool,
-    json: bool,
-) -> Result<End, Failure> {
+fn by_hand(config: &Config, verb: MirrorVerb, no_wait: bool, json: bool) -> Result<End, Failure> {
     let Some(response) = control::ask(&config.state, &Request::Mirror(verb.clone()))? else {
         let archive = Arc::new(Archive::open(config, Mode::Existing)?);
         look(control::answer(&archive, Request::Mirror(verb)))?;
@@ -122,7 +117,10 @@ fn by_hand(
             bar.end();
             return said(&status, json);
         }
-        let now = status.job.as_ref().map(|job| (job.date.clone(), job.modality.clone()));
+        let now = status
+            .job
+            .as_ref()
+            .map(|job| (job.date.clone(), job.modality.clone()));
         if let Some(progress) = &status.progress {
             if now != job {
                 job = now;

@@ -27,6 +27,62 @@ pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     })
 }
 
+/// Lost instances named on the screen; JSON has more.
+const LOST_SHOWN: usize = 10;
+
+/// How many good copies there are.
+fn copies(status: &Status) -> String {
+    let copies = &status.copies;
+    if !copies.known {
+        return String::new();
+    }
+    let has_mirror = status.volumes.iter().any(|volume| volume.role == "mirror");
+    if !has_mirror && copies.lost_count + copies.away_count == 0 {
+        return "copies  one of each: there is no mirror volume (kura volume add NAME PATH --role mirror)\n"
+            .to_owned();
+    }
+    let mut parts = vec![format!("{} have two good copies", copies.two_count)];
+    if copies.one_disk_count > 0 {
+        parts.push(format!("{} two on one disk", copies.one_disk_count));
+    }
+    if copies.one_count > 0 {
+        parts.push(format!("{} one", copies.one_count));
+    }
+    if copies.away_count > 0 {
+        parts.push(format!(
+            "{} only on volumes that are away",
+            copies.away_count
+        ));
+    }
+    if copies.lost_count > 0 {
+        parts.push(format!("{} none", copies.lost_count));
+    }
+    let mut text = format!("copies  {}", parts.join(", "));
+    if let Some(oldest) = &copies.one_oldest {
+        text.push_str(&format!("; the oldest of these came {oldest}"));
+    }
+    text.push('\n');
+    if let Some(last) = &copies.last_mirror {
+        text.push_str(&format!("mirror  last copied {last}\n"));
+    }
+    for lost in copies.lost.iter().take(LOST_SHOWN) {
+        let place = lost.last_known.iter();
+        let place: Vec<String> = place
+            .map(|at| format!("{}:{}", at.volume, at.path))
+            .collect();
+        text.push_str(&format!(
+            "lost    {} {} {} {} {}: was {}\n",
+            output::plain(&lost.patient_name),
+            output::plain(&lost.patient_id),
+            output::plain(&lost.study_date),
+            output::plain(&lost.modality),
+            output::plain(&lost.sop_instance_uid),
+            output::plain(&place.join(", "))
+        ));
+    }
+    text
+}
+
 fn screen(status: &Status, running: bool) -> String {
     let index = &status.index;
     let mut text = format!(
@@ -42,6 +98,7 @@ fn screen(status: &Status, running: bool) -> String {
     for action in &status.actions {
         text.push_str(&format!("action  {action}\n"));
     }
+    text.push_str(&copies(status));
     if index.variants_count > 0 {
         text.push_str(&format!(
             "note    {} variants in another transfer syntax are kept\n",

@@ -47,11 +47,7 @@ impl<T: Send + 'static> Volume<T> {
         Ok(published)
     }
 
-    fn make_folders(
-        &self,
-        relative: &str,
-        made: &mut HashSet<String>,
-    ) -> Result<(), VolumeError> {
+    fn make_folders(&self, relative: &str, made: &mut HashSet<String>) -> Result<(), VolumeError> {
         if made.contains(relative) || self.shared.lock_folders().contains(relative) {
             return Ok(());
         }
