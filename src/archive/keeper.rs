@@ -5,12 +5,11 @@
 //! (the reader will come to those lines), and the change-over happens while the live way is held back, so no line is
 //! missed. Lines of one ledger are applied in their order; reading on from an earlier line ends with the same index.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::index::{Change, Engine, Index, IndexError, SeriesFacts, Snapshot, StudyFacts};
@@ -19,6 +18,10 @@ use crate::volume::ledger_extent;
 
 use super::Line;
 use super::entry::{Known, Reader};
+use super::touched::{Touched, TouchedSeries};
+
+#[cfg(test)]
+mod tests;
 
 /// One volume's ledger as the keeper reads it.
 #[derive(Clone)]
@@ -37,7 +40,7 @@ pub struct Keeper {
     /// Highest sequence number seen in any ledger line.
     sequence: AtomicU64,
     stop: AtomicBool,
-    touched: Mutex<Touched>,
+    touched: TouchedSeries,
     /// Told when an index has failed and a new one is wanted.
     wanted: Mutex<bool>,
     wake: Condvar,
@@ -62,21 +65,6 @@ pub struct View {
     /// `Some(percent)` while the ledgers are being read in.
     pub rebuilding_percent: Option<u8>,
 }
-
-/// Where copies came, went or turned out bad.
-///
-/// A hint for who looks for what needs a second copy: it may name more than that, and it is lost with the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code)] // for what makes second copies
-pub enum Touched {
-    /// Perhaps every series.
-    All,
-    /// Study and series, by where the instances are answered from.
-    Some(BTreeSet<(String, String)>),
-}
-
-/// More than these are not told one by one; some 20 MB.
-const TOUCHED_MAX: usize = 100_000;
 
 /// Changes applied in one batch while reading ledgers: many, so that a page of the index is written once for all of them
 /// that fall on it, also where UIDs are spread by lot. Two batches are held, some 150 MB.
@@ -107,7 +95,7 @@ impl Keeper {
             progress: Progress::default(),
             sequence: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            touched: Mutex::new(Touched::All),
+            touched: TouchedSeries::new(),
             wanted: Mutex::new(true),
             wake: Condvar::new(),
         }))
@@ -134,27 +122,12 @@ impl Keeper {
             .index
             .apply(&changes, &[(volume_id.to_owned(), position)])
         {
-            Ok(series) => self.touch(series),
+            Ok(series) => self.touched.add(series),
             Err(error) => {
                 drop(state);
                 self.failed(&error);
             }
         }
-    }
-
-    /// Notes series after what changed there can be seen: whoever takes them and looks then misses nothing.
-    fn touch(&self, series: Vec<(String, String)>) {
-        let mut touched = self.touched();
-        if let Touched::Some(noted) = &mut *touched {
-            noted.extend(series);
-            if noted.len() > TOUCHED_MAX {
-                *touched = Touched::All;
-            }
-        }
-    }
-
-    fn touched(&self) -> MutexGuard<'_, Touched> {
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was touched since the last call. Take this first and a view then: what is not in it was in the view before.
@@ -163,7 +136,7 @@ impl Keeper {
     /// series.
     #[allow(dead_code)]
     pub fn take_touched(&self) -> Touched {
-        std::mem::replace(&mut *self.touched(), Touched::Some(BTreeSet::new()))
+        self.touched.take()
     }
 
     /// Forgets the copies on a volume that will not come back, those of up to `most` instances at a time; its ledger is not
@@ -184,7 +157,7 @@ impl Keeper {
             state.index.forget_some(volume_id, most)
         };
         match &forgotten {
-            Ok(_) => *self.touched() = Touched::All,
+            Ok(_) => self.touched.add_all(),
             Err(error) => self.failed(error),
         }
         forgotten
@@ -453,7 +426,7 @@ impl Keeper {
                 return Ok(());
             }
             state.live = true;
-            *self.touched() = Touched::All;
+            self.touched.add_all();
             let totals = index.snapshot()?.totals()?;
             tracing::info!(
                 instances_count = totals.instances,
@@ -501,7 +474,8 @@ impl Keeper {
             let applying = scope.spawn(move || -> Result<(), IndexError> {
                 for (count, batch) in (1_usize..).zip(batches) {
                     let position = (source.volume_id.clone(), encode(batch.upto));
-                    self.touch(index.apply(&batch.changes, &[position])?);
+                    let series = index.apply(&batch.changes, &[position])?;
+                    self.touched.add(series);
                     if count.is_multiple_of(CHECKPOINT_BATCHES) {
                         index.checkpoint()?;
                     }

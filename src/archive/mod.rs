@@ -32,6 +32,7 @@ mod state;
 mod status;
 mod survey;
 mod take_over;
+mod touched;
 mod verbs;
 mod watch;
 mod work;

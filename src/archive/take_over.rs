@@ -93,6 +93,7 @@ impl Archive {
                         batch.push(unlisted(stored));
                     }
                 }
+                // A file that it knows as bad too: under its right checksum, which whoever reads it compares.
                 Ok(_) => {}
                 Err(_) => unusable += 1,
             }
