@@ -239,9 +239,9 @@ fn make_ledgers(folder: &Path, instances: u64, engine: EngineArgument) {
     let memory = Path::new("/dev/shm");
     for (n, volume) in (0..).zip(&config.volumes) {
         let ledgers = volume.path.join(layout::LEDGERS_FOLDER);
-        let id = fs::read_dir(&ledgers).expect("ledgers").next();
-        let id = id.expect("its own").expect("its own").file_name();
-        let id = id.into_string().expect("a volume id");
+        let label = fs::read(volume.path.join(layout::LABEL_FILE)).expect("a label");
+        let label: serde_json::Value = serde_json::from_slice(&label).expect("a label");
+        let id = label["volume_id"].as_str().expect("a volume id").to_owned();
         let share = instances * (n + 1) / VOLUMES - instances * n / VOLUMES;
         let first_study = 10_000_000 * (n + 1);
         if !memory.is_dir() {
