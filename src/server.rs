@@ -70,6 +70,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
     drop(watch);
     runtime.shutdown_timeout(Duration::from_secs(1));
+    archive.leave_in_order();
     tracing::info!("stopped");
     Ok(())
 }

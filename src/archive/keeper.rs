@@ -37,7 +37,7 @@ pub struct Keeper {
     state: RwLock<State>,
     sources: Mutex<Vec<Source>>,
     progress: Progress,
-    /// Highest sequence number seen in any ledger line.
+    /// Highest sequence number given out, or seen in any ledger line.
     sequence: AtomicU64,
     stop: AtomicBool,
     touched: TouchedSeries,
@@ -168,6 +168,26 @@ impl Keeper {
         self.sequence.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// The highest number given out or seen.
+    pub fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
+    /// Numbers up to this one were given out once, also if no ledger that is here says so.
+    pub fn raise_sequence(&self, floor: u64) {
+        self.sequence.fetch_max(floor, Ordering::Relaxed);
+    }
+
+    /// 0 when it cannot be asked: it is rebuilt then.
+    fn sequence_of_index(&self) -> u64 {
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let asked = state.index.snapshot().and_then(|s| s.highest_sequence());
+        asked.unwrap_or(0)
+    }
+
     pub fn view(&self) -> Result<View, IndexError> {
         let state = self
             .state
@@ -219,8 +239,8 @@ impl Keeper {
 
     /// Starts the keeper's thread, and waits a moment for an index that is only a little behind.
     pub fn start(self: &Arc<Self>, sources: Vec<Source>) -> std::thread::JoinHandle<()> {
-        self.sequence
-            .fetch_max(last_sequence(&sources), Ordering::Relaxed);
+        self.raise_sequence(last_sequence(&sources));
+        self.raise_sequence(self.sequence_of_index());
         *self.sources.lock().expect("no panic while held") = sources;
         let keeper = self.clone();
         let thread = std::thread::Builder::new()
@@ -254,10 +274,7 @@ impl Keeper {
 
     /// A volume came (back): reads its ledger from where the index left off. To be called before it is written to.
     pub fn join(&self, source: Source) {
-        self.sequence.fetch_max(
-            last_sequence(std::slice::from_ref(&source)),
-            Ordering::Relaxed,
-        );
+        self.raise_sequence(last_sequence(std::slice::from_ref(&source)));
         self.set_source(source.clone());
         let index = {
             let state = self
@@ -507,14 +524,14 @@ impl Keeper {
             }
             match reader.line(json, &known) {
                 Ok(Some(change)) => {
-                    self.sequence
-                        .fetch_max(change.sequence(), Ordering::Relaxed);
+                    self.raise_sequence(change.sequence());
                     batch.changes.push(change);
                     // Never between the line of a study and the first that needs it: who goes on from here has not read it.
                     batch.upto = after;
                 }
                 Ok(None) => {}
                 Err(reason) => {
+                    self.raise_sequence(sequence_of(json));
                     self.progress.bad_lines.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         volume = source.volume_id,
@@ -627,22 +644,26 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Position> {
 }
 
 /// The highest sequence number in the newest segment of each ledger. Numbers are given out in the order of the lines but
-/// for those of one group, so older segments hold lower ones.
+/// for those of one group, so older segments hold lower ones; but for lines of copies, which repeat the number of their
+/// original. What this misses the index and the floor in `archive.json` know.
 fn last_sequence(sources: &[Source]) -> u64 {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        seq: u64,
-    }
     let mut highest = 0;
     for source in sources {
         let read = ledger_extent::read_last_segment(&source.disk, &source.folder, &mut |json| {
-            if let Ok(line) = serde_json::from_str::<Line>(json) {
-                highest = highest.max(line.seq);
-            }
+            highest = highest.max(sequence_of(json));
         });
         if let Err(error) = read {
             tracing::error!(volume = source.volume_id, %error, "a ledger cannot be read");
         }
     }
     highest
+}
+
+/// 0 of a line that has none.
+fn sequence_of(json: &str) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        seq: u64,
+    }
+    serde_json::from_str(json).map_or(0, |line: Line| line.seq)
 }

@@ -19,7 +19,7 @@ use crate::job::{Pace, Politeness, Progress};
 use super::Archive;
 use super::content::contents;
 use super::copying::Task;
-use super::keeper::Touched;
+use super::touched::Touched;
 use super::safety::{Judge, Need};
 
 /// Tasks gathered before they are copied; some 10 MB.

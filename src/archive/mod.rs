@@ -126,6 +126,22 @@ impl Archive {
         self.keeper.view()
     }
 
+    /// Brings up to date what the next start would miss, should a disk be gone by then: to be called when nothing is stored
+    /// any more, as somebody who hangs on to the archive may keep it from being closed.
+    pub fn leave_in_order(&self) {
+        // A verb that only looks leaves the disks as they are.
+        if self.mode == Mode::Create {
+            self.ship();
+        }
+        // The next start goes on above all numbers, also if the volume that has the highest is gone by then.
+        let floor = self.identity().sequence_floor;
+        if self.keeper.sequence() > floor
+            && let Err(error) = self.save_identity()
+        {
+            tracing::warn!(%error, "archive.json was not brought up to date");
+        }
+    }
+
     /// A record did not pass its checksum, say: the index is replaced.
     pub fn index_failed(&self, error: &IndexError) {
         self.keeper.failed(error);
@@ -134,10 +150,7 @@ impl Archive {
 
 impl Drop for Archive {
     fn drop(&mut self) {
-        // A verb that only looks leaves the disks as they are.
-        if self.mode == Mode::Create {
-            self.ship();
-        }
+        self.leave_in_order();
         self.keeper.stop();
         if let Some(thread) = self
             .keeper_thread

@@ -161,6 +161,8 @@ impl Archive {
             stopping: Default::default(),
             _lock: lock,
         };
+        let floor = archive.identity().sequence_floor;
+        archive.keeper.raise_sequence(floor);
         // They hold copies of each other's ledgers, also before they are taken in.
         let roots: Vec<PathBuf> = config
             .volumes
@@ -333,7 +335,8 @@ impl Archive {
     }
 
     pub(super) fn save_identity(&self) -> Result<(), OpenError> {
-        let identity = self.identity();
+        let mut identity = self.identity();
+        identity.sequence_floor = identity.sequence_floor.max(self.keeper.sequence());
         identity
             .save(&Disk::default(), &self.state)
             .map_err(|source| OpenError::State {

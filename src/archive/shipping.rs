@@ -124,7 +124,8 @@ impl Archive {
                 continue;
             }
             let folder = volume.root().join(layout::LEDGERS_FOLDER);
-            let is_there = state::read(&folder.join(state::FILE)).is_ok_and(|c| c == identity);
+            let is_there = state::read(&folder.join(state::FILE))
+                .is_ok_and(|copy| copy.says_the_same_as(&identity));
             let saved = match is_there {
                 true => Ok(()),
                 false => identity.save(volume.disk(), &folder),

@@ -34,6 +34,9 @@ pub struct Identity {
     pub revision: u64,
     #[serde(default)]
     pub volumes: Vec<Known>,
+    /// Sequence numbers up to this one were given out, whichever volumes are still there. Behind while the server runs.
+    #[serde(default)]
+    pub sequence_floor: u64,
 }
 
 /// A volume that was labelled once. It stays listed until the archive is told to forget it.
@@ -97,6 +100,7 @@ impl Identity {
             archive_id,
             revision: 0,
             volumes: Vec::new(),
+            sequence_floor: 0,
         })
     }
 
@@ -136,6 +140,13 @@ impl Identity {
             },
             None => now,
         })
+    }
+
+    /// Whether this says the same of the archive; the floor alone is nothing to write a copy again for.
+    pub fn says_the_same_as(&self, other: &Identity) -> bool {
+        let volumes = (&self.volumes, &other.volumes);
+        (&self.archive_id, self.revision) == (&other.archive_id, other.revision)
+            && volumes.0 == volumes.1
     }
 
     /// Writes it durably to a folder.

@@ -10,12 +10,12 @@ use super::key;
 use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, OnVolume, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
 use super::received::{Days, Received};
-use super::snapshot::{decode, get, instance_entry, position_key, totals};
+use super::snapshot::{decode, get, highest_sequence, instance_entry, position_key, totals};
 use super::spread::{self, Tally};
 use super::volumes::{self, KeptVolumeStudy};
 use super::{
-    Bad, Change, Gone, IndexError, InstanceEntry, OtherKind, Stored, TOTALS_KEY, Totals, Values,
-    damaged,
+    Bad, Change, Gone, IndexError, InstanceEntry, OtherKind, SEQUENCE_KEY, Stored, TOTALS_KEY,
+    Totals, Values, damaged,
 };
 
 /// `without_position`: a volume of which nothing was read, as it is from now on. Returns the series in which copies changed.
@@ -54,6 +54,11 @@ pub(super) fn batch(
     }
     if let Some(volume_id) = without_position {
         delete(&mut writes, Table::Meta, position_key(volume_id));
+    }
+    let highest = changes.iter().map(Change::sequence).max().unwrap_or(0);
+    if highest > highest_sequence(&*reader)? {
+        let value = highest.to_le_bytes().to_vec();
+        put(&mut writes, Table::Meta, SEQUENCE_KEY.to_vec(), value);
     }
     drop(reader);
     if !writes.is_empty() {

@@ -12,7 +12,7 @@
 //! | received | `YYYYMMDD` of receipt → instances and bytes |
 //! | other | pack(SOP) → empty; instances with variants or conflicts |
 //! | volume_study | pack(volume id)·pack(study) → what of the study is on the volume |
-//! | meta | schema, totals, position of each volume's ledger |
+//! | meta | schema, totals, position of each volume's ledger, highest sequence number |
 //!
 //! Keys are made by [`key`], the rules of what a record says are in `merge`. Every value carries a CRC-32 over
 //! table, key and content. A study or series without answered instances keeps its record, but a study has no key in the
@@ -57,6 +57,7 @@ pub use volumes::VolumeTotals;
 const SCHEMA: u32 = 4;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
+const SEQUENCE_KEY: &[u8] = b"sequence";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use super::engine::{Direction, Reader, Table, unseal};
 use super::merge::{KeptSeries, KeptStudy};
 use super::{
-    IndexError, InstanceEntry, InstanceRecord, SeriesRecord, StudyRecord, TOTALS_KEY, Totals,
-    damaged, key,
+    IndexError, InstanceEntry, InstanceRecord, SEQUENCE_KEY, SeriesRecord, StudyRecord, TOTALS_KEY,
+    Totals, damaged, key,
 };
 
 /// First and largest number of entries taken from the engine at once.
@@ -43,6 +43,17 @@ pub(super) fn totals(reader: &dyn Reader) -> Result<Totals, IndexError> {
     match get(reader, Table::Meta, TOTALS_KEY)? {
         Some(content) => decode(Table::Meta, &content),
         None => Ok(Totals::default()),
+    }
+}
+
+/// 0 where none was noted.
+pub(super) fn highest_sequence(reader: &dyn Reader) -> Result<u64, IndexError> {
+    match get(reader, Table::Meta, SEQUENCE_KEY)? {
+        Some(content) => content
+            .try_into()
+            .map(u64::from_le_bytes)
+            .map_err(|_| damaged(Table::Meta)),
+        None => Ok(0),
     }
 }
 
@@ -85,6 +96,11 @@ fn entry_of(full: &[u8], content: &[u8]) -> Result<InstanceEntry, IndexError> {
 pub(super) type Visited = Result<ControlFlow<()>, IndexError>;
 
 impl Snapshot {
+    /// Highest sequence number of all that was ever applied, also of what is gone by now.
+    pub fn highest_sequence(&self) -> Result<u64, IndexError> {
+        highest_sequence(&*self.reader)
+    }
+
     pub(super) fn new(reader: Box<dyn Reader>) -> Snapshot {
         Snapshot { reader }
     }
