@@ -1,10 +1,11 @@
-//! A ledger that is not as it was left: what is on the disk is served, the other volumes are not touched by it, and it is said.
+//! A ledger that is not as it was left: it is healed from its copies, or what is on the disk is served, and it is said.
 
 mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::disks::Tmpfs;
 use common::images::{self, Image, assert_come_back, assert_found, send_all, tree};
 use common::shelf::{self, does};
 use common::{Server, tools};
@@ -37,6 +38,38 @@ fn numbered(study: u32, count: u32) -> Vec<Image> {
     (0..count).map(|n| Image::new(study, n, 1_000)).collect()
 }
 
+/// The notes of a volume in `kura status --json`.
+fn notes(server: &Server, name: &str) -> Vec<String> {
+    let status = server.kura_json(&["status"]);
+    let volumes = status["volumes"].as_array().expect("volumes");
+    let volume = volumes.iter().find(|volume| volume["name"] == name);
+    let notes = volume.expect("the volume")["notes"].as_array();
+    let notes = notes.expect("notes").iter();
+    notes
+        .map(|note| note.as_str().expect("a sentence").to_owned())
+        .collect()
+}
+
+/// Changes one byte in the line of this instance, so that the line is bad.
+fn flip(ledger: &Path, image: &Image) {
+    let mut text = fs::read(ledger).expect("ledger");
+    let at = line_of(&text, image);
+    text[at + 20] ^= 1;
+    fs::write(ledger, text).expect("ledger");
+}
+
+/// Where the SOP Instance UID stands in the line of an instance.
+fn line_of(text: &[u8], image: &Image) -> usize {
+    let needle = format!("\"stored\":\"{}\"", image.sop);
+    let mut places = text.windows(needle.len());
+    let at = places.position(|part| part == needle.as_bytes());
+    at.expect("the line of an instance")
+}
+
+fn remove(folder: &Path) {
+    fs::remove_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+}
+
 /// Waits for a line of the log that has this in it.
 fn wait_for_log(server: &Server, text: &str) {
     let begun = std::time::Instant::now();
@@ -46,14 +79,139 @@ fn wait_for_log(server: &Server, text: &str) {
     }
 }
 
-/// Method: `cp -a` of a volume put back in its place while the server is stopped, after more had been stored on both volumes;
-/// with the index kept and without it. Then more is stored, so that the ledger goes on otherwise than its copies.
+/// Method: each harm to the ledger of the first of two volumes while the server is stopped; with the index and all copies there,
+/// with the index deleted, and with nothing left but the volumes. Then a second start with that disk alone and no state.
 #[test]
-fn a_volume_restored_from_an_older_copy_is_served_as_it_is_and_it_is_said() {
+fn a_ledger_that_was_harmed_is_whole_again_and_nothing_that_was_answered_is_forgotten() {
+    type Harm = fn(&Path, &[Image]);
+    let harms: [(&str, Harm); 6] = [
+        ("tail torn", |ledger, _| {
+            let text = fs::read(ledger).expect("ledger");
+            fs::write(ledger, &text[..text.len() - 700]).expect("ledger");
+        }),
+        ("cut at a line", |ledger, images| {
+            let text = fs::read(ledger).expect("ledger");
+            let upto = line_of(&text, &images[7]);
+            let lines = text[..upto].iter().rposition(|byte| *byte == b'\n');
+            fs::write(ledger, &text[..=lines.expect("a line")]).expect("ledger");
+        }),
+        ("segment gone", |ledger, _| {
+            fs::remove_file(ledger).expect("ledger");
+        }),
+        ("folder gone", |ledger, _| {
+            remove(ledger.parent().expect("folder"));
+        }),
+        ("byte flipped", |ledger, images| flip(ledger, &images[8])),
+        ("zeros", |ledger, images| {
+            let mut text = fs::read(ledger).expect("ledger");
+            let at = line_of(&text, &images[3]);
+            text[at..at + 900].fill(0);
+            fs::write(ledger, text).expect("ledger");
+        }),
+    ];
+    for (number, (name, harm)) in harms.into_iter().enumerate() {
+        for lost in [&[][..], &["index"], &[""]] {
+            let mut server = start();
+            let id = volume_id(&server, "A");
+            let mut on_a = numbered(1, 6);
+            on_a.extend(numbered(2, 6));
+            send_all(&server, &on_a);
+            does(&server, &["retire", "A"]);
+            let on_b = numbered(3, 2);
+            send_all(&server, &on_b);
+            does(&server, &["retire", "A", "--undo"]);
+            assert!(server.terminate().success());
+
+            let ledger = segment(&server.volume("A"), &id);
+            let whole = fs::read(&ledger).expect("ledger");
+            harm(&ledger, &on_a);
+            for lost in lost {
+                remove(&server.state().join(lost));
+            }
+            server.restart();
+            server.wait_until_indexed();
+            let said = notes(&server, "A");
+            assert!(
+                said.len() == 1 && said[0].contains("was healed from the copy"),
+                "{name}: {said:?}"
+            );
+            wait_for_log(&server, "was healed from the copy");
+            let screen = server.kura(&["status"]).stdout;
+            assert!(screen.contains("note    volume A: its ledger"), "{screen}");
+            assert_eq!(fs::read(&ledger).expect("ledger"), whole, "{name}");
+            let kept = ledger.with_file_name("damaged-00000001-1.bytes");
+            assert_eq!(kept.exists(), number > 3, "{name}");
+            for images in [&on_a, &on_b] {
+                assert_found(&server, images);
+                assert_come_back(&server, images);
+            }
+            let checked = server.kura(&["volume", "check", "A"]);
+            assert_eq!(checked.code, Some(0), "{name}: {}", checked.text());
+            // It goes on behind its end.
+            let more = numbered(4, 2);
+            send_all(&server, &more);
+            on_a.extend(more);
+            assert!(server.terminate().success());
+
+            remove(&server.state());
+            server.configure(|settings| settings.volumes.truncate(1));
+            server.restart();
+            server.wait_until_indexed();
+            assert_eq!(notes(&server, "A"), Vec::<String>::new());
+            assert_found(&server, &on_a);
+            assert_come_back(&server, &on_a);
+        }
+    }
+}
+
+/// Method: the line of one instance damaged where no copy is; the index is made from that and lacks the instance. Then a copy
+/// comes back: before a start, and before the volume is taken back by the running server.
+#[test]
+fn a_line_that_is_healed_reaches_an_index_that_was_past_it() {
+    for running in [false, true] {
+        let mut server = start();
+        let (a, id) = (server.volume("A"), volume_id(&server, "A"));
+        let all = numbered(1, 12);
+        send_all(&server, &all);
+        assert!(server.terminate().success());
+        let beside = server.state().join("ledgers").join(&id);
+        let kept = server.folder().join("kept");
+        copy_all(&beside, &kept);
+        flip(&segment(&a, &id), &all[5]);
+        remove(&beside);
+        remove(&server.volume("B").join("ledgers").join(&id));
+        remove(&server.state().join("index"));
+        server.restart();
+        server.wait_until_indexed();
+        assert_eq!(images::found(&server, &all[5].study).len(), 11);
+
+        let put_back = || {
+            let _ = fs::remove_dir_all(&beside);
+            copy_all(&kept, &beside);
+        };
+        if running {
+            does(&server, &["eject", "A"]);
+            put_back();
+            does(&server, &["return", "A"]);
+        } else {
+            assert!(server.terminate().success());
+            put_back();
+            server.restart();
+            server.wait_until_indexed();
+        }
+        assert!(notes(&server, "A")[0].contains("1 damaged segments were replaced"));
+        assert_found(&server, &all);
+        assert_come_back(&server, &all);
+    }
+}
+
+/// Method: `cp -a` of a volume put back in its place while the server is stopped, after more had been stored on both volumes;
+/// with the index kept and without it. Its ledger knows again what the disk has not.
+#[test]
+fn a_volume_restored_from_an_older_copy_knows_what_it_has_lost() {
     for keep_index in [true, false] {
         let mut server = start();
         let (a, clone) = (server.volume("A"), server.folder().join("clone"));
-        let id = volume_id(&server, "A");
         let mut all = numbered(1, 5);
         send_all(&server, &all);
         assert!(server.terminate().success());
@@ -61,63 +219,178 @@ fn a_volume_restored_from_an_older_copy_is_served_as_it_is_and_it_is_said() {
         server.restart();
         server.wait_until_indexed();
         // Of a study that is in the copy, and of one that is not.
-        let mut forgotten = (10..13)
+        let mut lost = (10..13)
             .map(|n| Image::new(1, n, 1_000))
             .collect::<Vec<_>>();
-        forgotten.extend(numbered(2, 3));
-        send_all(&server, &forgotten);
+        lost.extend(numbered(2, 3));
+        send_all(&server, &lost);
         does(&server, &["retire", "A"]);
         let on_b = numbered(3, 4);
         send_all(&server, &on_b);
         does(&server, &["retire", "A", "--undo"]);
         assert!(server.terminate().success());
 
-        fs::remove_dir_all(&a).expect("delete the volume");
+        remove(&a);
         copy_all(&clone, &a);
         if !keep_index {
-            fs::remove_dir_all(server.state().join("index")).expect("delete the index");
+            remove(&server.state().join("index"));
         }
         server.restart();
         server.wait_until_indexed();
-        assert_found(&server, &all);
-        assert_come_back(&server, &all);
+        assert!(notes(&server, "A")[0].contains("put back"));
+        let known = [&all[..], &lost].concat();
+        assert_found(&server, &known);
         assert_come_back(&server, &on_b);
-        assert_eq!(
-            images::found(&server, &forgotten[5].study),
-            Vec::<String>::new()
-        );
         assert_eq!(tree(&a).len(), 5);
-        let behind = "the ledger is behind its copy: was the disk restored from an older one?";
-        wait_for_log(&server, behind);
+        let report = &server.kura_json(&["volume", "check", "A"])["volumes"][0];
+        assert_eq!(report["missing"], 6, "{report}");
 
         // What the sender still has can be sent again.
-        send_all(&server, &forgotten);
-        all.extend(forgotten);
+        send_all(&server, &lost);
+        all.extend(lost);
         all.extend(on_b);
         assert!(server.terminate().success());
-        assert!(server.log_text().contains("is set aside"));
-        // What the copies knew more is kept.
-        let aside = format!("ledgers/{id}.aside-1");
-        for folder in [server.state(), server.volume("B")] {
-            assert!(folder.join(&aside).is_dir(), "{}", folder.display());
-        }
         for round in 0..2 {
             server.restart();
             server.wait_until_indexed();
+            assert_eq!(notes(&server, "A"), Vec::<String>::new());
             assert_found(&server, &all);
             assert_come_back(&server, &all);
             server.kill();
             if round == 0 {
-                fs::remove_dir_all(server.state()).expect("delete the state");
+                remove(&server.state());
             }
         }
     }
 }
 
-/// Method: one byte of a line in the middle flipped, and half a line behind the last one, on the first of two volumes; the index
-/// deleted.
+/// Method: a disk that was restored goes on without any copy in reach; then the copy of what it was comes back with the other
+/// volume.
 #[test]
-fn rot_and_a_torn_end_in_one_ledger_cost_that_line_and_nothing_else() {
+fn a_ledger_and_a_copy_that_went_on_differently_are_left_as_they_are_and_it_is_said() {
+    let mut server = start();
+    let (a, id) = (server.volume("A"), volume_id(&server, "A"));
+    let clone = server.folder().join("clone");
+    let mut all = numbered(1, 3);
+    send_all(&server, &all);
+    assert!(server.terminate().success());
+    copy_all(&a, &clone);
+    server.restart();
+    server.wait_until_indexed();
+    send_all(&server, &numbered(2, 5));
+    assert!(server.terminate().success());
+    remove(&a);
+    copy_all(&clone, &a);
+    remove(&server.state());
+    let (b, away) = (server.volume("B"), server.folder().join("away"));
+    fs::rename(&b, &away).expect("take the other volume out");
+    server.restart();
+    server.wait_until_indexed();
+    let otherwise = numbered(3, 1);
+    send_all(&server, &otherwise);
+    all.extend(otherwise);
+    assert!(server.terminate().success());
+    fs::rename(&away, &b).expect("put the other volume back");
+    let before = fs::read(segment(&a, &id)).expect("ledger");
+    let copy = fs::read(segment(&b, &id)).expect("copy");
+    server.restart();
+    server.wait_until_indexed();
+    assert!(notes(&server, "A")[0].contains("went on differently"));
+    assert_eq!(fs::read(segment(&a, &id)).expect("ledger"), before);
+    assert_found(&server, &all);
+    assert_come_back(&server, &all);
+    // The copy is kept, under another name.
+    wait_for_log(&server, "is set aside");
+    let aside = b.join(format!("ledgers/{id}.aside-1/00000001.jsonl"));
+    assert_eq!(fs::read(aside).expect("the copy"), copy);
+}
+
+/// Method: a byte flipped in the ledger on a file system that is read-only at the next start; the index deleted.
+#[test]
+fn of_a_disk_that_cannot_be_written_the_copy_of_the_ledger_is_read() {
+    let folder = tempfile::TempDir::new().expect("temporary folder");
+    let Some(disk) = Tmpfs::new(&folder.path().join("volume-a"), "size=64m") else {
+        return;
+    };
+    let mut server = Server::in_folder(shelf::settings(2, "64 kB"), folder.path());
+    server.wait_until_indexed();
+    let id = volume_id(&server, "A");
+    let all = numbered(1, 8);
+    send_all(&server, &all);
+    assert!(server.terminate().success());
+    flip(&segment(disk.path(), &id), &all[3]);
+    let harmed = fs::read(segment(disk.path(), &id)).expect("ledger");
+    remove(&server.state().join("index"));
+    assert!(disk.remount("ro"), "remount of an idle tmpfs");
+    server.restart();
+    server.wait_until_indexed();
+    assert!(notes(&server, "A")[0].contains("is read instead"));
+    assert_found(&server, &all);
+    assert_come_back(&server, &all);
+    assert!(server.terminate().success());
+    assert_eq!(fs::read(segment(disk.path(), &id)).expect("ledger"), harmed);
+    // Writable again, it is healed.
+    assert!(disk.remount("rw"));
+    server.restart();
+    server.wait_until_indexed();
+    assert!(notes(&server, "A")[0].contains("was healed"));
+    assert_found(&server, &all);
+    assert!(server.terminate().success());
+}
+
+/// Method: the volume with the highest numbers taken out, of the configuration and of all that is kept of it; once only
+/// `archive.json` knows its numbers, once only the index.
+#[test]
+fn sequence_numbers_are_not_given_again_when_the_volume_that_has_them_is_gone() {
+    for known_by in ["archive.json", "index"] {
+        let mut server = start();
+        let (a, a_id) = (server.volume("A"), volume_id(&server, "A"));
+        let b_id = volume_id(&server, "B");
+        send_all(&server, &numbered(1, 2));
+        does(&server, &["retire", "A"]);
+        send_all(&server, &numbered(2, 9));
+        does(&server, &["retire", "A", "--undo"]);
+        assert!(server.terminate().success());
+        let highest = highest_sequence(&segment(&server.volume("B"), &b_id));
+        assert!(highest > highest_sequence(&segment(&a, &a_id)));
+
+        remove(&server.volume("B"));
+        remove(&server.state().join("ledgers").join(&b_id));
+        remove(&a.join("ledgers").join(&b_id));
+        server.configure(|settings| settings.volumes.truncate(1));
+        let file = server.state().join("archive.json");
+        let text = fs::read(&file).expect("archive.json");
+        let mut identity: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let volumes = identity["volumes"].as_array_mut().expect("volumes");
+        volumes.retain(|volume| volume["name"] == "A");
+        match known_by {
+            "index" => drop(identity["sequence_floor"].take()),
+            _ => remove(&server.state().join("index")),
+        }
+        let members = identity.as_object_mut().expect("object");
+        members.retain(|_, value| !value.is_null());
+        fs::write(&file, identity.to_string()).expect("archive.json");
+        server.restart();
+        server.wait_until_indexed();
+        send_all(&server, &numbered(3, 1));
+        assert!(
+            highest_sequence(&segment(&a, &a_id)) > highest,
+            "{known_by}"
+        );
+    }
+}
+
+fn highest_sequence(ledger: &Path) -> u64 {
+    let text = fs::read_to_string(ledger).expect("ledger");
+    let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
+    let numbers = lines.filter_map(|line| line.expect("JSON")["seq"].as_u64());
+    numbers.max().expect("a line with a number")
+}
+
+/// Method: one byte of a line in the middle flipped, and half a line behind the last one, on the first of two volumes; the index
+/// and all copies deleted.
+#[test]
+fn rot_and_a_torn_end_in_a_ledger_without_copies_cost_that_line_and_nothing_else() {
     let mut server = start();
     let (a, id) = (server.volume("A"), volume_id(&server, "A"));
     let mut on_a = numbered(1, 6);
@@ -142,9 +415,13 @@ fn rot_and_a_torn_end_in_one_ledger_cost_that_line_and_nothing_else() {
     text.extend(b"{\"seq\":99,\"at\":\"2026-01-15T01");
     fs::write(&ledger, &text).expect("ledger");
     fs::remove_dir_all(server.state().join("index")).expect("delete the index");
+    for folder in [server.state(), server.volume("B")] {
+        remove(&folder.join("ledgers").join(&id));
+    }
 
     server.restart();
     server.wait_until_indexed();
+    assert_eq!(notes(&server, "A"), Vec::<String>::new());
     assert_found(&server, &on_a);
     assert_come_back(&server, &on_a);
     assert_found(&server, &on_b);
