@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use kura::archive::{Announced, Archive, Mode};
+use kura::archive::{Announced, Archive, MirrorVerb, Mode};
 use kura::config::Config;
 use kura::volume::io::{Disk, Observer, Op};
 
@@ -74,6 +74,16 @@ struct Model {
 }
 
 impl Model {
+    /// Folders A and M were there before the first call.
+    fn with_folders(root: &Path) -> Model {
+        let mut model = Model::default();
+        for name in ["A", "M"] {
+            model.call(&Call::CreateDir(root.join(name)));
+        }
+        model.call(&Call::SyncFileSystem(root.to_path_buf()));
+        model
+    }
+
     fn file(&mut self, path: &Path) -> &mut (Vec<u8>, Vec<u8>) {
         let number = self.visible[path].expect("a file");
         &mut self.files[number]
@@ -349,4 +359,157 @@ fn acknowledged_instances_survive_a_power_cut_at_every_disk_call() {
         }
     }
     println!("{cuts} power cuts at {} disk calls", calls.len());
+}
+
+/// Volumes A and M below `root`, each a disk of its own as far as the archive can tell.
+fn config_with_mirror(folder: &Path, root: &Path, when: &str) -> Config {
+    let text = format!(
+        "state = {:?}\n[mirror]\nallow_same_device = true\nwhen = {when:?}\nwindow = \"03:00-03:01\"\n\
+         [[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n\
+         [[volume]]\nname = \"M\"\npath = {:?}\nrole = \"mirror\"\n",
+        folder.join("state"),
+        root.join("A"),
+        root.join("M"),
+    );
+    std::fs::create_dir_all(folder).unwrap();
+    let file = folder.join("kura.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(Some(&file)).unwrap()
+}
+
+fn mirror(archive: &Archive) {
+    let all = MirrorVerb::Run {
+        date: None,
+        modality: None,
+    };
+    archive.mirror_verb(all).unwrap();
+    archive.mirror_asked().unwrap();
+}
+
+/// Stores the instances on A and M below `root`; returns the calls, and after how many each was answered.
+fn recorded(place: &Path, when: &str, instances: &[Instance]) -> (Vec<Call>, Vec<usize>) {
+    let recorder = Arc::new(Recorder::default());
+    let root = place.join("root");
+    for name in ["A", "M"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    let disk = Disk::observed(recorder.clone());
+    let config = config_with_mirror(&place.join("first"), &root, when);
+    let archive = Archive::open_on(&config, Mode::Create, &disk).unwrap();
+    let mut answered = Vec::new();
+    for instance in instances {
+        store(&archive, instance);
+        answered.push(recorder.calls.lock().unwrap().len());
+    }
+    mirror(&archive);
+    drop(archive);
+    let calls = recorder.calls.lock().unwrap().clone();
+    (calls, answered)
+}
+
+/// Method: as above with a mirror volume and `before-ack`; after each cut one of the two disks is gone for good as well.
+#[test]
+fn what_was_answered_with_two_copies_survives_a_power_cut_and_a_dead_disk() {
+    let place = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let instances = &instances()[..3];
+    let (calls, answered) = recorded(place.path(), "before-ack", instances);
+    let root = place.path().join("root");
+    let mut model = Model::with_folders(&root);
+    for cut in 0..=calls.len() {
+        let acknowledged = answered.iter().filter(|at| **at <= cut).count();
+        for keeps in [Keeps::Nothing, Keeps::Names, Keeps::NamesAndHalf] {
+            for dead in ["A", "M"] {
+                if acknowledged == 0 {
+                    continue;
+                }
+                let here = place.path().join(format!("cut{cut}"));
+                let volumes = here.join("volumes");
+                model.remains(keeps, &root, &volumes);
+                std::fs::remove_dir_all(volumes.join(dead)).unwrap();
+                std::fs::create_dir(volumes.join(dead)).unwrap();
+                let config = config_with_mirror(&here, &volumes, "before-ack");
+                let archive = Archive::open(&config, Mode::Create).unwrap_or_else(|error| {
+                    panic!("cut before call {cut}, keeping {keeps:?}, {dead} dead: {error}")
+                });
+                for instance in &instances[..acknowledged] {
+                    let uid = &instance.announced.sop_instance_uid;
+                    assert!(
+                        fetch(&archive, uid).as_ref() == Some(&instance.data_set),
+                        "cut before call {cut} ({:?}), keeping {keeps:?}, {dead} dead: {uid}",
+                        calls.get(cut)
+                    );
+                }
+                drop(archive);
+                std::fs::remove_dir_all(&here).unwrap();
+            }
+        }
+        if let Some(call) = calls.get(cut) {
+            model.call(call);
+        }
+    }
+}
+
+/// Method: the power goes before every call of a nightly run. What is listed on the mirror then is whole, nothing of the
+/// archive is harmed, and the run goes on to the same end.
+#[test]
+fn a_mirror_run_survives_a_power_cut_at_every_disk_call() {
+    let place = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let instances = &instances()[..4];
+    let (calls, answered) = recorded(place.path(), "nightly", instances);
+    let root = place.path().join("root");
+    let begin = *answered.last().unwrap();
+    let mut model = Model::with_folders(&root);
+    for (cut, call) in calls.iter().enumerate() {
+        for keeps in [Keeps::Nothing, Keeps::Names, Keeps::NamesAndHalf] {
+            if cut < begin {
+                continue;
+            }
+            let here = place.path().join(format!("cut{cut}"));
+            let volumes = here.join("volumes");
+            model.remains(keeps, &root, &volumes);
+            let said = format!("cut before call {cut} ({call:?}), keeping {keeps:?}");
+            let config = config_with_mirror(&here, &volumes, "nightly");
+            let archive = Archive::open(&config, Mode::Create)
+                .unwrap_or_else(|error| panic!("{said}: {error}"));
+            for instance in instances {
+                let uid = &instance.announced.sop_instance_uid;
+                let view = archive.view().unwrap();
+                let entry = view.snapshot.by_sop(uid).unwrap().expect("known");
+                for copy in &entry.record.copies {
+                    let volume = match copy.path.is_empty() {
+                        true => panic!("{said}: no path"),
+                        false => ["A", "M"].map(|name| volumes.join(name).join(&copy.path)),
+                    };
+                    let is_whole = |path: &PathBuf| {
+                        std::fs::read(path).is_ok_and(|bytes| {
+                            bytes.len() as u64 == copy.size_bytes
+                                && crc32fast::hash(&bytes) == copy.file_crc32
+                        })
+                    };
+                    let count = volume.iter().filter(|path| is_whole(path)).count();
+                    assert!(count >= entry.record.copies.len(), "{said}: {uid}");
+                }
+            }
+            mirror(&archive);
+            let status = archive.mirror_status(true).unwrap();
+            assert_eq!((status.todo_count, status.failed_count), (0, 0), "{said}");
+            assert_eq!(archive.status().index.conflicts_count, 0, "{said}");
+            drop(archive);
+            for instance in instances {
+                let name = format!("{}.dcm", instance.announced.sop_instance_uid);
+                let named: Vec<_> = walkdir::WalkDir::new(&volumes)
+                    .into_iter()
+                    .filter_map(Result::ok)
+                    .filter(|entry| entry.file_name().to_string_lossy() == *name)
+                    .collect();
+                assert_eq!(named.len(), 2, "{said}: {named:?}");
+            }
+            std::fs::remove_dir_all(&here).unwrap();
+        }
+        model.call(call);
+    }
 }

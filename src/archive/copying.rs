@@ -57,11 +57,10 @@ struct Poured {
     incoming: Incoming,
     task: Task,
     source: Copy,
-    /// What of the source's path the target's will be.
-    path: String,
 }
 
-enum PourError {
+/// Which side failed.
+pub(super) enum CopyError {
     Source(String),
     Target(VolumeError),
 }
@@ -155,19 +154,17 @@ impl Archive {
                 };
                 match self.pour_from(&source, &mut incoming, buffer) {
                     Ok(()) => {
-                        let path = self.path_of_copy(&source);
                         let poured = Poured {
                             incoming,
                             task,
                             source,
-                            path,
                         };
                         return Ok((target.clone(), poured));
                     }
-                    Err(PourError::Target(error)) => {
+                    Err(CopyError::Target(error)) => {
                         self.refused_by(target, &error, &mut refused);
                     }
-                    Err(PourError::Source(reason)) => {
+                    Err(CopyError::Source(reason)) => {
                         self.suspect(&task.content.sop_instance_uid, &source);
                         reasons.push(reason);
                         continue 'sources;
@@ -183,13 +180,13 @@ impl Archive {
     }
 
     /// Copies bytes, checking them against the ledger's checksum on the way.
-    fn pour_from(
+    pub(super) fn pour_from(
         &self,
         source: &Copy,
         incoming: &mut Incoming,
         buffer: &mut [u8],
-    ) -> Result<(), PourError> {
-        let not_read = |error: std::io::Error| PourError::Source(error.to_string());
+    ) -> Result<(), CopyError> {
+        let not_read = |error: std::io::Error| CopyError::Source(error.to_string());
         let (file, volume) = self.open_checked(source).map_err(not_read)?;
         let mut crc = crc32fast::Hasher::new();
         let mut done = 0;
@@ -201,25 +198,27 @@ impl Archive {
                 file.read_exact_at(piece, done).map_err(not_read)?;
             }
             crc.update(piece);
-            incoming.write(piece).map_err(PourError::Target)?;
+            incoming.write(piece).map_err(CopyError::Target)?;
             done += count as u64;
         }
         match crc.finalize() == source.file_crc32 {
             true => Ok(()),
-            false => Err(PourError::Source(
+            false => Err(CopyError::Source(
                 "its checksum is not the ledger's".to_owned(),
             )),
         }
     }
 
     /// The same path on every volume, but not that of an adopted tree, whose names are of any kind.
-    fn path_of_copy(&self, source: &Copy) -> String {
-        let adopted = self
-            .shelf
-            .here(&source.volume_id)
-            .is_some_and(|volume| volume.is_adopted());
-        match adopted {
-            true => String::new(),
+    pub(super) fn path_of_copy(
+        &self,
+        sop_instance_uid: &str,
+        source: &Copy,
+        series: &SeriesFacts,
+    ) -> String {
+        let volume = self.shelf.here(&source.volume_id);
+        match volume.is_some_and(|volume| volume.is_adopted()) {
+            true => format!("{}/{}", series.folder, layout::file_name(sop_instance_uid)),
             false => source.path.clone(),
         }
     }
@@ -318,9 +317,9 @@ impl Archive {
             let failed = sops.iter().map(|sop| (sop.clone(), error.to_string()));
             made.failed.extend(failed);
         };
-        let (mut files, tasks): (Vec<Incoming>, Vec<(Task, Copy, String)>) = group
+        let (mut files, tasks): (Vec<Incoming>, Vec<(Task, Copy)>) = group
             .into_iter()
-            .map(|poured| (poured.incoming, (poured.task, poured.source, poured.path)))
+            .map(|poured| (poured.incoming, (poured.task, poured.source)))
             .unzip();
         // The bytes first: no name ever leads to a torn file.
         if let Err(error) = volume.flush_all(&mut files) {
@@ -336,7 +335,7 @@ impl Archive {
         let mut ready = Vec::new();
         let looked = self.view().and_then(|view| {
             let mut facts = Facts::default();
-            for (incoming, (task, source, path)) in files.into_iter().zip(tasks) {
+            for (incoming, (task, source)) in files.into_iter().zip(tasks) {
                 let sop = &task.content.sop_instance_uid;
                 if !locks.contains_key(sop) {
                     made.failed
@@ -359,13 +358,9 @@ impl Archive {
                         .push((sop.clone(), "the index does not know its study".to_owned()));
                     continue;
                 };
-                let path = match path.is_empty() {
-                    true => format!("{}/{}", series.folder, layout::file_name(sop)),
-                    false => path,
-                };
                 let copy = Copy {
                     volume_id: volume.id().to_owned(),
-                    path,
+                    path: self.path_of_copy(sop, &source, &series),
                     bad: false,
                     ..source
                 };

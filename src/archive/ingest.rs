@@ -18,8 +18,9 @@ use crate::dicom::{Attributes, FileMeta, Level, Tag};
 use crate::index::{
     Change, Class, Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Stored, classify,
 };
-use crate::volume::{Incoming, LedgerError, Published, Volume, VolumeError, layout};
+use crate::volume::{Incoming, Published, Volume, VolumeError, layout};
 
+use super::before_ack::Received;
 use super::placing::{Refusals, is_the_volumes};
 use super::{Archive, Line, entry};
 
@@ -54,6 +55,9 @@ pub enum IngestError {
     /// It was on a disk that failed, and could not be read back from there to go on elsewhere.
     #[error("not stored: the disk failed in the middle, and {0}")]
     NotRecovered(String),
+    /// It was to have two copies before the answer. One is stored.
+    #[error("one copy is stored, but no second: {0}")]
+    NoSecondCopy(String),
     /// Another association is storing it, on a disk that does not answer.
     #[error("not stored: the same instance is just being stored by another association")]
     Busy,
@@ -195,6 +199,9 @@ impl Receiving<'_> {
         match self.checked() {
             Ok((attributes, study_uid, series_uid)) => {
                 let file_crc = self.file_crc();
+                let calling = &self.announced.calling_ae_title;
+                let waits = self.archive.copies_before_ack(calling, &attributes);
+                let data_bytes = self.incoming.len() - self.meta_len;
                 let ready = Ready {
                     announced: &self.announced,
                     attributes: &attributes,
@@ -204,8 +211,19 @@ impl Receiving<'_> {
                     data_crc: self.data_crc.finalize(),
                     file_crc,
                 };
-                self.archive
-                    .settle(self.volume, self.incoming, &ready, self.refused)
+                let mut kept =
+                    self.archive
+                        .settle(self.volume, self.incoming, &ready, self.refused)?;
+                if waits {
+                    let received = Received {
+                        sop_instance_uid: &self.announced.sop_instance_uid,
+                        transfer_syntax: &self.announced.transfer_syntax,
+                        crc32: ready.data_crc,
+                        data_bytes,
+                    };
+                    self.archive.second_copy(&received, &mut kept.incoming)?;
+                }
+                Ok(kept)
             }
             Err(error) => {
                 if error.is_the_senders() {
@@ -348,14 +366,10 @@ impl Archive {
                 Err(error) => {
                     self.refused_by(&volume, &error, &mut refused);
                     let moved = self.move_on(&mut incoming, ready.file_crc, &mut refused);
-                    match error {
+                    match error.is_ledger_unknown() {
                         // The line may be there, so what it speaks of stays.
-                        VolumeError::Ledger(error)
-                            if !matches!(error, LedgerError::Full { .. }) =>
-                        {
-                            incoming.keep();
-                        }
-                        _ => incoming.unpublish(&stored.instance.copy.path),
+                        true => incoming.keep(),
+                        false => incoming.unpublish(&stored.instance.copy.path),
                     }
                     (volume, incoming) = moved?;
                     stored.instance.copy.volume_id = volume.id().to_owned();
@@ -585,7 +599,7 @@ fn same_data_set(a: &Copy, b: &Copy) -> bool {
 }
 
 /// How long one association waits for another that stores the same instance: a few flushes, unless its disk hangs.
-const LOCK_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Names tried for one instance before it is refused; each holds its content's checksum, so even the second is rare.
 pub(super) const ALTERNATIVES_MAX: u32 = 16;

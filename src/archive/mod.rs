@@ -5,6 +5,7 @@
 
 mod adopt;
 mod at_rest;
+mod before_ack;
 mod capacity;
 mod content;
 mod copies_status;

@@ -49,6 +49,7 @@ impl From<&IngestError> for Status {
             IngestError::NoVolume(_)
             | IngestError::NotRecovered(_)
             | IngestError::Busy
+            | IngestError::NoSecondCopy(_)
             | IngestError::Volume(_)
             | IngestError::Index(_) => OUT_OF_RESOURCES,
             IngestError::Missing { .. } => MISSING_UID,

@@ -122,6 +122,11 @@ impl VolumeError {
         )
     }
 
+    /// Whether a ledger line may have reached the disk all the same.
+    pub fn is_ledger_unknown(&self) -> bool {
+        matches!(self, VolumeError::Ledger(error) if !matches!(error, LedgerError::Full { .. }))
+    }
+
     /// Whether it is only a matter of space.
     pub fn is_full(&self) -> bool {
         matches!(
