@@ -199,3 +199,53 @@ fn without_a_mirror_volume_it_says_so() {
     }
     assert_same_images(&server.volume("A"), &at);
 }
+
+#[test]
+fn before_ack_the_answer_waits_for_the_second_copy() {
+    let mut server = Server::with(with_mirror("when = \"before-ack\""));
+    server.wait_until_indexed();
+    let images = images::images(2, 10);
+    let mut client = server.associate(ALL);
+    let large = Image::new(5, 0, 20 << 20);
+    for image in images.iter().chain([&large]) {
+        assert_eq!(image.send(&mut client).expect("C-STORE").0, 0);
+        let name = format!("{}.dcm", image.sop);
+        let on = |volume: &str| {
+            let paths = image_paths(&server.volume(volume));
+            paths.iter().filter(|path| path.ends_with(&name)).count()
+        };
+        assert_eq!((on("A"), on("M")), (1, 1), "{name}");
+    }
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+    // Without its mirror it says so, and the sender comes again.
+    let away = server.folder().join("away");
+    kura(&server, &["volume", "eject", "M"]);
+    std::fs::rename(server.volume("M"), &away).expect("unplugged");
+    let late = Image::new(6, 0, 1_000);
+    let (status, comment) = late.send(&mut client).expect("C-STORE");
+    assert_eq!(status, 0xA700, "{comment:?}");
+    // What has its second copy there already is a success.
+    assert_eq!(images[0].send(&mut client).expect("C-STORE").0, 0);
+    std::fs::rename(&away, server.volume("M")).expect("plugged in");
+    let start = Instant::now();
+    while late.send(&mut client).expect("C-STORE").0 != 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "still refused");
+        std::thread::sleep(Duration::from_millis(200));
+        drop(server.kura(&["volume", "return", "M"]));
+    }
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+    client.release().expect("release");
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn before_ack_degraded_answers_with_one_copy_and_makes_the_second_later() {
+    let server = Server::with(with_mirror("when = \"before-ack\"\ndegrade = true"));
+    server.wait_until_indexed();
+    kura(&server, &["volume", "eject", "M"]);
+    send_all(&server, &images::images(1, 5));
+    assert!(image_paths(&server.volume("M")).is_empty());
+    kura(&server, &["volume", "return", "M"]);
+    wait_until_mirrored(&server);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+}

@@ -19,8 +19,8 @@ use crate::job::{Pace, Politeness, Progress};
 use super::Archive;
 use super::content::contents;
 use super::copying::Task;
-use super::touched::Touched;
 use super::safety::{Judge, Need};
+use super::touched::Touched;
 
 /// Tasks gathered before they are copied; some 10 MB.
 const TASKS_MAX: usize = 4_096;
