@@ -150,7 +150,11 @@ fn mirror(place: &Path, files: usize) -> Duration {
     for entry in fs::read_dir(place.join("A/ledgers")).expect("ledgers") {
         let path = entry.expect("entry").path();
         let label = fs::read_to_string(place.join("A/kura-volume.json")).expect("label");
-        let name = path.file_name().expect("name").to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .expect("name")
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() && !label.contains(&name) {
             fs::remove_dir_all(path).expect("removed");
         }

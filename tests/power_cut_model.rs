@@ -525,3 +525,110 @@ fn a_mirror_run_survives_a_power_cut_at_every_disk_call() {
         model.call(call);
     }
 }
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|e| (e.path(), e.file_name())).unwrap();
+        match path.is_dir() {
+            true => copy_tree(&path, &to.join(name)),
+            false if path.is_file() => drop(std::fs::copy(&path, to.join(name)).unwrap()),
+            false => {}
+        }
+    }
+}
+
+impl Model {
+    /// All that is in a folder by now is on the medium.
+    fn has(&mut self, folder: &Path) {
+        self.durable.insert(folder.to_path_buf(), None);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                self.has(&path);
+                continue;
+            }
+            let content = std::fs::read(&path).unwrap();
+            self.files.push((content.clone(), content));
+            self.durable.insert(path, Some(self.files.len() - 1));
+        }
+        self.visible = self.durable.clone();
+    }
+}
+
+/// Method: a ledger is damaged in the middle, or has lost its end; its copy is beside the state. Every call of the start that
+/// heals it is recorded; for each, what a disk would hold had the power gone just before it is opened again with that copy.
+#[test]
+fn a_ledger_is_healed_whenever_the_power_goes_while_it_is_being_healed() {
+    let harms: [fn(&mut Vec<u8>); 2] = [
+        |text| {
+            let middle = text.len() / 2;
+            text[middle..middle + 300].fill(0);
+        },
+        |text| text.truncate(text.len() / 3),
+    ];
+    for harm in harms {
+        let place = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let root = place.path().join("volume");
+        std::fs::create_dir(&root).unwrap();
+        let instances = instances();
+        let first = place.path().join("first");
+        {
+            let archive = Archive::open(&config(&first, &root), Mode::Create).unwrap();
+            for instance in &instances {
+                store(&archive, instance);
+            }
+        }
+        std::fs::remove_dir_all(first.join("state/index")).unwrap();
+        let kept = place.path().join("kept");
+        copy_tree(&first.join("state"), &kept);
+        let volume_id = std::fs::read_dir(kept.join("ledgers")).unwrap().next();
+        let volume_id = volume_id.unwrap().unwrap().file_name();
+        let segment = |volume: &Path| {
+            let folder = volume.join("ledgers").join(&volume_id);
+            folder.join("00000001.jsonl")
+        };
+        let whole = std::fs::read(segment(&root)).unwrap();
+        let mut text = whole.clone();
+        harm(&mut text);
+        std::fs::write(segment(&root), text).unwrap();
+
+        let mut model = Model::default();
+        model.has(&root);
+        let recorder = Arc::new(Recorder::default());
+        let disk = Disk::observed(recorder.clone());
+        drop(Archive::open_on(&config(&first, &root), Mode::Create, &disk).unwrap());
+        assert_eq!(std::fs::read(segment(&root)).unwrap(), whole);
+        let calls = recorder.calls.lock().unwrap().clone();
+        for cut in 0..=calls.len() {
+            for keeps in [
+                Keeps::Nothing,
+                Keeps::Names,
+                Keeps::NamesAndHalf,
+                Keeps::Everything,
+            ] {
+                let here = place.path().join(format!("cut{cut}"));
+                let volume = here.join("volume");
+                model.remains(keeps, &root, &volume);
+                copy_tree(&kept, &here.join("state"));
+                let archive = Archive::open(&config(&here, &volume), Mode::Create).unwrap();
+                let said = format!(
+                    "cut before call {cut} ({:?}), keeping {keeps:?}",
+                    calls.get(cut)
+                );
+                for instance in &instances {
+                    let found = fetch(&archive, &instance.announced.sop_instance_uid);
+                    assert!(found.as_ref() == Some(&instance.data_set), "{said}");
+                }
+                assert!(std::fs::read(segment(&volume)).unwrap() == whole, "{said}");
+                drop(archive);
+                std::fs::remove_dir_all(&here).unwrap();
+            }
+            if let Some(call) = calls.get(cut) {
+                model.call(call);
+            }
+        }
+    }
+}

@@ -271,8 +271,8 @@ fn ledger(server: &Server) -> PathBuf {
     found.into_iter().next().expect("one segment")
 }
 
-/// Method: bytes of one instance's line flipped, the index deleted; the others are found, `kura status` counts the line
-/// and exits 1, and the instance is found again when it is sent again.
+/// Method: bytes of one instance's line flipped, the index and the copy of the ledger deleted; the others are found, `kura
+/// status` counts the line and exits 1, and the instance is found again when it is sent again.
 #[test]
 fn a_damaged_ledger_line_costs_that_line_alone_and_is_reported() {
     let mut server = Server::start();
@@ -292,6 +292,7 @@ fn a_damaged_ledger_line_costs_that_line_alone_and_is_reported() {
     bytes[at + 12] ^= 0x40;
     fs::write(&path, bytes).expect("damage the ledger");
     fs::remove_dir_all(index(&server)).expect("delete the index");
+    fs::remove_dir_all(server.state().join("ledgers")).expect("delete the copy");
 
     server.restart();
     let others: Vec<Image> = images

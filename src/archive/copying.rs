@@ -23,8 +23,8 @@ use super::{Archive, Line, entry};
 const BATCH_COUNT: usize = 64;
 /// And bytes, unless a single file has more.
 const BATCH_BYTES: u64 = 64 << 20;
-/// Batches at work: while one waits for its flush another reads.
-const WORKERS_COUNT: usize = 2;
+/// Batches at work: while some wait for their flush others read.
+const WORKERS_COUNT: usize = 4;
 /// Read and written at a time, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 /// How long a sender of the same instance may hold up its copy; then it is copied another time.

@@ -72,6 +72,11 @@ pub enum Op<'a> {
 /// caller in place of the call.
 pub trait Observer: Send + Sync {
     fn before(&self, op: &Op) -> io::Result<()>;
+
+    /// As [`Observer::before`], for the bytes of a file that are about to be read.
+    fn before_read(&self, _path: &Path, _offset: u64, _count: usize) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Access to the file systems of this machine; cheap to clone.
@@ -157,6 +162,13 @@ impl Disk {
     fn before(&self, op: Op) -> io::Result<()> {
         match &self.observer {
             Some(observer) => observer.before(&op),
+            None => Ok(()),
+        }
+    }
+
+    fn before_read(&self, path: &Path, offset: u64, count: usize) -> io::Result<()> {
+        match &self.observer {
+            Some(observer) => observer.before_read(path, offset, count),
             None => Ok(()),
         }
     }
@@ -493,6 +505,14 @@ pub struct DiskFile {
     disk: Disk,
 }
 
+/// What a disk gives up at once, in bytes: a page, which is also a sector of today's disks.
+const UNREADABLE_BYTES: u64 = 4096;
+
+/// Whether an error of reading is about the place on the disk.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
 impl DiskFile {
     pub fn path(&self) -> &Path {
         &self.path
@@ -520,6 +540,7 @@ impl DiskFile {
 
     /// Reads up to `buffer.len()` bytes at `offset`; 0 at the end of the file.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.disk.before_read(&self.path, offset, buffer.len())?;
         loop {
             match self.file.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -528,8 +549,34 @@ impl DiskFile {
         }
     }
 
+    /// As [`DiskFile::read_at`], with zeros for what the disk cannot read; such a block costs one of `blocks_left`, and
+    /// without any it is an error.
+    pub fn read_around(
+        &self,
+        offset: u64,
+        buffer: &mut [u8],
+        blocks_left: &mut u32,
+    ) -> io::Result<usize> {
+        match self.read_at(offset, buffer) {
+            Err(error) if is_unreadable(&error) => {}
+            other => return other,
+        }
+        let block_end = (offset / UNREADABLE_BYTES + 1) * UNREADABLE_BYTES;
+        let left = block_end.min(self.len()?).saturating_sub(offset);
+        let count = buffer.len().min(left as usize);
+        match self.read_at(offset, &mut buffer[..count]) {
+            Err(error) if is_unreadable(&error) && *blocks_left > 0 => {
+                *blocks_left -= 1;
+                buffer[..count].fill(0);
+                Ok(count)
+            }
+            other => other,
+        }
+    }
+
     /// Fills `buffer` from `offset`; an error when the file ends before.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.disk.before_read(&self.path, offset, buffer.len())?;
         self.file.read_exact_at(buffer, offset)
     }
 

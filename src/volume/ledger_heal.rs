@@ -7,6 +7,8 @@
 //! - A segment with damage is written again beside itself, from the copy and from the lines that only the ledger has
 //!   (a copy is a little behind), and takes the place of the damaged one, which keeps another name.
 //!
+//! What the disk cannot read is damage too.
+//!
 //! A ledger and a copy that both have good lines which the other has not are two histories: nothing is touched.
 //!
 //! # What a crash leaves
@@ -16,10 +18,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::io::{Disk, DiskFile};
+use super::io::{Disk, DiskFile, is_unreadable};
 use super::layout;
 use super::ledger::{LedgerError, Position};
-use super::ledger_read::{GoodLine, Lines, Scan, checksum, contains, is_header, segments, split};
+use super::ledger_read::{
+    GoodLine, Lines, Scan, UNREADABLE_BLOCKS_MAX, checksum, contains, is_header, segments, split,
+};
 use super::shipping::{complete_segment, place};
 
 /// Damaged segments that are kept of one number. Of more, a disk that goes on rotting would fill itself.
@@ -147,6 +151,8 @@ enum Step {
 
 struct Replace {
     segment: u32,
+    /// Checksum of the line before the segment.
+    chain: u32,
     /// What comes before this offset is taken from the copy.
     upto: u64,
     /// Then what the damaged segment has from here on.
@@ -274,7 +280,13 @@ fn whole_lines(
         chain,
     };
     let mut lines = Lines::new(0);
-    while lines.next(&mut file)? {
+    loop {
+        match lines.next(&mut file) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) if is_unreadable(&error) => break,
+            Err(error) => return Err(error),
+        }
         let Some((body, claimed)) = split(&lines.line) else {
             break;
         };
@@ -377,8 +389,10 @@ fn same_upto(
         let count = PIECE_BYTES.min(usize::try_from(upto - at).unwrap_or(usize::MAX));
         a.resize(count, 0);
         b.resize(count, 0);
-        own.read_exact_at(&mut a, at)
-            .map_err(LedgerError::io(path))?;
+        match own.read_exact_at(&mut a, at) {
+            Err(error) if is_unreadable(&error) => return Ok(false),
+            read => read.map_err(LedgerError::io(path))?,
+        }
         let read = other.read_exact_at(&mut b, at);
         read.map_err(LedgerError::io(&theirs))?;
         if a != b {
@@ -429,6 +443,7 @@ fn replacement(
     let replace = |own_from| {
         Some(Replace {
             segment,
+            chain,
             upto: end.offset,
             own_from,
         })
@@ -492,6 +507,14 @@ impl Replace {
             }
             // Before it gets the name: whoever has the name has all of it.
             file.sync_data()?;
+            // What takes the place of a damaged one must be known to be good.
+            file.forget_cached();
+            let volume_id = folder.file_name().unwrap_or_default().to_string_lossy();
+            let again = disk.open_read(new)?;
+            let end = whole_lines(again, &volume_id, self.segment, self.chain, &mut |_| {})?;
+            if end.offset < self.upto {
+                return Err(std::io::Error::other("it does not read as it was written"));
+            }
             keep_damaged(disk, folder, &path, self.segment)?;
             disk.rename(new, &path)?;
             disk.sync_dir(folder)
@@ -523,6 +546,7 @@ fn keep_damaged(disk: &Disk, folder: &Path, path: &Path, segment: u32) -> std::i
     Ok(())
 }
 
+/// With zeros for what cannot be read.
 fn copy_bytes(
     source: &DiskFile,
     mut from: u64,
@@ -531,13 +555,17 @@ fn copy_bytes(
     mut at: u64,
 ) -> std::io::Result<()> {
     let mut buffer = Vec::new();
+    let mut blocks_left = UNREADABLE_BLOCKS_MAX;
     while from < upto {
         let left = usize::try_from(upto - from).unwrap_or(usize::MAX);
         buffer.resize(PIECE_BYTES.min(left), 0);
-        source.read_exact_at(&mut buffer, from)?;
-        target.write_at(at, &buffer)?;
-        from += buffer.len() as u64;
-        at += buffer.len() as u64;
+        let count = source.read_around(from, &mut buffer, &mut blocks_left)?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        target.write_at(at, &buffer[..count])?;
+        from += count as u64;
+        at += count as u64;
     }
     Ok(())
 }

@@ -223,7 +223,8 @@ pub(super) struct Scan {
     /// What the line before may have had as checksum; more than one only after
     /// a bad line. The first is the most trusted.
     chain: Vec<u32>,
-    /// Where each good line begins and ends, its header included; kept only for who asks.
+    /// Where each good line begins and ends, its header included; kept only for who asks. What cannot be read is damage
+    /// then, and no error.
     pub lines: Option<Vec<GoodLine>>,
 }
 
@@ -262,7 +263,10 @@ impl Scan {
         start: u64,
         f: &mut dyn FnMut(&str, Position) -> ControlFlow<()>,
     ) -> std::io::Result<ControlFlow<()>> {
-        let mut lines = Lines::new(start);
+        let mut lines = match self.lines {
+            Some(_) => Lines::with_zeros(start),
+            None => Lines::new(start),
+        };
         while lines.next(&mut file)? {
             let line = lines.line.as_slice();
             let at_start = lines.start == 0;
@@ -355,7 +359,12 @@ pub(super) struct Lines {
     pub end: u64,
     /// The file ended without a line feed.
     unterminated: bool,
+    /// Blocks that the disk cannot read and that may count as zeros.
+    blocks_left: u32,
 }
+
+/// Unreadable blocks of a segment that are taken as damage. A disk takes seconds for each.
+pub(super) const UNREADABLE_BLOCKS_MAX: u32 = 256;
 
 impl Lines {
     pub fn new(start: u64) -> Lines {
@@ -366,6 +375,15 @@ impl Lines {
             start,
             end: start,
             unterminated: false,
+            blocks_left: 0,
+        }
+    }
+
+    /// With zeros for what the disk cannot read.
+    fn with_zeros(start: u64) -> Lines {
+        Lines {
+            blocks_left: UNREADABLE_BLOCKS_MAX,
+            ..Lines::new(start)
         }
     }
 
@@ -376,7 +394,11 @@ impl Lines {
         loop {
             if self.unread.is_empty() {
                 self.buffer.resize(256 * 1024, 0);
-                let count = file.read_at(self.end, &mut self.buffer)?;
+                let left = &mut self.blocks_left;
+                let count = match left {
+                    0 => file.read_at(self.end, &mut self.buffer)?,
+                    _ => file.read_around(self.end, &mut self.buffer, left)?,
+                };
                 if count == 0 {
                     self.unterminated = self.end > self.start;
                     return Ok(false);

@@ -433,3 +433,19 @@ mod model {
         }
     }
 }
+
+#[test]
+fn the_highest_sequence_number_is_kept_when_its_instance_goes() {
+    let (first, last) = (
+        stored(1, "1.1", "1.1.1", "1.3"),
+        stored(7, "1.1", "1.1.1", "1.4"),
+    );
+    for (_folder, index) in filled(&[last.clone(), first]) {
+        let highest = || index.snapshot().unwrap().highest_sequence().unwrap();
+        assert_eq!(highest(), 7);
+        let gone = gone_again(&last);
+        let of_gone = gone.sequence();
+        index.apply(&[gone], &[]).unwrap();
+        assert_eq!(highest(), of_gone.max(7));
+    }
+}

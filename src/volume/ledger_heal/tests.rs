@@ -477,3 +477,87 @@ fn killed_or_cut_off_at_every_call_the_next_start_ends_the_same() {
         }
     }
 }
+
+/// A disk on which some bytes of one file cannot be read.
+struct Unreadable {
+    path: PathBuf,
+    bytes: std::ops::Range<u64>,
+    /// It is another file by now.
+    identity: (u64, u64),
+}
+
+impl Observer for Unreadable {
+    fn before(&self, _: &Op) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn before_read(&self, path: &Path, offset: u64, count: usize) -> io::Result<()> {
+        let is_in = offset < self.bytes.end && offset + count as u64 > self.bytes.start;
+        if path == self.path && is_in && identity(path) == self.identity {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        Ok(())
+    }
+}
+
+fn identity(path: &Path) -> (u64, u64) {
+    Disk::default().entry(path).unwrap().unwrap().identity
+}
+
+/// Method: a ledger of one large segment, with sectors that give an I/O error where the copy is whole, over its end, and behind
+/// it.
+#[test]
+fn what_the_disk_cannot_read_is_damage() {
+    const SECTOR: u64 = 4096;
+    for (copied, sectors) in [
+        (2_000, 3..5),
+        (1_000, 3..5),
+        (1_000, 0..1),
+        (1_000, 6..8),
+        (1_000, 9..10),
+    ] {
+        let base = tempfile::tempdir().unwrap();
+        let (ours, copy) = (base.path().join("a/v"), base.path().join("b/v"));
+        let disk = Disk::default();
+        let ledger = Ledger::open(&disk, &ours, Box::new(|_| {})).unwrap();
+        let upto = add_all(&ledger, 0..copied);
+        ship(&disk, &ours, &disk, &copy, upto).unwrap();
+        if copied < 2_000 {
+            add_all(&ledger, copied..2_000);
+        }
+        drop(ledger);
+        let path = ours.join(layout::segment_file(1));
+        let broken = Disk::observed(Arc::new(Unreadable {
+            identity: identity(&path),
+            bytes: sectors.start * SECTOR..sectors.end * SECTOR,
+            path: path.clone(),
+        }));
+        let whole = std::fs::read(&path).unwrap();
+        let lost = whole.len() as u64 > upto.offset && sectors.end * SECTOR > upto.offset;
+        let copies = Copies {
+            list: vec![copy_in(&copy)],
+            before_insert: &|| {},
+        };
+        let healing = heal(&broken, &ours, &copies).unwrap();
+        if sectors.start * SECTOR >= upto.offset {
+            // Nobody has these lines.
+            assert_eq!(healing.notes, Vec::<String>::new());
+            continue;
+        }
+        assert!(healing.notes[0].contains("were replaced"), "{copied}");
+        let now = std::fs::read(&path).unwrap();
+        assert_eq!(now.len(), whole.len());
+        let same = now.iter().zip(&whole).filter(|(a, b)| a == b).count();
+        match lost {
+            true => assert!(same > whole.len() - 2 * SECTOR as usize && same < whole.len()),
+            false => assert_eq!(same, whole.len()),
+        }
+        let (numbers, _) = numbers(&ours);
+        assert!((0..copied).all(|n| numbers.contains(&n)) && numbers.contains(&1_999));
+    }
+}
+
+fn add_all(ledger: &Ledger<()>, lines: std::ops::Range<usize>) -> Position {
+    let line = |n| (Vec::new(), format!("{{\"n\":{n}}}"), ());
+    ledger.append_all(lines.map(line).collect()).unwrap()
+}
