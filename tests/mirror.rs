@@ -59,6 +59,16 @@ fn outside_its_hour_nothing_is_copied_but_by_hand() {
     let waiting = status(&server);
     assert_eq!(waiting["state"], "waiting", "{waiting}");
     assert_eq!(waiting["todo_count"], 20, "{waiting}");
+    let screen = kura(&server, &["mirror", "status"]);
+    let opens = waiting["window_opens"].as_str().expect("an hour");
+    assert_eq!(
+        screen.replace(opens, "YYYY-MM-DD HH:MM"),
+        "state   waiting\n\
+         when    nightly 03:00-03:01, opens YYYY-MM-DD HH:MM\n\
+         left    20 instances, 26.56 kB; 0 have their second copy\n\
+         DATE      MODALITY  TO DO  DONE  FAILED  LEFT\n\
+         20260115  CT        20     0     0       26.56 kB\n"
+    );
     // Not this one.
     kura(&server, &["mirror", "run", "--modality", "MR"]);
     assert!(image_paths(&server.volume("M")).is_empty());

@@ -674,8 +674,64 @@ pub fn date_of(folder: &str) -> String {
     folder.split('/').next().unwrap_or_default().to_owned()
 }
 
-/// Whether the index knows every line, and what it knows.
+/// What the index knows, if it knows every line.
 pub(super) fn whole(archive: &Archive) -> Result<Option<Snapshot>, IndexError> {
     let view = archive.view()?;
     Ok(view.rebuilding_percent.is_none().then_some(view.snapshot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(date: &str, modality: &str) -> Due {
+        Due {
+            date: date.to_owned(),
+            modality: modality.to_owned(),
+            mirror_count: 1,
+            heal_count: 0,
+            bytes: 1,
+            touched: Instant::now(),
+            when: None,
+            again: None,
+        }
+    }
+
+    #[test]
+    fn jobs_are_done_dates_first_then_modalities_and_what_has_one_copy_left_newest_first() {
+        let order = [
+            (Cause::Heal, "20260118", "CT"),
+            (Cause::Heal, "20200101", "CT"),
+            (Cause::ByHand, "20260118", "XA"),
+            (Cause::Soon, "20260117", "US"),
+            (Cause::Window, "20260115", "CT"),
+            (Cause::Window, "20260115", "MR"),
+            (Cause::Window, "20260116", "CR"),
+        ];
+        let mut jobs = order;
+        jobs.reverse();
+        jobs.sort_by_key(|(cause, date, modality)| Order::of(*cause, &due(date, modality)));
+        assert_eq!(jobs, order);
+    }
+
+    #[test]
+    fn a_job_by_hand_takes_its_date_and_modality_or_all() {
+        let asked = |date: Option<&str>, modality: Option<&str>| Asked {
+            number: 1,
+            date: date.map(str::to_owned),
+            modality: modality.map(str::to_owned),
+            done: false,
+            copied_count: 0,
+            failed_count: 0,
+        };
+        for (asked, taken) in [
+            (asked(None, None), true),
+            (asked(Some("20260115"), None), true),
+            (asked(Some("20260115"), Some("ct")), true),
+            (asked(Some("20260116"), Some("CT")), false),
+            (asked(None, Some("MR")), false),
+        ] {
+            assert_eq!(asked.takes(&due("20260115", "CT")), taken, "{asked:?}");
+        }
+    }
 }

@@ -63,9 +63,9 @@ pub fn wait_until_mirrored(server: &Server) -> Value {
     }
 }
 
-/// Runs a verb that must do what it is told.
+/// Runs a verb that must do what it is told; its screen.
 pub fn kura(server: &Server, arguments: &[&str]) -> String {
     let outcome = server.kura(arguments);
     assert_eq!(outcome.code, Some(0), "{arguments:?}: {}", outcome.text());
-    outcome.text()
+    outcome.stdout
 }
