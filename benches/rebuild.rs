@@ -20,7 +20,7 @@ use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
 use kura::archive::{Archive, Mode, entry};
-use kura::config::Config;
+use kura::config::{Config, RoleName, VolumeEntry};
 use kura::index::{Copy, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values};
 use kura::volume::io::Disk;
 use kura::volume::{Ledger, layout};
@@ -141,7 +141,7 @@ fn table(row: &serde_json::Value) {
     let number = |name: &str| row[name].as_f64().unwrap_or_default();
     let instances = number("instances").max(1.0);
     println!(
-        "{:<6}  {:>9}  {:>7}  {:>11}  {:>8}  {:>8}  {:>16}  {:>17}",
+        "{:<6}  {:>9}  {:>7}  {:>11}  {:>8}  {:>8}  {:>16}  {:>17}  {:>6}",
         "ENGINE",
         "INSTANCES",
         "SECONDS",
@@ -149,10 +149,11 @@ fn table(row: &serde_json::Value) {
         "CPU S",
         "PEAK MIB",
         "INDEX B/INSTANCE",
-        "LEDGER B/INSTANCE"
+        "LEDGER B/INSTANCE",
+        "LEFT S"
     );
     println!(
-        "{:<6}  {:>9}  {:>7.1}  {:>11.0}  {:>8.1}  {:>8.0}  {:>16.0}  {:>17.0}",
+        "{:<6}  {:>9}  {:>7.1}  {:>11.0}  {:>8.1}  {:>8.0}  {:>16.0}  {:>17.0}  {:>6.2}",
         row["engine"].as_str().unwrap_or_default(),
         instances,
         number("seconds"),
@@ -161,6 +162,7 @@ fn table(row: &serde_json::Value) {
         number("peak_memory_bytes") / f64::from(1 << 20),
         number("index_bytes") / instances,
         number("ledger_bytes") / instances,
+        number("left_seconds"),
     );
 }
 
@@ -202,17 +204,55 @@ fn measure(folder: &Path, engine: EngineArgument) -> serde_json::Value {
         .filter(fs::Metadata::is_file)
         .map(|metadata| metadata.len())
         .sum();
+    let seconds_until_closed = begun.elapsed().as_secs_f64();
+    let (left_count, left_seconds, status_seconds) = what_is_left(folder, engine);
     serde_json::json!({
+        "left_to_mirror": left_count,
+        "left_seconds": left_seconds,
+        "status_seconds": status_seconds,
         "instances": totals.instances,
         "studies": totals.studies,
         "series": totals.series,
         "seconds": seconds,
-        "seconds_until_closed": begun.elapsed().as_secs_f64(),
+        "seconds_until_closed": seconds_until_closed,
         "instances_per_second": totals.instances as f64 / seconds,
         "cpu_seconds": cpu_seconds(),
         "peak_memory_bytes": peak_memory(),
         "index_bytes": index_bytes,
     })
+}
+
+/// With a mirror volume that is new: how many instances have no second copy, how long it takes to find that out, and how
+/// long the whole status takes.
+fn what_is_left(folder: &Path, engine: EngineArgument) -> (u64, f64, f64) {
+    let mut config = config(folder, engine);
+    let mirror = folder.join("mirror");
+    fs::create_dir_all(&mirror).expect("a folder for the mirror");
+    config.volumes.push(VolumeEntry {
+        name: "M".to_owned(),
+        path: mirror.clone(),
+        role: RoleName::Mirror,
+    });
+    config.mirror.allow_same_device = true;
+    let archive = Archive::open(&config, Mode::Create).expect("the archive with a mirror");
+    while archive
+        .view()
+        .expect("the index")
+        .rebuilding_percent
+        .is_some()
+    {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let begun = Instant::now();
+    let left = archive.mirror_status(false).expect("what is left");
+    let left_seconds = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let counted = archive.status().copies.one_count;
+    let status_seconds = begun.elapsed().as_secs_f64();
+    assert_eq!(counted, left.todo_count);
+    drop(archive);
+    fs::remove_dir_all(mirror).expect("the mirror removed");
+    (left.todo_count, left_seconds, status_seconds)
 }
 
 /// CPU time of this process, user and system, seconds: it depends on what else the machine does much less than a rate.
