@@ -17,6 +17,29 @@ pub fn put_volume(file: &Path, old_name: Option<&str>, entry: &VolumeEntry) -> R
     replace(file, text.as_bytes()).map_err(|error| error.to_string())
 }
 
+/// Takes the `[[volume]]` of that name out, if there is one.
+pub fn take_volume(file: &Path, name: &str) -> Result<(), String> {
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    match without_volume(&text, name)? {
+        Some(text) => replace(file, text.as_bytes()).map_err(|error| error.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// `None`: there is none.
+fn without_volume(text: &str, name: &str) -> Result<Option<String>, String> {
+    let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
+    let volumes = document
+        .get_mut("volume")
+        .and_then(Item::as_array_of_tables_mut);
+    let Some(volumes) = volumes else {
+        return Ok(None);
+    };
+    let before = volumes.len();
+    volumes.retain(|table| table.get("name").and_then(Item::as_str) != Some(name));
+    Ok((volumes.len() < before).then(|| document.to_string()))
+}
+
 fn with_volume(text: &str, old_name: Option<&str>, entry: &VolumeEntry) -> Result<String, String> {
     let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
     let path = entry.path.to_str().ok_or("its path is not Unicode")?;
@@ -119,6 +142,19 @@ mod tests {
         let config = super::super::Config::parse(&text, Path::new("/srv")).unwrap();
         let paths: Vec<_> = config.volumes.iter().map(|v| v.path.clone()).collect();
         assert_eq!(paths, [Path::new("/srv/kura-data/A"), Path::new("/b")]);
+    }
+
+    #[test]
+    fn one_volume_is_taken_out_and_the_others_stay() {
+        let text = "# ours\n[[volume]]\nname = \"A\"\npath = \"/a\"\n\n# the second\n[[volume]]\nname = \"B\"\npath = \"/b\"\n";
+        let left = without_volume(text, "A").unwrap().unwrap();
+        assert!(
+            left.contains("# the second\n[[volume]]\nname = \"B\""),
+            "{left}"
+        );
+        assert!(!left.contains("\"A\""), "{left}");
+        assert_eq!(without_volume(&left, "A").unwrap(), None);
+        assert_eq!(without_volume("port = 104\n", "A").unwrap(), None);
     }
 
     #[test]
