@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, MirrorStatus, MirrorVerb, Status, VolumeVerb, WorkStatus, WorkVerb};
+use crate::archive::{
+    Archive, MirrorStatus, MirrorVerb, ReplaceStatus, ReportName, ReportVerb, Shown, Status,
+    VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
+};
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
 
@@ -30,6 +33,11 @@ pub enum Request {
     Volume(VolumeVerb),
     Work(WorkVerb),
     Mirror(MirrorVerb),
+    /// How far the replaced disk of the volume of that name is restored.
+    Restoring {
+        name: String,
+    },
+    Report(ReportVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +53,9 @@ pub enum Response {
     /// Of long work: how far it is.
     Work(Option<Box<WorkStatus>>),
     Mirror(Box<MirrorStatus>),
+    Replace(Box<ReplaceStatus>),
+    Reports(Vec<ReportName>),
+    Report(Box<Shown>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -154,7 +165,8 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
             Response::Done
         }
         Request::Volume(verb) => match archive.volume_verb(verb) {
-            Ok(said) => Response::Said(said),
+            Ok(VolumeSaid::Done(said)) => Response::Said(said),
+            Ok(VolumeSaid::Replace(status)) => Response::Replace(status),
             Err(error) => Response::Failed {
                 reason: error.to_string(),
             },
@@ -165,6 +177,17 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
         },
         Request::Mirror(verb) => match archive.mirror_verb(verb) {
             Ok(status) => Response::Mirror(Box::new(status)),
+            Err(reason) => Response::Failed { reason },
+        },
+        Request::Restoring { name } => match archive.replace_status(&name) {
+            Ok(status) => Response::Replace(Box::new(status)),
+            Err(error) => Response::Failed {
+                reason: error.to_string(),
+            },
+        },
+        Request::Report(ReportVerb::List) => Response::Reports(archive.reports()),
+        Request::Report(ReportVerb::Show { name }) => match archive.show_report(name) {
+            Ok(shown) => Response::Report(Box::new(shown)),
             Err(reason) => Response::Failed { reason },
         },
         Request::Find { level, keys, most } => {

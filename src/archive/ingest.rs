@@ -353,7 +353,10 @@ impl Archive {
                 .as_ref()
                 .map(|existing| names_given(&existing.record, volume.id()))
                 .unwrap_or_default();
-            match self.make_durable(&volume, &mut incoming, &mut stored, &names, None) {
+            let made = self
+                .make_durable(&volume, &mut incoming, &mut stored, &names, None)
+                .and_then(|()| self.still_counts(&volume));
+            match made {
                 Ok(()) => {
                     let volume_id = volume.id().to_owned();
                     return Ok(Kept {
@@ -369,6 +372,8 @@ impl Archive {
                     match error.is_ledger_unknown() {
                         // The line may be there, so what it speaks of stays.
                         true => incoming.keep(),
+                        // Nothing is done any more on a disk that was given up.
+                        false if matches!(error, VolumeError::Failed { .. }) => incoming.keep(),
                         false => incoming.unpublish(&stored.instance.copy.path),
                     }
                     (volume, incoming) = moved?;

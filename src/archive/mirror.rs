@@ -63,8 +63,12 @@ struct Due {
     modality: String,
     /// Contents that need a copy on a mirror volume.
     mirror_count: u64,
-    /// Contents that need one on an archive volume.
+    /// Contents that have lost a copy: on a disk that was given up, or the good one on an archive volume.
     heal_count: u64,
+    heal_bytes: u64,
+    /// Those of them of which only one good copy is left.
+    alone_count: u64,
+    /// Of all.
     bytes: u64,
     /// Something came to it.
     touched: Instant,
@@ -131,7 +135,9 @@ pub struct Run {
 /// Why a job is done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
-    /// Only one good copy is left of something: at once, whatever the hour.
+    /// Only one good copy is left of something that had two: at once, whatever the hour.
+    Alone,
+    /// Something has lost a copy: at once as well.
     Heal,
     ByHand,
     /// Soon after it came.
@@ -193,6 +199,7 @@ impl Archive {
     /// Does every job that may be done now, one after the other.
     pub(super) fn mirror_all(&self) {
         while !self.stopping.load(Ordering::Relaxed) {
+            self.look_after_replaced();
             match self.mirror_next() {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -213,7 +220,7 @@ impl Archive {
     }
 
     /// Does the next job; false when there is none for now.
-    fn mirror_next(&self) -> Result<bool, IndexError> {
+    pub(super) fn mirror_next(&self) -> Result<bool, IndexError> {
         let Some(judge) = self.look_for_work()? else {
             return Ok(false);
         };
@@ -259,7 +266,9 @@ impl Archive {
                 }
             }
             _ => {
-                pending.judged = None;
+                // What failed is tried again at once where a volume came that may have or take it.
+                let before = pending.judged.take();
+                let keep = before.is_none_or(|before| !judge.has_more_than(&before));
                 let mut all = BTreeMap::new();
                 let mut needs = Needs::default();
                 snapshot.spread(&mut |series| {
@@ -274,7 +283,8 @@ impl Archive {
                 })?;
                 for (place, due) in &mut all {
                     if let Some(old) = pending.series.get(place) {
-                        (due.touched, due.again) = (old.touched, old.again);
+                        due.touched = old.touched;
+                        due.again = old.again.filter(|_| keep);
                     }
                 }
                 pending.series = all;
@@ -307,7 +317,9 @@ impl Archive {
             if due.again.is_some_and(|again| again > now) {
                 continue;
             }
-            let cause = if due.heal_count > 0 {
+            let cause = if due.alone_count > 0 {
+                Cause::Alone
+            } else if due.heal_count > 0 {
                 Cause::Heal
             } else if asked.iter().any(|asked| asked.takes(due)) {
                 Cause::ByHand
@@ -334,8 +346,12 @@ impl Archive {
                 }
             };
             job.series.push(place.clone());
-            job.count += due.mirror_count + due.heal_count;
-            job.bytes += due.bytes;
+            let (count, bytes) = match cause {
+                Cause::Alone | Cause::Heal => (due.heal_count, due.heal_bytes),
+                _ => (due.mirror_count + due.heal_count, due.bytes),
+            };
+            job.count += count;
+            job.bytes += bytes;
         }
         Ok(best.map(|(_, job)| job))
     }
@@ -396,7 +412,9 @@ impl Archive {
             });
         }
         let cap = match job.cause {
-            Cause::Heal if self.mirror_config.day.contains(Zoned::now().datetime()) => {
+            Cause::Alone | Cause::Heal
+                if self.mirror_config.day.contains(Zoned::now().datetime()) =>
+            {
                 match self.mirror_config.day_bytes_per_second {
                     0 => self.mirror_config.bytes_per_second,
                     by_day => by_day,
@@ -412,7 +430,7 @@ impl Archive {
             while tasks.len() < TASKS_MAX
                 && let Some(place) = places.next()
             {
-                self.tasks_of(place, judge, &mut tasks)?;
+                self.tasks_of(place, job.cause, judge, &mut tasks)?;
                 seen.push(place);
             }
             if seen.is_empty() {
@@ -436,14 +454,21 @@ impl Archive {
     fn tasks_of(
         &self,
         (study, series): &(String, String),
+        cause: Cause,
         judge: &Judge,
         tasks: &mut Vec<Task>,
     ) -> Result<(), IndexError> {
         let snapshot = self.view()?.snapshot;
+        let mut needs = Needs::default();
         snapshot.instances(study, Some(series), &mut |entry| {
             for content in contents(&entry) {
-                let need = judge.need(&content.volume_ids());
-                if matches!(need, Need::Mirror | Need::Archive) {
+                let judged = needs.judged(&content.volume_ids(), judge);
+                let is_due = match cause {
+                    Cause::Alone | Cause::Heal => judged.heal,
+                    _ => matches!(judged.need, Need::Mirror | Need::Archive),
+                };
+                if is_due {
+                    let need = judged.need;
                     tasks.push(Task { content, need });
                 }
             }
@@ -536,6 +561,30 @@ impl Archive {
         Ok(())
     }
 
+    /// Whether nothing is left that has lost a copy and could get one now, by a shelf that is judged like this: the rest
+    /// failed, or no volume takes it.
+    pub(super) fn nothing_to_heal_now(&self, judge: &Judge) -> bool {
+        let now = Instant::now();
+        let pending = self.mirror.pending();
+        if pending.judged.as_ref() != Some(judge) {
+            return false;
+        }
+        let can = |due: &Due| due.heal_count > 0 && due.again.is_none_or(|again| again <= now);
+        !pending.series.values().any(can)
+    }
+
+    /// Why no volume takes copies, by a shelf that is judged like this.
+    pub(super) fn copying_is_blocked(&self, judge: &Judge) -> Option<String> {
+        if self.mirror.pending().judged.as_ref() != Some(judge) {
+            return None;
+        }
+        let told = self.mirror.told();
+        let blocked = told.blocked.as_ref();
+        blocked
+            .filter(|(_, until)| *until > Instant::now())
+            .map(|(reason, _)| reason.clone())
+    }
+
     /// Sleeps so long, unless the server stops.
     pub(super) fn rest(&self, time: Duration) {
         let end = Instant::now() + time;
@@ -613,7 +662,7 @@ impl Order {
     fn of(cause: Cause, due: &Due) -> Order {
         let date = match cause {
             // The newest first: what a doctor may want tomorrow.
-            Cause::Heal => due.date.bytes().map(|b| (0xff - b) as char).collect(),
+            Cause::Alone | Cause::Heal => due.date.bytes().map(|b| (0xff - b) as char).collect(),
             _ => due.date.clone(),
         };
         Order(cause, date, due.modality.clone())
@@ -634,37 +683,73 @@ fn due(series: &SeriesSpread, judge: &Judge, now: Instant) -> Option<Due> {
 
 /// Most series lie on the same few sets of volumes.
 #[derive(Default)]
-pub struct Needs(HashMap<Vec<String>, Need>);
+pub struct Needs(HashMap<Vec<String>, Judged>);
+
+#[derive(Clone, Copy)]
+struct Judged {
+    need: Need,
+    /// It had a copy more.
+    heal: bool,
+    /// And only one good copy is left of it.
+    alone: bool,
+}
 
 impl Needs {
     pub fn of(&mut self, volume_ids: &[String], judge: &Judge) -> Need {
-        if let Some(need) = self.0.get(volume_ids) {
-            return *need;
+        self.judged(volume_ids, judge).need
+    }
+
+    fn judged(&mut self, volume_ids: &[String], judge: &Judge) -> Judged {
+        if let Some(judged) = self.0.get(volume_ids) {
+            return *judged;
         }
         let need = judge.need(volume_ids);
-        self.0.insert(volume_ids.to_vec(), need);
-        need
+        let heal = match need {
+            Need::Archive => true,
+            Need::Mirror => judge.was_on_replaced(volume_ids),
+            Need::Nothing | Need::Lost => false,
+        };
+        let alone = heal && judge.good_count(volume_ids) == 1;
+        let judged = Judged { need, heal, alone };
+        self.0.insert(volume_ids.to_vec(), judged);
+        judged
     }
 
     fn due(&mut self, series: &SeriesSpread, judge: &Judge, now: Instant) -> Option<Due> {
-        let (mut mirror_count, mut heal_count, mut bytes) = (0, 0, 0);
-        for spread in &series.spread {
-            match self.of(&spread.volume_ids, judge) {
-                Need::Mirror => mirror_count += spread.contents_count,
-                Need::Archive => heal_count += spread.contents_count,
-                Need::Nothing | Need::Lost => continue,
-            }
-            bytes += spread.bytes;
-        }
-        (mirror_count + heal_count > 0).then(|| Due {
-            date: date_of(&series.folder),
-            modality: series.modality.clone(),
-            mirror_count,
-            heal_count,
-            bytes,
+        let mut due = Due {
+            date: String::new(),
+            modality: String::new(),
+            mirror_count: 0,
+            heal_count: 0,
+            heal_bytes: 0,
+            alone_count: 0,
+            bytes: 0,
             touched: now,
             when: None,
             again: None,
+        };
+        for spread in &series.spread {
+            let judged = self.judged(&spread.volume_ids, judge);
+            if matches!(judged.need, Need::Nothing | Need::Lost) {
+                continue;
+            }
+            let (count, bytes) = (spread.contents_count, spread.bytes);
+            due.bytes += bytes;
+            match judged.heal {
+                true => {
+                    (due.heal_count, due.heal_bytes) =
+                        (due.heal_count + count, due.heal_bytes + bytes)
+                }
+                false => due.mirror_count += count,
+            }
+            if judged.alone {
+                due.alone_count += count;
+            }
+        }
+        (due.mirror_count + due.heal_count > 0).then(|| Due {
+            date: date_of(&series.folder),
+            modality: series.modality.clone(),
+            ..due
         })
     }
 }

@@ -26,6 +26,8 @@ mod open;
 mod places;
 mod placing;
 mod replace;
+mod reports;
+mod restoring;
 mod safety;
 mod shelf;
 mod shipping;
@@ -57,8 +59,10 @@ pub use keeper::View;
 pub use mirror::Asked;
 pub use mirror_status::{MirrorStatus, MirrorVerb};
 pub use open::{Mode, OpenError};
+pub use reports::{ReportName, ReportVerb, Shown};
+pub use restoring::{CopiedFrom, Counted, ReplaceStatus};
 pub use status::{Status, VolumeStatus};
-pub use verbs::{VerbError, VolumeVerb};
+pub use verbs::{VerbError, VolumeSaid, VolumeVerb};
 pub use watch::Watch;
 pub use work::{Depth, Finding, VolumeReport, WorkStatus, WorkVerb};
 
@@ -94,6 +98,7 @@ pub struct Archive {
     drains: drain::Drains,
     mirror: mirror::Mirror,
     mirror_config: crate::config::Mirror,
+    restoring: restoring::Restoring,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

@@ -64,6 +64,8 @@ pub enum OpenError {
 
 /// Why a volume is away that the archive has had.
 pub(super) const NOT_CONFIGURED: &str = "not in the configuration";
+/// Why a volume is away whose disk was replaced.
+pub(super) const GIVEN_UP: &str = "its disk was given up";
 
 /// A verb that only looks, where no server runs, has the state folder open for less than this: a server that is started
 /// at that moment waits for it.
@@ -157,6 +159,7 @@ impl Archive {
             drains: Default::default(),
             mirror: Mirror::new(config.mirror.bytes_per_second),
             mirror_config: config.mirror.clone(),
+            restoring: Default::default(),
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,
@@ -351,8 +354,13 @@ fn with_known_volumes(config: &Config) -> Result<Config, OpenError> {
     let mut config = config.clone();
     if config.file.is_none() {
         let known = Identity::load(&config.state, &[])?.volumes;
-        if !known.is_empty() {
-            config.volumes = known.into_iter().map(entry_of).collect();
+        // A disk that was given up is not opened again.
+        let mut used = known
+            .into_iter()
+            .filter(|known| !known.is_given_up())
+            .peekable();
+        if used.peek().is_some() {
+            config.volumes = used.map(entry_of).collect();
         }
     }
     Ok(config)
@@ -381,6 +389,7 @@ pub(super) fn known_of(member: &Member) -> Known {
         home: member.home.clone(),
         draining: false,
         replaced: None,
+        forgetting: false,
     }
 }
 
@@ -431,6 +440,11 @@ fn plans(
     for (at, (entry, label)) in config.volumes.iter().zip(labels).enumerate() {
         let (name, path) = (entry.name.clone(), entry.path.clone());
         let known = identity.by_name(&entry.name).map(|k| k.volume_id.clone());
+        if let Some(given_up) = identity.by_name(&entry.name).filter(|k| k.is_given_up()) {
+            let id = given_up.volume_id.clone();
+            plans.push(Plan::Away(id, GIVEN_UP.to_owned()));
+            continue;
+        }
         plans.push(match (label, known) {
             (Ok(LabelState::Foreign), None) => return Err(OpenError::Foreign { name, path }),
             (Ok(LabelState::Label(label)), _) if label.archive_id != identity.archive_id => {

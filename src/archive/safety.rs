@@ -90,6 +90,29 @@ impl Judge {
         places.any(|place| place.replaced)
     }
 
+    /// Good copies that count, here or away.
+    pub fn good_count(&self, volume_ids: &[String]) -> usize {
+        self.counting(volume_ids).count()
+    }
+
+    /// As if the disk of a volume was given up now.
+    pub fn without(&self, volume_id: &str) -> Judge {
+        let mut judge = self.clone();
+        if let Some(place) = judge.places.get_mut(volume_id) {
+            (place.replaced, place.takes) = (true, false);
+        }
+        judge
+    }
+
+    /// Whether a volume can be read or written now that could not be before.
+    pub fn has_more_than(&self, before: &Judge) -> bool {
+        self.places.iter().any(|(id, place)| {
+            let was = before.places.get(id);
+            (place.here && was.is_none_or(|was| !was.here))
+                || (place.takes && was.is_none_or(|was| !was.takes))
+        })
+    }
+
     /// Whether with a copy on `target` the content would be on two disks.
     pub fn is_apart_from(&self, target: &str, volume_ids: &[String]) -> bool {
         let Some(target) = self.places.get(target) else {
@@ -160,7 +183,7 @@ impl Archive {
     pub(super) fn judge(&self) -> Judge {
         let mut places = HashMap::new();
         for member in self.shelf.all() {
-            let replaced = self.is_replaced(&member.volume_id);
+            let replaced = self.is_given_up(&member.volume_id);
             let here = member.here().filter(|volume| volume.answers());
             let disks = here.and_then(|volume| volume.disks().ok());
             let takes = here.is_some_and(|volume| volume.state() == VolumeState::Ok);

@@ -101,6 +101,24 @@ impl Shelf {
         members.iter().all(|member| member.here().is_some())
     }
 
+    /// `new` in the place of `old`, which goes behind the others.
+    pub fn exchange(&self, old: Member, new: Member) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let place = members
+            .iter()
+            .position(|other| other.volume_id == old.volume_id);
+        match place {
+            Some(place) => members[place] = Arc::new(new),
+            None => members.push(Arc::new(new)),
+        }
+        members.push(Arc::new(old));
+    }
+
+    pub fn remove(&self, volume_id: &str) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|member| member.volume_id != volume_id);
+    }
+
     /// Puts it in its place, or behind the others when it is new.
     pub fn put(&self, member: Member) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::volume::io::Disk;
 use crate::volume::ledger::Position;
@@ -17,7 +17,14 @@ use super::{Archive, Line, state};
 /// How far each copy is, of those that this process has made.
 #[derive(Default)]
 pub struct Shipper {
-    copies: Mutex<HashMap<(String, PathBuf), Copy>>,
+    /// Each with a lock of its own: a source that hangs holds up nobody else.
+    copies: Mutex<HashMap<(String, PathBuf), Arc<Mutex<Copy>>>>,
+}
+
+impl Shipper {
+    fn copies(&self) -> MutexGuard<'_, HashMap<(String, PathBuf), Arc<Mutex<Copy>>>> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Default)]
@@ -58,12 +65,8 @@ impl Archive {
 
     fn ship_to(&self, source: &Volume<Line>, target: &Disk, folder: &Path) {
         let key = (source.id().to_owned(), folder.to_owned());
-        let mut copies = self
-            .shipper
-            .copies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let copy = copies.entry(key).or_default();
+        let copy = self.shipper.copies().entry(key).or_default().clone();
+        let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
         let own = source.ledger_folder(source.id());
         let upto = source.ledger().position();
         if upto == Position::default() {
@@ -115,11 +118,7 @@ impl Archive {
                 format!("archive {}", identity.revision),
                 volume.root().to_owned(),
             );
-            let mut copies = self
-                .shipper
-                .copies
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut copies = self.shipper.copies();
             if copies.contains_key(&key) {
                 continue;
             }
@@ -131,7 +130,7 @@ impl Archive {
                 false => identity.save(volume.disk(), &folder),
             };
             match saved {
-                Ok(()) => drop(copies.insert(key, Copy::default())),
+                Ok(()) => drop(copies.insert(key, Arc::default())),
                 Err(error) => {
                     tracing::debug!(volume = volume.name(), %error, "archive.json not copied");
                 }
@@ -146,6 +145,7 @@ impl Archive {
             .iter()
             .filter_map(|member| match &member.standing {
                 Standing::Here(volume) => Some(own_source(volume)),
+                Standing::Away { .. } if self.is_forgetting(&member.volume_id) => None,
                 Standing::Away { .. } => self.best_copy(&member.volume_id),
             })
             .collect()
@@ -154,7 +154,7 @@ impl Archive {
     /// From where the ledgers of volumes that are away are read from now on: no longer from a disk that has gone itself.
     pub(super) fn choose_copies(&self) {
         for member in self.shelf.all() {
-            if member.here().is_none() {
+            if member.here().is_none() && !self.is_forgetting(&member.volume_id) {
                 match self.best_copy(&member.volume_id) {
                     Some(copy) => self.keeper.set_source(copy),
                     None => self.keeper.forget_source(&member.volume_id),

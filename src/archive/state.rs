@@ -61,6 +61,16 @@ pub struct Known {
     /// Its disk was given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<Replaced>,
+    /// Is being taken out of the index; its ledger is not read any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgetting: bool,
+}
+
+impl Known {
+    /// Its disk is not opened any more, wherever it comes up.
+    pub fn is_given_up(&self) -> bool {
+        self.replaced.is_some() || self.forgetting
+    }
 }
 
 /// What became of a volume whose disk was given up.
@@ -136,6 +146,7 @@ impl Identity {
             Some(known) => Known {
                 draining: known.draining,
                 replaced: known.replaced,
+                forgetting: known.forgetting,
                 ..now
             },
             None => now,
@@ -147,6 +158,33 @@ impl Identity {
         let volumes = (&self.volumes, &other.volumes);
         (&self.archive_id, self.revision) == (&other.archive_id, other.revision)
             && volumes.0 == volumes.1
+    }
+
+    /// Another volume has the name and the work of `old` from now on. What stood in the place of earlier disks of that name
+    /// was `old`, and is the new one now.
+    pub fn replace(&mut self, old: Known, new: Known) {
+        for known in &mut self.volumes {
+            if let Some(replaced) = &mut known.replaced
+                && replaced.by == old.volume_id
+            {
+                replaced.by.clone_from(&new.volume_id);
+            }
+        }
+        let old_id = &old.volume_id;
+        match self.volumes.iter().position(|k| k.volume_id == *old_id) {
+            Some(place) => {
+                self.volumes[place] = new;
+                self.volumes.push(old);
+            }
+            None => self.volumes.extend([new, old]),
+        }
+        self.revision += 1;
+    }
+
+    /// Nothing is known of a volume any more.
+    pub fn forget(&mut self, volume_id: &str) {
+        self.volumes.retain(|known| known.volume_id != volume_id);
+        self.revision += 1;
     }
 
     /// Writes it durably to a folder.

@@ -53,7 +53,8 @@ pub struct VolumeStatus {
     /// `archive` or `mirror`.
     pub role: String,
     pub path: String,
-    /// `ok`, `retired`, `draining`, `adopted`, `failed` (it is served, not written), `away` or `ejected`.
+    /// `ok`, `retired`, `draining`, `adopted`, `failed` (it is served, not written), `away`, `ejected` or
+    /// `replaced` (its disk was given up).
     pub state: String,
     /// Why it is failed or away.
     pub reason: String,
@@ -106,6 +107,7 @@ impl Archive {
                         "volume {name} is not written ({reason}): look at the disk, its cable and its mount; it is written again by itself when it takes a probe"
                     ),
                 }),
+                "replaced" => {}
                 "away" => actions.push(format!(
                     "volume {name} is away ({reason}): plug it in and mount it at {}, or: kura volume relocate {name} NEWPATH",
                     member.path.display()
@@ -118,10 +120,11 @@ impl Archive {
         let judge = self.judge();
         let copies = self.copies_status(&judge);
         actions.splice(0..0, self.copies_actions(&judge, &copies));
-        let state = match actions.is_empty() {
-            _ if copies.lost_count > 0 => "lost",
-            true => "ok",
-            false => "degraded",
+        let is_lost = self.replaced_actions(&mut actions) || copies.lost_count > 0;
+        let state = match (is_lost, actions.is_empty()) {
+            (true, _) => "lost",
+            (false, true) => "ok",
+            (false, false) => "degraded",
         };
         let capacity = self.capacity(&volumes);
         Status {
@@ -140,6 +143,17 @@ impl Archive {
     fn volume_status(&self, member: &Member) -> VolumeStatus {
         let space = askable(member).map(|volume| volume.space());
         let (state, reason) = match &member.standing {
+            Standing::Away { .. } if self.is_given_up(&member.volume_id) => {
+                let by = self.replaced_by(&member.volume_id);
+                let by = by.and_then(|by| self.shelf.by_id(&by));
+                let reason = by.map_or("it is being forgotten".to_owned(), |by| {
+                    format!(
+                        "its disk was given up; volume {} stands in its place",
+                        by.name
+                    )
+                });
+                ("replaced", reason)
+            }
             Standing::Away { reason, ejected } => {
                 (if *ejected { "ejected" } else { "away" }, reason.clone())
             }

@@ -11,6 +11,7 @@ use crate::volume::layout::Role;
 use crate::volume::{LabelState, Spec, Volume, VolumeError};
 
 use super::open::known_of;
+use super::restoring::ReplaceStatus;
 use super::shelf::{Member, Standing};
 use super::shipping::own_source;
 use super::state::Known;
@@ -53,6 +54,19 @@ pub enum VolumeVerb {
         name: String,
         path: PathBuf,
     },
+    /// Its disk is dead: another one in its place.
+    Replace {
+        name: String,
+        path: PathBuf,
+        /// Only say what that would do.
+        dry_run: bool,
+    },
+    /// It will not come back.
+    Forget {
+        name: String,
+        /// Also what is nowhere else.
+        yes: bool,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +92,28 @@ pub enum VerbError {
     NotWritten { path: PathBuf, reason: String },
 }
 
+/// What a verb answers.
+pub enum VolumeSaid {
+    /// Done; what it means, in a sentence.
+    Done(String),
+    Replace(Box<ReplaceStatus>),
+}
+
 /// How long eject waits for what is in flight.
 const SETTLE: Duration = Duration::from_secs(30);
 
 impl Archive {
     /// Does it; the answer is a sentence for the administrator.
-    pub fn volume_verb(&self, verb: VolumeVerb) -> Result<String, VerbError> {
-        match verb {
+    pub fn volume_verb(self: &Arc<Self>, verb: VolumeVerb) -> Result<VolumeSaid, VerbError> {
+        let said = match verb {
+            VolumeVerb::Replace {
+                name,
+                path,
+                dry_run,
+            } => {
+                let status = self.replace_volume(&name, path, dry_run)?;
+                return Ok(VolumeSaid::Replace(Box::new(status)));
+            }
             VolumeVerb::Add { name, path, role } => self.add_volume(name, path, role),
             VolumeVerb::Retire { name, undo } => self.retire(&name, undo),
             VolumeVerb::Eject { name } => self.eject(&name),
@@ -92,13 +121,25 @@ impl Archive {
             VolumeVerb::Drain { name, stop } => self.begin_drain(&name, stop),
             VolumeVerb::Rename { name, new_name } => self.rename(&name, new_name),
             VolumeVerb::Relocate { name, path } => self.relocate(&name, path),
-        }
+            VolumeVerb::Forget { name, yes } => self.forget_volume(&name, yes),
+        };
+        said.map(VolumeSaid::Done)
     }
 
-    fn member(&self, name: &str) -> Result<Arc<Member>, VerbError> {
+    pub(super) fn member(&self, name: &str) -> Result<Arc<Member>, VerbError> {
         self.shelf
             .by_name(name)
             .ok_or_else(|| VerbError::Unknown(name.to_owned()))
+    }
+
+    fn is_still_used(&self, member: &Member) -> Result<(), VerbError> {
+        match self.is_given_up(&member.volume_id) {
+            false => Ok(()),
+            true => Err(VerbError::Other {
+                name: member.name.clone(),
+                reason: "its disk was given up and is not opened again; kura send stores what can still be read of it".to_owned(),
+            }),
+        }
     }
 
     /// Puts it on the shelf and writes it down.
@@ -145,6 +186,11 @@ impl Archive {
         };
         let taken = self.shelf.by_name(&name);
         let volume_id = match known {
+            Some(label) if self.is_given_up(&label.volume_id) => {
+                return Err(refuse(
+                    "it is a disk that was given up; kura send stores what can still be read of it",
+                ));
+            }
             Some(label) if label.name != name => {
                 return Err(refuse(&format!(
                     "it is volume {}; add it under that name, or rename it afterwards",
@@ -300,6 +346,7 @@ impl Archive {
 
     fn bring_back(&self, name: &str) -> Result<String, VerbError> {
         let mut member = self.member(name)?;
+        self.is_still_used(&member)?;
         if let Some(volume) = member.here().cloned() {
             // One that failed: only a new look at it, with everything closed, can say that it is well.
             let path = member.path.clone();
@@ -351,9 +398,10 @@ impl Archive {
         Ok(format!("volume {name} is named {new_name} now"))
     }
 
-    fn relocate(&self, name: &str, path: PathBuf) -> Result<String, VerbError> {
+    pub(super) fn relocate(&self, name: &str, path: PathBuf) -> Result<String, VerbError> {
         let path = absolute(path)?;
         let member = self.member(name)?;
+        self.is_still_used(&member)?;
         let moved = Member {
             path: path.clone(),
             ..(*member).clone()
@@ -409,18 +457,18 @@ impl Archive {
     }
 }
 
-fn is_adopted(member: &Member) -> bool {
+pub(super) fn is_adopted(member: &Member) -> bool {
     member.home.is_some() || member.here().is_some_and(|volume| volume.is_adopted())
 }
 
-fn role_name(role: Role) -> RoleName {
+pub(super) fn role_name(role: Role) -> RoleName {
     match role {
         Role::Archive => RoleName::Archive,
         Role::Mirror => RoleName::Mirror,
     }
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, VerbError> {
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, VerbError> {
     std::path::absolute(&path).map_err(|error| VerbError::Path {
         path,
         reason: error.to_string(),

@@ -121,6 +121,9 @@ impl Archive {
     }
 
     fn look_at(&self, member: &Member) {
+        if self.is_given_up(&member.volume_id) {
+            return;
+        }
         match &member.standing {
             Standing::Here(volume) => match attached(volume) {
                 Ok(true) => {
@@ -180,7 +183,7 @@ impl Archive {
         let Some(member) = self.shelf.by_id(volume_id) else {
             return;
         };
-        if member.here().is_some() {
+        if member.here().is_some() || self.is_given_up(volume_id) {
             return;
         }
         let spec = Spec {
@@ -241,6 +244,13 @@ impl Archive {
             let Some(now) = self.shelf.by_id(&member.volume_id).filter(|now| still(now)) else {
                 return;
             };
+            // A disk that was given up while it was being opened stays away.
+            if identity
+                .by_id(&member.volume_id)
+                .is_some_and(|known| known.is_given_up())
+            {
+                return;
+            }
             let then = now.standing(standing());
             let changed = identity.note_standing(known_of(&then));
             self.shelf.put(then);

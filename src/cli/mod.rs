@@ -9,6 +9,8 @@ mod index;
 mod init;
 mod mirror;
 mod output;
+mod replace;
+mod report;
 mod send;
 mod serve;
 mod status;
@@ -72,10 +74,12 @@ enum Verb {
     Dump(dump::Dump),
     /// Look after the index
     Index(index::Index),
-    /// Disks: list, check, add, retire, drain, eject, return, rename, relocate
+    /// Disks: list, check, add, retire, drain, eject, return, rename, relocate, replace, forget
     Volume(volume::Volume),
     /// Second copies: what is left to do, now, pause, resume
     Mirror(mirror::Mirror),
+    /// What became of dead disks: list, show
+    Report(report::Report),
     /// Serve a folder of DICOM files where it lies, or store what is in it
     Adopt(adopt::Adopt),
     /// Make index, ledgers and disks agree, and say what does not
@@ -115,6 +119,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Index(verb) => index::run(&verb, &config, json),
         Verb::Volume(verb) => volume::run(verb, &config, json),
         Verb::Mirror(verb) => mirror::run(verb, &config, json),
+        Verb::Report(verb) => report::run(verb, &config, json),
         Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),

@@ -55,6 +55,15 @@ enum Action {
     Rename { name: String, new_name: String },
     /// Its disk is mounted at another path now
     Relocate { name: String, path: PathBuf },
+    /// Its disk is dead: put a new one in its place and fill it from the other copies
+    Replace(super::replace::Replace),
+    /// It will not come back: take it out of the archive
+    Forget {
+        name: String,
+        /// Also when instances on it are nowhere else: they are written off
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 pub fn run(verb: Volume, config: &Config, json: bool) -> Result<End, Failure> {
@@ -80,6 +89,8 @@ pub fn run(verb: Volume, config: &Config, json: bool) -> Result<End, Failure> {
             name,
             path: std::path::absolute(path)?,
         },
+        Action::Replace(verb) => return super::replace::run(verb, config, json),
+        Action::Forget { name, yes } => VolumeVerb::Forget { name, yes },
     };
     match super::ask(config, Request::Volume(verb))?.0 {
         Response::Said(said) => {
