@@ -1,27 +1,170 @@
-//! `kura init`: a commented configuration to begin from.
+//! `kura init`: a commented configuration to begin from, or the one of an archive of which there are only the disks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output;
 use super::{End, Failure};
+use crate::archive::{AwayVolume, FoundVolume, FromDisks, from_disks};
+use crate::config::{self, RoleName, VolumeEntry};
+use crate::volume::layout::Role;
 
 #[derive(clap::Args)]
 pub struct Init {
     /// Where to write it
     #[arg(default_value = "kura.toml")]
     file: PathBuf,
+    /// The disks of an archive whose machine was lost: its volumes are written down, and the first `kura serve` reads the
+    /// index in from their ledgers
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    from: Vec<PathBuf>,
 }
 
 pub fn run(verb: &Init, json: bool) -> Result<End, Failure> {
-    crate::config::write_template(&verb.file)
-        .map_err(|error| format!("{}: {error}; it was not written", verb.file.display()))?;
+    let file = &verb.file;
+    let not_written = |error: &dyn std::fmt::Display| {
+        Failure::from(format!("{}: {error}; it was not written", file.display()))
+    };
+    if !verb.from.is_empty() {
+        let absolute = std::path::absolute(file)?;
+        let paths = verb.from.iter().map(std::path::absolute);
+        let paths = paths.collect::<Result<Vec<_>, _>>()?;
+        let found = from_disks(&paths, &config::template_state(&absolute))
+            .map_err(|error| format!("{error}; nothing was written"))?;
+        config::write_template_with(&absolute, &entries(&found))
+            .map_err(|error| not_written(&error))?;
+        return said(file, &found, json);
+    }
+    config::write_template(file).map_err(|error| not_written(&error))?;
     if json {
-        output::json(&serde_json::json!({ "version": 1, "written": verb.file }));
+        output::json(&serde_json::json!({ "version": 1, "written": file }));
     } else {
         output::line(&format!(
             "written: {}\nedit it, then: kura serve",
-            verb.file.display()
+            file.display()
         ));
     }
     Ok(End::Ok)
+}
+
+/// Those that are here, and those that may come back to where they were.
+fn entries(found: &FromDisks) -> Vec<VolumeEntry> {
+    let entry = |name: &str, path: &Path, role: Role| VolumeEntry {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        role: match role {
+            Role::Archive => RoleName::Archive,
+            Role::Mirror => RoleName::Mirror,
+        },
+    };
+    let here = found.volumes.iter();
+    let away = found.away.iter().filter(|volume| volume.configured);
+    here.map(|volume| entry(&volume.name, &volume.path, volume.role))
+        .chain(away.map(|volume| entry(&volume.name, &volume.path, volume.role)))
+        .collect()
+}
+
+fn said(file: &Path, found: &FromDisks, json: bool) -> Result<End, Failure> {
+    if json {
+        let mut value = serde_json::to_value(found)?;
+        value["version"] = 1.into();
+        value["written"] = file.display().to_string().into();
+        output::json(&value);
+    } else {
+        output::line(&screen(file, found));
+    }
+    Ok(match found.away.is_empty() {
+        true => End::Ok,
+        false => End::Degraded,
+    })
+}
+
+fn screen(file: &Path, found: &FromDisks) -> String {
+    let away = match found.away.len() {
+        0 => "none is missing".to_owned(),
+        count => format!("{count} away"),
+    };
+    let mut text = format!(
+        "written: {}\narchive  {}: {} of its volumes here, {away}\n",
+        file.display(),
+        output::plain(&found.archive_id),
+        found.volumes.len()
+    );
+    text.push_str(
+        "action   AE title, port and [[peer]] are the defaults: edit the file, then: kura serve\n",
+    );
+    for volume in found.volumes.iter().filter(|volume| volume.ejected) {
+        let name = &volume.name;
+        text.push_str(&format!(
+            "action   {name} was ejected; after the start: kura volume return {name}\n"
+        ));
+    }
+    for volume in &found.away {
+        text.push_str(&missing(volume));
+    }
+    if !found
+        .volumes
+        .iter()
+        .any(|volume| volume.role == Role::Archive)
+    {
+        text.push_str(
+            "action   nothing can be received before there is an archive volume: kura volume add NAME PATH\n",
+        );
+    }
+    let here = found.volumes.iter().map(row);
+    let rows: Vec<Vec<String>> = here.chain(found.away.iter().map(away_row)).collect();
+    text + &output::table(
+        &["VOLUME", "ROLE", "STATE", "INSTANCES", "FILES", "PATH"],
+        &rows,
+    )
+}
+
+/// What is known of a volume that was not given, and how it comes back.
+fn missing(volume: &AwayVolume) -> String {
+    let name = output::plain(&volume.name);
+    let known = match &volume.ledger_on {
+        Some(on) => format!(
+            "what is on it stays known by the copy of its ledger on {}",
+            output::plain(on)
+        ),
+        None => "no copy of its ledger is here: what is on it alone is not known".to_owned(),
+    };
+    let back = match volume.adopted {
+        true => format!(
+            "kura adopt {}",
+            output::plain(&volume.path.display().to_string())
+        ),
+        false => format!("kura volume relocate {name} PATH"),
+    };
+    format!("away     {name}: {known}; when its disk is mounted: {back}\n")
+}
+
+fn row(volume: &FoundVolume) -> Vec<String> {
+    let listed = volume.listed.as_ref();
+    cells(&volume.name, volume.role, "here", listed, &volume.path)
+}
+
+fn away_row(volume: &AwayVolume) -> Vec<String> {
+    let listed = volume.listed.as_ref();
+    cells(&volume.name, volume.role, "away", listed, &volume.path)
+}
+
+fn cells(
+    name: &str,
+    role: Role,
+    state: &str,
+    listed: Option<&crate::archive::Listed>,
+    path: &Path,
+) -> Vec<String> {
+    let role = match role {
+        Role::Archive => "archive",
+        Role::Mirror => "mirror",
+    };
+    vec![
+        output::plain(name),
+        role.to_owned(),
+        state.to_owned(),
+        listed.map_or("-".to_owned(), |listed| listed.instances_count.to_string()),
+        listed.map_or("-".to_owned(), |listed| output::bytes(listed.bytes)),
+        output::plain(&path.display().to_string()),
+    ]
 }

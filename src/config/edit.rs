@@ -40,7 +40,11 @@ fn without_volume(text: &str, name: &str) -> Result<Option<String>, String> {
     Ok((volumes.len() < before).then(|| document.to_string()))
 }
 
-fn with_volume(text: &str, old_name: Option<&str>, entry: &VolumeEntry) -> Result<String, String> {
+pub(super) fn with_volume(
+    text: &str,
+    old_name: Option<&str>,
+    entry: &VolumeEntry,
+) -> Result<String, String> {
     let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
     let path = entry.path.to_str().ok_or("its path is not Unicode")?;
     let item = document

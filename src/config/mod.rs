@@ -406,12 +406,35 @@ stop_seconds = 20
 
 /// Writes a commented configuration; refuses to replace a file that is there.
 pub fn write_template(path: &Path) -> std::io::Result<()> {
+    write_new(path, &(TEMPLATE.to_owned() + long_work::TEMPLATE))
+}
+
+/// The same with these volumes.
+pub fn write_template_with(path: &Path, volumes: &[VolumeEntry]) -> std::io::Result<()> {
+    let mut text = TEMPLATE.to_owned() + long_work::TEMPLATE;
+    // The first takes the place of the one in the template.
+    let mut old_name = Some(VOLUME_DEFAULT);
+    for volume in volumes {
+        text = edit::with_volume(&text, old_name.take(), volume).map_err(std::io::Error::other)?;
+    }
+    let base = path.parent().unwrap_or(Path::new("."));
+    Config::parse(&text, base).map_err(std::io::Error::other)?;
+    write_new(path, &text)
+}
+
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
-        .and_then(|mut file| file.write_all((TEMPLATE.to_owned() + long_work::TEMPLATE).as_bytes()))
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+}
+
+/// The state folder that the configuration written at `path` names.
+pub fn template_state(path: &Path) -> PathBuf {
+    let base = path.parent().unwrap_or(Path::new("."));
+    base.join(FOLDER_DEFAULT).join("state")
 }
 
 #[cfg(test)]

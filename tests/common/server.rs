@@ -146,6 +146,24 @@ impl Server {
         Server::prepare(settings, scratch, folder.to_path_buf()).started()
     }
 
+    /// On the `kura.toml` that lies in `folder` already and names this port.
+    pub fn as_configured(folder: &Path, port: u16) -> Server {
+        let scratch = TempDir::new().expect("temporary folder");
+        let settings = Settings {
+            port,
+            volumes: Vec::new(),
+            ..Settings::default()
+        };
+        let server = Server {
+            log: scratch.path().join("server.log"),
+            folder: folder.to_path_buf(),
+            settings,
+            child: None,
+            _scratch: scratch,
+        };
+        server.started()
+    }
+
     fn prepare(settings: Settings, scratch: TempDir, folder: PathBuf) -> Server {
         for (_, path, _) in &settings.volumes {
             fs::create_dir_all(folder.join(path)).expect("folder of a volume");
