@@ -602,7 +602,7 @@ impl Batch {
 /// What lines before the reader's start said, from the index that was filled by them.
 ///
 /// A snapshot for each question: one kept while the index is filled would keep every page that is replaced meanwhile.
-struct FromIndex<'a>(&'a Index);
+pub(super) struct FromIndex<'a>(pub(super) &'a Index);
 
 impl Known for FromIndex<'_> {
     fn study(&self, study_instance_uid: &str) -> Option<StudyFacts> {

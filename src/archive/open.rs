@@ -17,7 +17,7 @@ use super::keeper::Keeper;
 use super::mirror::Mirror;
 use super::shelf::{Member, Shelf, Standing, what_is_there};
 use super::state::{self, Identity, Known};
-use super::{Archive, Line};
+use super::{Archive, Line, scratch};
 
 /// Why an archive did not open. Each is one sentence: object, fact, what did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +132,9 @@ impl Archive {
             Some(lock) => lock,
             None => state::lock(&config.state, patience)?,
         };
+        if let Err(error) = scratch::remove(&config.state) {
+            tracing::warn!(%error, "what an earlier drill needed was not removed");
+        }
         let engine = match config.engine {
             EngineName::Redb => Engine::Redb,
             EngineName::Sled => Engine::Sled,

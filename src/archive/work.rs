@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Archive;
+use super::drill_report::DrillReport;
 use super::in_place::Listed;
 
-/// `kura volume check`, `kura equalize`, `kura adopt`
+/// `kura volume check`, `kura equalize`, `kura adopt`, `kura drill`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum WorkVerb {
@@ -27,6 +28,11 @@ pub enum WorkVerb {
         name: Option<String>,
         /// Store the files again, instead of serving them where they are.
         copy: bool,
+    },
+    Drill {
+        /// Files read of each volume.
+        sample: u32,
+        seed: Option<u64>,
     },
     /// How far it is; what was found, when it is over.
     Look,
@@ -62,6 +68,8 @@ pub struct WorkStatus {
     /// Why it ended before its end.
     pub error: Option<String>,
     pub volumes: Vec<VolumeReport>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Box<DrillReport>>,
 }
 
 /// What was found on a volume. The counts are complete, the list ends after a thousand.
@@ -143,6 +151,7 @@ struct Told {
     seconds: Option<f64>,
     error: Option<String>,
     volumes: Vec<VolumeReport>,
+    drill: Option<Box<DrillReport>>,
 }
 
 /// Work ends before its end.
@@ -193,6 +202,10 @@ impl Job {
         self.told().volumes.push(report);
     }
 
+    pub(super) fn drilled(&self, report: DrillReport) {
+        self.told().drill = Some(Box::new(report));
+    }
+
     fn status(&self) -> WorkStatus {
         let told = self.told();
         WorkStatus {
@@ -208,6 +221,7 @@ impl Job {
                 .unwrap_or_else(|| self.begun.elapsed().as_secs_f64()),
             error: told.error.clone(),
             volumes: told.volumes.clone(),
+            drill: told.drill.clone(),
         }
     }
 }
@@ -278,6 +292,7 @@ impl Archive {
                 path, copy: true, ..
             } => self.adopt_copies(&path, job),
             WorkVerb::Adopt { path, name, .. } => self.adopt(&path, name, job),
+            WorkVerb::Drill { sample, seed } => self.drill(sample, seed, job),
             WorkVerb::Look | WorkVerb::Cancel => Ok(()),
         }));
         // Before the end is told: whoever opened the archive for this alone closes it then.

@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod adopt;
+mod drill;
 mod dump;
 mod echo;
 mod equalize;
@@ -84,6 +85,8 @@ enum Verb {
     Adopt(adopt::Adopt),
     /// Make index, ledgers and disks agree, and say what does not
     Equalize(equalize::Equalize),
+    /// Would everything come back? Proves it from the ledgers and some files; changes nothing
+    Drill(drill::Drill),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),
 }
@@ -122,6 +125,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Report(verb) => report::run(verb, &config, json),
         Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),
+        Verb::Drill(verb) => drill::run(&verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
     }
 }
