@@ -244,6 +244,7 @@ fn newest_list(archive_id: &str, labelled: &[(PathBuf, Label)]) -> Identity {
         .filter(|copy| copy.archive_id == archive_id)
         .max_by_key(|copy| copy.revision);
     newest.unwrap_or(Identity {
+        sequence_floor: 0,
         archive_id: archive_id.to_owned(),
         revision: 0,
         volumes: Vec::new(),
