@@ -49,6 +49,10 @@ pub const INCOMING_FOLDER: &str = "incoming";
 pub const LEDGERS_FOLDER: &str = "ledgers";
 /// What could not be stored as an instance, kept for a person to look at.
 pub const QUARANTINE_FOLDER: &str = "quarantine";
+/// Files that were not what the ledger says, at the paths they had.
+pub const SUSPECT_FOLDER: &str = "suspect";
+/// In the folder of a volume's own ledger: how far its files were read again.
+pub const CHECKED_FILE: &str = "checked.json";
 
 /// In the home of an adopted volume beside the state: what its medium is recognised by.
 pub const WITNESS_FILE: &str = "medium.json";
@@ -124,13 +128,14 @@ pub fn is_own(name: &str) -> bool {
 }
 
 /// Names in the root of a volume that are not of the image tree.
-pub const OWN_NAMES: [&str; 6] = [
+pub const OWN_NAMES: [&str; 7] = [
     LABEL_FILE,
     LABEL_TEMPORARY_FILE,
     LOCK_FILE,
     LEDGERS_FOLDER,
     INCOMING_FOLDER,
     QUARANTINE_FOLDER,
+    SUSPECT_FOLDER,
 ];
 
 /// The same for an adopted volume, which may have other folders of these names.

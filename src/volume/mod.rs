@@ -20,6 +20,7 @@
 //! never answered, and the sender who comes again finds its bytes there.
 
 pub mod adopted;
+mod aside;
 mod batch;
 mod calls;
 pub mod device;
