@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::copies::{assert_same_images, image_paths, kura, status, wait_until_mirrored, with_mirror};
+use common::copies::{
+    assert_same_images, image_paths, kura, status, wait_until_mirrored, with_mirror,
+};
 use common::images::{self, ALL, Image, assert_come_back, send_all};
 use common::shelf::{does, refuses, volume};
 use common::{Server, Settings};
@@ -67,7 +69,8 @@ fn wait_until_known(server: &Server, names: &[&str]) {
 fn lost(report: &Value) -> BTreeSet<String> {
     let items = report["instances"].as_array().expect("instances");
     let lost = items.iter().filter(|item| item["state"] == "lost");
-    lost.map(|item| item["sop_instance_uid"].as_str().expect("uid").to_owned()).collect()
+    lost.map(|item| item["sop_instance_uid"].as_str().expect("uid").to_owned())
+        .collect()
 }
 
 #[test]
@@ -82,7 +85,12 @@ fn a_dead_archive_disk_is_filled_again_bit_by_bit_and_forgotten() {
     assert_same_images(&new, &server.volume("M"));
     assert_come_back(&server, &images);
     // Nothing went to the mount point of the old one.
-    assert_eq!(std::fs::read_dir(server.volume("A")).expect("folder").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(server.volume("A"))
+            .expect("folder")
+            .count(),
+        0
+    );
     wait_until_known(&server, &["A", "M"]);
     assert_eq!(volume(&server, "A")["path"], new.display().to_string());
     // The same after a restart, from the ledgers alone.

@@ -1,5 +1,7 @@
-//! Hands an instance back: from the first copy that is there, with its checksum watched on the way.
+//! Hands an instance back: from the first copy that is good. A copy that fails gives way to the next, within the same
+//! request, also in the middle.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,29 +9,37 @@ use std::time::{Duration, Instant};
 use crate::index::{Copy, InstanceRecord};
 use crate::volume::Volume;
 use crate::volume::io::DiskFile;
+use crate::volume::layout::Role;
 
 use super::{Archive, Line};
 
 /// An instance opened for reading, at the first byte of its data set.
-pub struct Fetched {
+pub struct Fetched<'a> {
     pub transfer_syntax: String,
     /// Bytes of the data set.
     pub length: u64,
+    archive: &'a Archive,
+    sop_instance_uid: String,
+    /// Copies that were not tried yet.
+    waiting: VecDeque<Copy>,
     source: Source,
+    /// Where bytes came from that were given out; the checksum does not say which of them was wrong.
+    used: Vec<Copy>,
+    /// Of what was given out.
+    crc: crc32fast::Hasher,
+    expected: u32,
     read: u64,
 }
 
 enum Source {
     /// Read and found good before the first byte is given out.
     Checked(Vec<u8>),
-    /// Too large for that: the checksum is compared when the last byte has been read, before it is given out.
+    /// Read piece by piece; the checksum is compared before the last one is given out.
     Streaming {
         file: DiskFile,
         /// Is not closed, and not said to be unplugged, while it is read.
-        _volume: Arc<Volume<Line>>,
-        offset: u64,
-        crc: crc32fast::Hasher,
-        expected: u32,
+        volume: Arc<Volume<Line>>,
+        copy: Copy,
     },
 }
 
@@ -42,6 +52,10 @@ pub struct Unreadable {
 
 /// Data sets up to this size are checked in memory before they are sent, bytes.
 const CHECKED_BYTES_MAX: u64 = 4 << 20;
+/// Larger ones up to this size are read once before they are sent, and mostly from memory then, bytes.
+const READ_TWICE_BYTES_MAX: u64 = 1 << 30;
+/// Read at a time for that, bytes.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// A million instances are read in in this time.
 const REBUILD_PATIENCE: Duration = Duration::from_secs(20);
@@ -54,7 +68,7 @@ impl Archive {
             .view()
             .and_then(|view| view.snapshot.by_sop(sop_instance_uid));
         if let Ok(Some(entry)) = entry
-            && let Some(copy) = good_first(&entry.record.copies).next()
+            && let Some(copy) = self.in_order(&entry.record.copies).front()
             && let Ok((file, _volume)) = self.open_checked(copy)
         {
             file.will_need(copy.size_bytes.min(CHECKED_BYTES_MAX));
@@ -83,29 +97,36 @@ impl Archive {
         }
     }
 
-    /// Opens the first copy of which the file is there, has its size and, if small, its checksum. Those known as bad are
-    /// tried last.
+    /// Opens the first copy that is good: of ordinary size, read and compared with its checksum. Those known as bad are
+    /// tried last; those that turn out bad now are looked into.
     pub fn fetch(
         &self,
         sop_instance_uid: &str,
         record: &InstanceRecord,
-    ) -> Result<Fetched, Unreadable> {
+    ) -> Result<Fetched<'_>, Unreadable> {
+        let mut waiting = self.in_order(&record.copies);
         let mut reasons = Vec::new();
-        for copy in good_first(&record.copies) {
-            match self.open_copy(copy) {
+        while let Some(copy) = waiting.pop_front() {
+            match self.open_copy(&copy) {
                 Ok(source) => {
                     return Ok(Fetched {
                         transfer_syntax: record.transfer_syntax.clone(),
-                        length: copy.size_bytes - copy.data_offset,
+                        length: copy.data_bytes(),
+                        archive: self,
+                        sop_instance_uid: sop_instance_uid.to_owned(),
+                        waiting,
                         source,
+                        expected: copy.crc32,
+                        used: vec![copy],
+                        crc: crc32fast::Hasher::new(),
                         read: 0,
                     });
                 }
-                Err(error) => {
-                    tracing::error!(volume = copy.volume_id, path = copy.path, %error, "a copy cannot be served");
-                    reasons.push(error.to_string());
-                }
+                Err(error) => reasons.push(self.cannot_serve(sop_instance_uid, &copy, &error)),
             }
+        }
+        if reasons.is_empty() {
+            reasons.push("no volume that has it is here".to_owned());
         }
         Err(Unreadable {
             sop_instance_uid: sop_instance_uid.to_owned(),
@@ -113,28 +134,59 @@ impl Archive {
         })
     }
 
+    /// Copies on volumes that are here and answer, the likely good ones first. A bad one may be readable all the same (it
+    /// is the only one, say); nothing is lost by trying.
+    fn in_order(&self, copies: &[Copy]) -> VecDeque<Copy> {
+        let can_be_asked = |copy: &&Copy| {
+            !self.is_replaced(&copy.volume_id)
+                && self
+                    .shelf
+                    .here(&copy.volume_id)
+                    .is_some_and(|v| v.answers())
+        };
+        let mut found: Vec<Copy> = copies.iter().filter(can_be_asked).cloned().collect();
+        // The disk of a mirror volume may be at rest.
+        let is_mirror = |copy: &Copy| {
+            let member = self.shelf.by_id(&copy.volume_id);
+            member.is_some_and(|member| member.role == Role::Mirror)
+        };
+        found.sort_by_key(|copy| (copy.bad, self.suspects.passes_over(copy), is_mirror(copy)));
+        found.into()
+    }
+
+    /// Notes it; the reason in words.
+    fn cannot_serve(&self, sop_instance_uid: &str, copy: &Copy, error: &io::Error) -> String {
+        let volume = self.shelf.by_id(&copy.volume_id);
+        let volume = volume.map_or_else(String::new, |member| member.name.clone());
+        if !copy.bad {
+            tracing::error!(volume, path = copy.path, %error, "a copy cannot be served");
+            self.suspect(sop_instance_uid, copy);
+        }
+        format!("volume {volume}: {error}")
+    }
+
     fn open_copy(&self, copy: &Copy) -> io::Result<Source> {
         let (file, volume) = self.open_checked(copy)?;
-        let length = copy.size_bytes - copy.data_offset;
+        let length = copy.data_bytes();
         if length > CHECKED_BYTES_MAX {
-            let crc = crc32fast::Hasher::new();
+            if length <= READ_TWICE_BYTES_MAX {
+                read_through(&file, &volume, copy)?;
+            }
             return Ok(Source::Streaming {
                 file,
-                _volume: volume,
-                offset: copy.data_offset,
-                crc,
-                expected: copy.crc32,
+                volume,
+                copy: copy.clone(),
             });
         }
         let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, copy.data_offset)?;
-        if crc32fast::hash(&bytes) != copy.crc32 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "its checksum is not the ledger's",
-            ));
+        {
+            let _call = volume.call();
+            file.read_exact_at(&mut bytes, copy.data_offset)?;
         }
-        Ok(Source::Checked(bytes))
+        match crc32fast::hash(&bytes) == copy.crc32 {
+            true => Ok(Source::Checked(bytes)),
+            false => Err(wrong_checksum()),
+        }
     }
 
     /// The file of a copy, if it is there with the size that the ledger says; its volume is to be held as long.
@@ -143,8 +195,12 @@ impl Archive {
             .shelf
             .here(&copy.volume_id)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its volume is not here"))?;
-        let file = volume.open_file(&copy.path)?;
-        let size = file.len()?;
+        let (file, size) = {
+            let _call = volume.call();
+            let file = volume.open_file(&copy.path)?;
+            let size = file.len()?;
+            (file, size)
+        };
         if size != copy.size_bytes {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -155,42 +211,90 @@ impl Archive {
     }
 }
 
-/// A bad copy may be readable all the same (its disk was away, say); nothing is lost by trying.
-fn good_first(copies: &[Copy]) -> impl Iterator<Item = &Copy> {
-    let good = copies.iter().filter(|copy| !copy.bad);
-    good.chain(copies.iter().filter(|copy| copy.bad))
+fn wrong_checksum() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "its checksum is not the ledger's",
+    )
 }
 
-impl Fetched {
+/// Reads a whole data set and compares its checksum; what is read stays in memory where there is room.
+fn read_through(file: &DiskFile, volume: &Volume<Line>, copy: &Copy) -> io::Result<()> {
+    let mut crc = crc32fast::Hasher::new();
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut at = copy.data_offset;
+    while at < copy.size_bytes {
+        let count = piece.len().min((copy.size_bytes - at) as usize);
+        let _call = volume.call();
+        file.read_exact_at(&mut piece[..count], at)?;
+        crc.update(&piece[..count]);
+        at += count as u64;
+    }
+    match crc.finalize() == copy.crc32 {
+        true => Ok(()),
+        false => Err(wrong_checksum()),
+    }
+}
+
+impl Fetched<'_> {
     /// Fills `buffer` from where the last call ended; returns the bytes filled, 0 at the end.
     ///
-    /// The last piece of an instance whose checksum is wrong is an error, so bad bytes never become a complete message.
+    /// What one copy does not give, the next does: they are the same byte for byte. The last piece of an instance whose
+    /// checksum is wrong is an error, so bad bytes never become a complete message.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.length - self.read;
         let count = buffer
             .len()
             .min(usize::try_from(left).unwrap_or(usize::MAX));
         let buffer = &mut buffer[..count];
-        match &mut self.source {
-            Source::Checked(bytes) => buffer.copy_from_slice(&bytes[self.read as usize..][..count]),
-            Source::Streaming {
-                file,
-                offset,
-                crc,
-                expected,
-                ..
-            } => {
-                file.read_exact_at(buffer, *offset + self.read)?;
-                crc.update(buffer);
-                if left == count as u64 && crc.clone().finalize() != *expected {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "its checksum is not the ledger's",
-                    ));
+        loop {
+            let (file, volume, copy) = match &self.source {
+                Source::Checked(bytes) => {
+                    buffer.copy_from_slice(&bytes[self.read as usize..][..count]);
+                    self.read += count as u64;
+                    return Ok(count);
                 }
+                Source::Streaming { file, volume, copy } => (file, volume, copy),
+            };
+            let read = {
+                let _call = volume.call();
+                file.read_exact_at(buffer, copy.data_offset + self.read)
+            };
+            let Err(error) = read else { break };
+            let failed = copy.clone();
+            self.archive
+                .cannot_serve(&self.sop_instance_uid, &failed, &error);
+            self.go_on_elsewhere().ok_or(error)?;
+        }
+        self.crc.update(buffer);
+        if count > 0 && left == count as u64 && self.crc.clone().finalize() != self.expected {
+            for copy in &self.used {
+                self.archive.suspect(&self.sop_instance_uid, copy);
             }
+            return Err(wrong_checksum());
         }
         self.read += count as u64;
         Ok(count)
+    }
+
+    /// Opens the next copy that has the same bytes; `None` when there is none.
+    fn go_on_elsewhere(&mut self) -> Option<()> {
+        while let Some(copy) = self.waiting.pop_front() {
+            if (copy.data_bytes(), copy.crc32) != (self.length, self.expected) {
+                continue;
+            }
+            match self.archive.open_copy(&copy) {
+                Ok(source) => {
+                    self.source = source;
+                    self.used.push(copy);
+                    return Some(());
+                }
+                Err(error) => {
+                    self.archive
+                        .cannot_serve(&self.sop_instance_uid, &copy, &error);
+                }
+            }
+        }
+        None
     }
 }

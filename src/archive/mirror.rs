@@ -30,6 +30,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(600);
 const BLOCKED_FOR: Duration = Duration::from_secs(60);
 /// Failures remembered, for the screen; the rest is only counted.
 const FAILED_MAX: usize = 10_000;
+/// Urgent series remembered; what is beyond waits for its hour.
+const URGENT_MAX: usize = 100_000;
 /// Asked for by hand and not done yet, or lately done.
 const ASKED_MAX: usize = 16;
 
@@ -51,6 +53,8 @@ pub struct Mirror {
 struct Pending {
     /// By study and series.
     series: BTreeMap<(String, String), Due>,
+    /// Series of which a copy turned out bad, and since when that is known: what they need they need at once.
+    urgent: BTreeMap<(String, String), Instant>,
     /// As the shelf was when every series was looked at; `None`: that is still to be done.
     judged: Option<Judge>,
 }
@@ -190,6 +194,17 @@ impl Mirror {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A copy in this series turned out bad: it gets another at once, also on a mirror volume.
+    pub(super) fn urgent(&self, place: (String, String)) {
+        let mut pending = self.pending();
+        if let Some(due) = pending.series.get_mut(&place) {
+            due.again = None;
+        }
+        if pending.urgent.len() < URGENT_MAX {
+            pending.urgent.insert(place, Instant::now());
+        }
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,6 +301,10 @@ impl Archive {
                         due.touched = old.touched;
                         due.again = old.again.filter(|_| keep);
                     }
+                    // The good copy may have come back.
+                    if due.heal_count > 0 || pending.urgent.contains_key(place) {
+                        due.again = None;
+                    }
                 }
                 pending.series = all;
                 pending.judged = Some(judge.clone());
@@ -312,14 +331,17 @@ impl Archive {
         };
         let in_window = self.mirror_config.window.contains(Zoned::now().datetime());
         let mut pending = self.mirror.pending();
+        let Pending { series, urgent, .. } = &mut *pending;
+        // That it was touched may not have been looked at yet.
+        urgent.retain(|place, since| series.contains_key(place) || since.elapsed() < BLOCKED_FOR);
         let mut best: Option<(Order, Job)> = None;
-        for (place, due) in &mut pending.series {
+        for (place, due) in series {
             if due.again.is_some_and(|again| again > now) {
                 continue;
             }
             let cause = if due.alone_count > 0 {
                 Cause::Alone
-            } else if due.heal_count > 0 {
+            } else if due.heal_count > 0 || urgent.contains_key(place) {
                 Cause::Heal
             } else if asked.iter().any(|asked| asked.takes(due)) {
                 Cause::ByHand

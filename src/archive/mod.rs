@@ -7,6 +7,7 @@ mod adopt;
 mod at_rest;
 mod before_ack;
 mod capacity;
+mod checked;
 mod content;
 mod copies_status;
 mod copying;
@@ -23,6 +24,7 @@ mod in_place;
 mod ingest;
 mod keeper;
 mod locks;
+mod lost;
 mod mirror;
 mod mirror_status;
 mod open;
@@ -30,6 +32,7 @@ mod places;
 mod placing;
 mod replace;
 mod reports;
+mod reread;
 mod restoring;
 mod safety;
 mod scratch;
@@ -38,6 +41,7 @@ mod shipping;
 mod state;
 mod status;
 mod survey;
+mod suspects;
 mod take_over;
 mod touched;
 mod verbs;
@@ -55,6 +59,7 @@ use crate::volume::placement::{Order, Reserve};
 use crate::volume::{Incoming, Volume};
 
 pub use capacity::Capacity;
+pub use checked::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
 pub use drill_report::DrillReport;
 pub use fetch::{Fetched, Unreadable};
@@ -105,6 +110,8 @@ pub struct Archive {
     mirror: mirror::Mirror,
     mirror_config: crate::config::Mirror,
     restoring: restoring::Restoring,
+    suspects: suspects::Suspects,
+    checks: checked::Checks,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

@@ -163,6 +163,8 @@ impl Archive {
             mirror: Mirror::new(config.mirror.bytes_per_second),
             mirror_config: config.mirror.clone(),
             restoring: Default::default(),
+            suspects: Default::default(),
+            checks: Default::default(),
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,

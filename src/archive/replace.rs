@@ -69,9 +69,6 @@ impl Archive {
             .is_some_and(|known| known.forgetting)
     }
 
-    /// A copy could not be read, or was not what its ledger line says.
-    pub(super) fn suspect(&self, _sop_instance_uid: &str, _copy: &crate::index::Copy) {}
-
     /// Puts a new disk in the place of one that is dead, or says what that would do.
     pub(super) fn replace_volume(
         self: &Arc<Self>,

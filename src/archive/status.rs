@@ -8,6 +8,7 @@ use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
 use crate::volume::{Volume, VolumeState};
 
 use super::capacity::Capacity;
+use super::checked::CheckedStatus;
 use super::copies_status::CopiesStatus;
 use super::shelf::{Member, Standing};
 use super::{Archive, Line};
@@ -25,6 +26,9 @@ pub struct Status {
     pub copies: CopiesStatus,
     pub volumes: Vec<VolumeStatus>,
     pub capacity: Capacity,
+    /// What reading the copies again found.
+    #[serde(default)]
+    pub checked: CheckedStatus,
     /// Refused instances kept for the administrator: the report of each.
     pub quarantine: Vec<serde_json::Value>,
     /// SOP Instance UIDs under which different data sets came; the first is answered.
@@ -120,7 +124,10 @@ impl Archive {
         let judge = self.judge();
         let copies = self.copies_status(&judge);
         actions.splice(0..0, self.copies_actions(&judge, &copies));
-        let is_lost = self.replaced_actions(&mut actions) || copies.lost_count > 0;
+        let checked = self.checked_status();
+        checked.say_actions(&mut actions);
+        let is_lost =
+            self.replaced_actions(&mut actions) || copies.lost_count > 0 || checked.lost_count > 0;
         let state = match (is_lost, actions.is_empty()) {
             (true, _) => "lost",
             (false, true) => "ok",
@@ -130,6 +137,7 @@ impl Archive {
         Status {
             version: 1,
             capacity,
+            checked,
             state: state.to_owned(),
             actions,
             index,

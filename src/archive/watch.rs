@@ -21,6 +21,9 @@ const SHIP_EVERY: Duration = Duration::from_secs(20);
 /// Between two looks for what needs a second copy.
 const MIRROR_EVERY: Duration = Duration::from_secs(1);
 
+/// Between two looks for files that are to be read again.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+
 /// Reasons that say more than what is, or is not, at the path of a volume.
 const UNMOUNTED: &str = "its disk was unmounted";
 const UNPLUGGED: &str = "ejected, and unplugged";
@@ -37,11 +40,12 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 4] = [
+        let works: [(&str, Duration, Work); 5] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
             ("drain", LOOK_EVERY, |archive| archive.drain_all()),
             ("mirror", MIRROR_EVERY, |archive| archive.mirror_all()),
+            ("checks", CHECK_EVERY, |archive| archive.check_volumes()),
         ];
         for (name, every, work) in works {
             let (stop, archive) = (stop.clone(), archive.clone());

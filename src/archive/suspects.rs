@@ -1,0 +1,524 @@
+//! Copies that somebody found missing, unreadable or changed: looked at again in peace, and if it is so, declared bad in
+//! the ledger, set aside, and healed from another copy.
+//!
+//! The line comes first, then the file is moved. After a power cut in between the file lies where it was, with a line that
+//! says not to trust it; the copy that heals it takes another name then.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::{Bad, Change, Copy, InstanceEntry};
+use crate::volume::{Volume, VolumeState};
+
+use super::content::{Content, contents};
+use super::reread::{Fault, reread};
+use super::safety::Need;
+use super::{Archive, Line, entry};
+
+/// Suspects that wait; what is beyond is found again when it is read again.
+const WAITING_MAX: usize = 10_000;
+/// Bad copies of which it is known that they are not healed yet; the rest is only counted.
+const OPEN_MAX: usize = 100_000;
+/// Of these looked at in one round.
+const LOOKED_AT_MAX: usize = 1_000;
+/// Copies passed over for reading because their volume's ledger cannot be written.
+const PASSED_OVER_MAX: usize = 10_000;
+/// Events that are shown.
+const EVENTS_MAX: usize = 100;
+/// More unreadable files within [`BREAKER_TIME`]: it is the disk, not the files.
+const BREAKER_COUNT: usize = 1_000;
+const BREAKER_TIME: Duration = Duration::from_secs(3600);
+/// How long a sender of the same instance may hold up the judgement; then it is made another time.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Before a file that failed is read again: what passes by itself is no fault of the file.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(100);
+
+type Place = (String, String);
+
+#[derive(Default)]
+pub struct Suspects {
+    queue: Mutex<Queue>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// By volume id.
+    waiting: HashMap<String, VecDeque<Suspect>>,
+    /// Volume id and path of those that wait.
+    known: HashSet<Place>,
+}
+
+/// What somebody could not read.
+pub struct Suspect {
+    pub sop_instance_uid: String,
+    pub path: String,
+}
+
+#[derive(Default)]
+struct Told {
+    events: VecDeque<Event>,
+    found_count: u64,
+    healed_count: u64,
+    /// Bad copies that are not healed yet, the longest not looked at first.
+    open: VecDeque<Open>,
+    /// Bad copies on volumes whose ledger cannot say so.
+    passed_over: HashMap<Place, String>,
+    /// When files of a volume could not be read, lately.
+    unreadable: HashMap<String, VecDeque<Instant>>,
+    /// Volumes whose disk fails, as long as they are open.
+    failing: HashMap<String, Weak<Volume<Line>>>,
+}
+
+struct Open {
+    volume_id: String,
+    path: String,
+    sop_instance_uid: String,
+}
+
+/// A bad copy that was found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// RFC 3339.
+    pub at: String,
+    pub volume: String,
+    pub path: String,
+    pub sop_instance_uid: String,
+    pub why: String,
+    /// Where the file is now, relative to the volume; `None` where there is none, or it could not be moved.
+    pub set_aside: Option<String>,
+    /// When there was a good copy in its place again, RFC 3339.
+    pub healed: Option<String>,
+    #[serde(skip)]
+    volume_id: String,
+}
+
+/// What is told of bad copies.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BadStatus {
+    /// Found since the start, and of these healed.
+    pub found_count: u64,
+    pub healed_count: u64,
+    /// Not healed yet.
+    pub bad_count: u64,
+    /// Of these on volumes whose ledger cannot be written.
+    pub passed_over_count: u64,
+    /// Names of volumes whose disk fails.
+    pub failing: Vec<String>,
+    /// The last hundred.
+    pub events: Vec<Event>,
+}
+
+/// What came of a suspicion.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It is good, or not listed any more.
+    Good,
+    Bad(Fault),
+    /// Somebody is storing it, or the index is being read in.
+    Later,
+    /// The volume is away, does not answer or fails: nothing can be said of its files.
+    Trouble,
+}
+
+impl Suspects {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a copy is known as bad although its ledger does not say so, or its disk fails.
+    pub fn passes_over(&self, copy: &Copy) -> bool {
+        let told = self.told();
+        let place = (copy.volume_id.clone(), copy.path.clone());
+        told.failing.contains_key(&copy.volume_id) || told.passed_over.contains_key(&place)
+    }
+
+    /// Whether files of a volume wait to be looked at.
+    pub fn has_some(&self, volume_id: &str) -> bool {
+        self.queue().waiting.contains_key(volume_id)
+    }
+
+    /// Whether more files of a volume were unreadable than a disk that works has.
+    pub fn is_failing(&self, volume: &Arc<Volume<Line>>) -> bool {
+        let told = self.told();
+        let failing = told.failing.get(volume.id());
+        failing.is_some_and(|failing| std::ptr::eq(failing.as_ptr(), Arc::as_ptr(volume)))
+    }
+
+    fn put(&self, volume_id: &str, suspect: Suspect) {
+        let mut queue = self.queue();
+        let place = (volume_id.to_owned(), suspect.path.clone());
+        if queue.known.len() < WAITING_MAX && queue.known.insert(place) {
+            let waiting = queue.waiting.entry(volume_id.to_owned()).or_default();
+            waiting.push_back(suspect);
+        }
+    }
+
+    fn take(&self, volume_id: &str) -> VecDeque<Suspect> {
+        let mut queue = self.queue();
+        let waiting = queue.waiting.remove(volume_id).unwrap_or_default();
+        for suspect in &waiting {
+            let place = (volume_id.to_owned(), suspect.path.clone());
+            queue.known.remove(&place);
+        }
+        waiting
+    }
+}
+
+impl Archive {
+    /// A copy could not be read, or was not what its ledger line says. Only notes it; from any thread.
+    pub(super) fn suspect(&self, sop_instance_uid: &str, copy: &Copy) {
+        if !copy.bad {
+            let suspect = Suspect {
+                sop_instance_uid: sop_instance_uid.to_owned(),
+                path: copy.path.clone(),
+            };
+            self.suspects.put(&copy.volume_id, suspect);
+        }
+    }
+
+    /// Judges what is suspected on a volume.
+    pub(super) fn judge_suspects(&self, volume_id: &str) {
+        for suspect in self.suspects.take(volume_id) {
+            match self.judge_copy(volume_id, &suspect) {
+                Judged::Later => self.suspects.put(volume_id, suspect),
+                // It is found again when it is read again.
+                Judged::Trouble => return,
+                Judged::Good => {
+                    let place = (volume_id.to_owned(), suspect.path);
+                    self.suspects.told().passed_over.remove(&place);
+                }
+                Judged::Bad(_) => {}
+            }
+            if self.is_stopping() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Reads a suspected copy again from its medium, twice where it is bad, while nobody stores that instance.
+    pub(super) fn judge_copy(&self, volume_id: &str, suspect: &Suspect) -> Judged {
+        let sop = &suspect.sop_instance_uid;
+        let Some(volume) = self.working(volume_id) else {
+            return Judged::Trouble;
+        };
+        let Some(_lock) = self.locks.lock_within(sop, LOCK_PATIENCE) else {
+            return Judged::Later;
+        };
+        let found = match self.find_listed(volume_id, suspect) {
+            Ok(Some(Some(found))) => found,
+            Ok(Some(None)) => return Judged::Good,
+            Ok(None) => return Judged::Later,
+            Err(error) => {
+                self.index_failed(&error);
+                return Judged::Later;
+            }
+        };
+        let (entry, content, copy) = found;
+        let look = || reread(&volume, &copy, &|_, _| !self.is_stopping());
+        let first = match look() {
+            Ok(Some(())) => return Judged::Good,
+            Ok(None) => return Judged::Later,
+            Err(fault) => fault,
+        };
+        self.rest(SECOND_LOOK_AFTER);
+        let fault = match look() {
+            Ok(Some(())) => {
+                tracing::warn!(
+                    volume = volume.name(),
+                    path = copy.path,
+                    reason = %first,
+                    "a file failed once and was good the second time"
+                );
+                return Judged::Good;
+            }
+            Ok(None) => return Judged::Later,
+            Err(fault) => fault,
+        };
+        if !matches!(fault, Fault::Wrong(_)) {
+            if self.working(volume_id).is_none() {
+                return Judged::Trouble;
+            }
+            if let Err(error) = volume.reread_label() {
+                let reason = format!("its label cannot be read: {error}");
+                tracing::error!(volume = volume.name(), reason, "a disk is in trouble");
+                volume.suspend(&reason);
+                return Judged::Trouble;
+            }
+        }
+        if matches!(fault, Fault::Unreadable(_)) && self.too_many_unreadable(&volume) {
+            return Judged::Trouble;
+        }
+        self.declare_bad(&volume, &entry, &content, &copy, &fault);
+        Judged::Bad(fault)
+    }
+
+    /// A volume that is here, where it was, and answers.
+    pub(super) fn working(&self, volume_id: &str) -> Option<Arc<Volume<Line>>> {
+        let volume = self.shelf.here(volume_id)?;
+        if !volume.answers() || self.suspects.is_failing(&volume) || self.is_replaced(volume_id) {
+            return None;
+        }
+        let attached = {
+            let _call = volume.call();
+            volume.disk().is_attached()
+        };
+        matches!(attached, Ok(true)).then_some(volume)
+    }
+
+    /// The suspect as the index has it, if it counts as a good copy; the outer `None` while the index is being read in.
+    #[allow(clippy::type_complexity)]
+    fn find_listed(
+        &self,
+        volume_id: &str,
+        suspect: &Suspect,
+    ) -> Result<Option<Option<(InstanceEntry, Content, Copy)>>, crate::index::IndexError> {
+        let view = self.view()?;
+        let Some(entry) = view.snapshot.by_sop(&suspect.sop_instance_uid)? else {
+            return Ok(view.rebuilding_percent.is_none().then_some(None));
+        };
+        let is_it = |copy: &&Copy| copy.volume_id == volume_id && copy.path == suspect.path;
+        let found = contents(&entry).into_iter().find_map(|content| {
+            let copy = content.good_copies().find(is_it)?.clone();
+            Some((content, copy))
+        });
+        Ok(Some(found.map(|(content, copy)| (entry, content, copy))))
+    }
+
+    /// Counts a file that cannot be read; true when the disk is to be replaced rather than its files healed.
+    fn too_many_unreadable(&self, volume: &Arc<Volume<Line>>) -> bool {
+        let mut told = self.suspects.told();
+        let times = told.unreadable.entry(volume.id().to_owned()).or_default();
+        let now = Instant::now();
+        while let Some(oldest) = times.front()
+            && now.saturating_duration_since(*oldest) > BREAKER_TIME
+        {
+            times.pop_front();
+        }
+        times.push_back(now);
+        if times.len() <= BREAKER_COUNT {
+            return false;
+        }
+        times.clear();
+        let failing = Arc::downgrade(volume);
+        told.failing.insert(volume.id().to_owned(), failing);
+        tracing::error!(
+            volume = volume.name(),
+            "the disk fails: more than {BREAKER_COUNT} files in an hour could not be read"
+        );
+        true
+    }
+
+    fn declare_bad(
+        &self,
+        volume: &Arc<Volume<Line>>,
+        entry: &InstanceEntry,
+        content: &Content,
+        copy: &Copy,
+        fault: &Fault,
+    ) {
+        let why = fault.to_string();
+        let place = (copy.volume_id.clone(), copy.path.clone());
+        let said = self.say_bad(volume, entry, copy, &why);
+        let others = content.good_copies().filter(|other| *other != copy).count();
+        tracing::error!(
+            volume = volume.name(),
+            path = copy.path,
+            sop_instance_uid = entry.sop_instance_uid,
+            why,
+            good_copies_left = others,
+            "a copy is bad"
+        );
+        let mut set_aside = None;
+        match said {
+            Ok(()) if *fault != Fault::Missing && !volume.is_adopted() => {
+                match volume.set_aside(&copy.path) {
+                    Ok(path) => set_aside = Some(path),
+                    Err(error) => {
+                        tracing::warn!(volume = volume.name(), %error, "a bad file stays where it is");
+                    }
+                }
+            }
+            _ => {}
+        }
+        let mut told = self.suspects.told();
+        let is_known = told.passed_over.contains_key(&place);
+        match &said {
+            Ok(()) => {
+                told.passed_over.remove(&place);
+                if told.open.len() < OPEN_MAX {
+                    told.open.push_back(Open {
+                        volume_id: copy.volume_id.clone(),
+                        path: copy.path.clone(),
+                        sop_instance_uid: entry.sop_instance_uid.clone(),
+                    });
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(
+                    volume = volume.name(),
+                    reason,
+                    "that a copy is bad could not be written to its ledger"
+                );
+                if told.passed_over.len() < PASSED_OVER_MAX {
+                    told.passed_over
+                        .insert(place, entry.sop_instance_uid.clone());
+                }
+            }
+        }
+        if !is_known {
+            told.found_count += 1;
+            if told.events.len() == EVENTS_MAX {
+                told.events.pop_front();
+            }
+            told.events.push_back(Event {
+                at: super::now(),
+                volume: volume.name().to_owned(),
+                path: copy.path.clone(),
+                sop_instance_uid: entry.sop_instance_uid.clone(),
+                why,
+                set_aside,
+                healed: None,
+                volume_id: copy.volume_id.clone(),
+            });
+        }
+        drop(told);
+        self.mirror.urgent((
+            entry.study_instance_uid.clone(),
+            entry.series_instance_uid.clone(),
+        ));
+    }
+
+    /// The line in the ledger.
+    fn say_bad(
+        &self,
+        volume: &Volume<Line>,
+        entry: &InstanceEntry,
+        copy: &Copy,
+        why: &str,
+    ) -> Result<(), String> {
+        if let VolumeState::Failed(reason) = volume.state() {
+            return Err(reason);
+        }
+        let bad = Bad {
+            sequence: self.keeper.next_sequence(),
+            sop_instance_uid: entry.sop_instance_uid.clone(),
+            volume_id: copy.volume_id.clone(),
+            path: copy.path.clone(),
+        };
+        let line = entry::bad_line(&bad, &super::now(), why);
+        let _call = volume.call();
+        let appended = volume
+            .ledger()
+            .append(&[], line, Arc::new(Change::Bad(bad)));
+        appended.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Sees which bad copies were healed, and which can be written down by now.
+    pub(super) fn look_for_healed(&self) {
+        let mut open = {
+            let mut told = self.suspects.told();
+            let count = told.open.len().min(LOOKED_AT_MAX);
+            told.open.drain(..count).collect::<Vec<_>>()
+        };
+        let judge = match open.is_empty() {
+            true => None,
+            false => Some(self.judge()),
+        };
+        let view = match self.view() {
+            Ok(view) if view.rebuilding_percent.is_none() => Some(view),
+            _ => None,
+        };
+        let is_bad_still = |one: &Open| {
+            let Some(view) = &view else { return true };
+            let Ok(entry) = view.snapshot.by_sop(&one.sop_instance_uid) else {
+                return true;
+            };
+            entry.iter().flat_map(contents).any(|content| {
+                let is_it = |copy: &&Copy| copy.volume_id == one.volume_id && copy.path == one.path;
+                let listed = content.copies.iter().find(is_it);
+                // Where nothing else is wanted it has all its copies.
+                let wanted = || {
+                    let need = judge
+                        .as_ref()
+                        .map(|judge| judge.need(&content.volume_ids()));
+                    need != Some(Need::Nothing)
+                };
+                listed.is_some_and(|copy| copy.bad && wanted())
+            })
+        };
+        let healed: Vec<Open> = open.extract_if(.., |one| !is_bad_still(one)).collect();
+        let again: Vec<(Place, String)> = {
+            let mut told = self.suspects.told();
+            told.open.extend(open);
+            told.healed_count += healed.len() as u64;
+            for one in &healed {
+                let event =
+                    told.events.iter_mut().rev().find(|event| {
+                        (&event.volume_id, &event.path) == (&one.volume_id, &one.path)
+                    });
+                if let Some(event) = event {
+                    event.healed = Some(super::now());
+                }
+            }
+            told.failing.retain(|_, volume| volume.strong_count() > 0);
+            let passed_over = told.passed_over.iter();
+            passed_over
+                .filter(|((volume_id, _), _)| self.is_written(volume_id))
+                .map(|(place, sop)| (place.clone(), sop.clone()))
+                .collect()
+        };
+        for one in healed {
+            tracing::info!(
+                volume = self.name_of(&one.volume_id),
+                path = one.path,
+                sop_instance_uid = one.sop_instance_uid,
+                "a bad copy was healed"
+            );
+        }
+        for ((volume_id, path), sop_instance_uid) in again {
+            let suspect = Suspect {
+                sop_instance_uid,
+                path,
+            };
+            self.suspects.put(&volume_id, suspect);
+        }
+    }
+
+    fn is_written(&self, volume_id: &str) -> bool {
+        let volume = self.shelf.here(volume_id);
+        volume.is_some_and(|volume| !matches!(volume.state(), VolumeState::Failed(_)))
+    }
+
+    pub(super) fn name_of(&self, volume_id: &str) -> String {
+        let member = self.shelf.by_id(volume_id);
+        member.map_or_else(|| volume_id.to_owned(), |member| member.name.clone())
+    }
+
+    pub(super) fn bad_status(&self) -> BadStatus {
+        let failing = |id: &String| self.shelf.here(id).filter(|v| self.suspects.is_failing(v));
+        let ids: Vec<String> = self.suspects.told().failing.keys().cloned().collect();
+        let failing = ids.iter().filter_map(failing);
+        let failing = failing.map(|volume| volume.name().to_owned()).collect();
+        let told = self.suspects.told();
+        BadStatus {
+            found_count: told.found_count,
+            healed_count: told.healed_count,
+            bad_count: (told.open.len() + told.passed_over.len()) as u64,
+            passed_over_count: told.passed_over.len() as u64,
+            failing,
+            events: told.events.iter().cloned().collect(),
+        }
+    }
+}

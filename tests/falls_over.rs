@@ -1,0 +1,270 @@
+//! A bad copy is never served: the other one is, in the same request, and what is bad is healed by itself.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::Server;
+use common::build::by_uids;
+use common::copies::{assert_same_images, image_paths, kura, wait_until_mirrored, with_mirror};
+use common::disks::Pluggable;
+use common::images::{self, ALL, GET, Image, assert_come_back, send_all};
+
+/// How long a bad copy may take to be found or healed before a test fails.
+const LIMIT: Duration = Duration::from_secs(60);
+
+type Damage = fn(&Path);
+
+const DAMAGES: [(&str, Damage); 7] = [
+    ("a flipped bit", |path| {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .expect("open");
+        let mut byte = [0];
+        let at = file.metadata().expect("length").len() - 100;
+        file.read_exact_at(&mut byte, at).expect("read");
+        file.write_all_at(&[byte[0] ^ 4], at).expect("write");
+    }),
+    ("cut off", |path| {
+        let file = fs::OpenOptions::new().write(true).open(path).expect("open");
+        let length = file.metadata().expect("length").len();
+        file.set_len(length / 2).expect("cut");
+    }),
+    ("grown", |path| {
+        let file = fs::OpenOptions::new().write(true).open(path).expect("open");
+        let length = file.metadata().expect("length").len();
+        file.set_len(length + 10).expect("grow");
+    }),
+    ("empty", |path| fs::write(path, b"").expect("write")),
+    ("garbage", |path| {
+        let length = fs::metadata(path).expect("length").len();
+        fs::write(path, vec![0x5a; length as usize]).expect("write");
+    }),
+    ("missing", |path| fs::remove_file(path).expect("remove")),
+    ("a folder", |path| {
+        fs::remove_file(path).expect("remove");
+        fs::create_dir(path).expect("folder");
+    }),
+];
+
+fn status(server: &Server) -> serde_json::Value {
+    server.kura_json(&["status"])["checked"].clone()
+}
+
+fn wait_until(
+    server: &Server,
+    what: &str,
+    is_so: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
+    let begun = Instant::now();
+    loop {
+        let now = status(server);
+        if is_so(&now) {
+            return now;
+        }
+        assert!(begun.elapsed() < LIMIT, "{what}: {now:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// An archive with images of all sizes that are handled differently, mirrored.
+fn mirrored(pixel_bytes: &[usize]) -> (Server, Vec<Image>) {
+    // Outside its hour nothing is copied by itself but what was bad.
+    let server = Server::with(with_mirror("window = \"03:00-03:01\""));
+    server.wait_until_indexed();
+    let images: Vec<Image> = (0..)
+        .zip(pixel_bytes)
+        .map(|(number, bytes)| Image::new(1, number, *bytes))
+        .collect();
+    send_all(&server, &images);
+    kura(&server, &["mirror", "run"]);
+    wait_until_mirrored(&server);
+    (server, images)
+}
+
+fn path_of(volume: &Path, image: &Image) -> PathBuf {
+    let name = format!("{}.dcm", image.sop);
+    let found = images::tree(volume)
+        .into_iter()
+        .find(|path| path.ends_with(&name));
+    found.unwrap_or_else(|| panic!("{name} is not there"))
+}
+
+/// Method: each image gets another kind of damage on one side; one C-GET must bring all of them back; then both sides hold
+/// the same files again, the damaged ones are in `suspect/`, and nothing is wrong any more.
+fn bad_copies_are_not_served(side: &str) {
+    // The last ones are larger than what is checked in memory.
+    let mut sizes = vec![40_000; DAMAGES.len()];
+    sizes.extend([6 << 20; 3]);
+    let (server, images) = mirrored(&sizes);
+    let volume = server.volume(side);
+    let before = image_paths(&volume);
+    for (number, image) in images.iter().enumerate() {
+        DAMAGES[number % DAMAGES.len()].1(&path_of(&volume, image));
+    }
+    // Once the good side is away too, or not needed: what is served is judged by what comes back.
+    assert_come_back(&server, &images);
+    if side == "M" {
+        // Nobody reads it while the archive volume is here.
+        kura(&server, &["volume", "eject", "A"]);
+        let mut client = server.associate(ALL);
+        let identifier = by_uids("STUDY", &images[0].study, None, None);
+        let got = client.c_get(GET, &identifier).expect("C-GET");
+        assert_eq!(got.received.len(), 0, "{:?}", got.moved);
+        client.release().expect("release");
+        kura(&server, &["volume", "return", "A"]);
+    }
+    let count = images.len() as u64;
+    let now = wait_until(&server, "healed", |now| now["healed_count"] == count);
+    assert_eq!(now["bad_count"], 0, "{now:#}");
+    assert_eq!(now["lost_count"], 0, "{now:#}");
+    wait_until_mirrored(&server);
+    assert_eq!(image_paths(&volume), before);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+    let events = now["events"].as_array().expect("events");
+    assert_eq!(events.len() as u64, count);
+    for (number, image) in images.iter().enumerate() {
+        let event = events
+            .iter()
+            .find(|event| event["sop_instance_uid"] == image.sop.as_str());
+        let event = event.unwrap_or_else(|| panic!("no event of {}", image.sop));
+        assert_eq!(event["volume"], side);
+        assert!(event["healed"].is_string(), "{event}");
+        match (
+            DAMAGES[number % DAMAGES.len()].0,
+            event["set_aside"].as_str(),
+        ) {
+            ("missing", None) => {}
+            (_, Some(aside)) => assert!(volume.join(aside).exists(), "{aside}"),
+            _ => panic!("{event}"),
+        }
+    }
+    assert_come_back(&server, &images);
+}
+
+#[test]
+fn a_bad_copy_on_the_archive_volume_is_not_served_and_is_healed() {
+    bad_copies_are_not_served("A");
+}
+
+#[test]
+fn a_bad_copy_on_the_mirror_volume_is_not_served_and_is_healed_at_once() {
+    bad_copies_are_not_served("M");
+}
+
+/// Method: the same image is damaged on both sides: it fails, the others come; status says lost and whose it is. Sent
+/// again, it is there again.
+#[test]
+fn what_is_bad_on_both_sides_is_lost_and_named_and_never_sent() {
+    let (server, images) = mirrored(&[30_000, 30_000, 6 << 20, 1_000]);
+    for side in ["A", "M"] {
+        DAMAGES[0].1(&path_of(&server.volume(side), &images[0]));
+        DAMAGES[0].1(&path_of(&server.volume(side), &images[2]));
+    }
+    for _ in 0..2 {
+        let mut client = server.associate(ALL);
+        let identifier = by_uids("STUDY", &images[0].study, None, None);
+        let got = client.c_get(GET, &identifier).expect("C-GET");
+        assert_eq!(got.moved.status, 0xB000, "{:?}", got.moved);
+        let mut came: Vec<&str> = got
+            .received
+            .iter()
+            .map(|r| r.sop_instance.as_str())
+            .collect();
+        came.sort_unstable();
+        assert_eq!(came, [images[1].sop.as_str(), images[3].sop.as_str()]);
+        client.release().expect("release");
+        wait_until(&server, "lost", |now| now["lost_count"] == 2);
+    }
+    let now = status(&server);
+    let lost = now["lost"].as_array().expect("lost");
+    let of_first = lost
+        .iter()
+        .find(|lost| lost["sop_instance_uid"] == images[0].sop.as_str());
+    let of_first = of_first.unwrap_or_else(|| panic!("{now:#}"));
+    assert_eq!(of_first["study_instance_uid"], images[0].study.as_str());
+    assert!(
+        !of_first["patient_id"].as_str().expect("id").is_empty(),
+        "{now:#}"
+    );
+    assert_eq!(
+        of_first["places"].as_array().map(Vec::len),
+        Some(2),
+        "{now:#}"
+    );
+    let outcome = server.kura(&["status"]);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.text());
+    assert!(outcome.text().contains("lost"), "{}", outcome.text());
+    // Its sender has it still.
+    send_all(&server, &images);
+    kura(&server, &["mirror", "run"]);
+    wait_until_mirrored(&server);
+    assert_come_back(&server, &images);
+    assert_eq!(status(&server)["lost_count"], 0);
+}
+
+/// Method: the file system of the archive volume is shut down under the running server: every call fails. All images come
+/// from the mirror, and none is said to be bad: it is the disk that is.
+#[test]
+fn a_disk_that_dies_makes_no_file_bad() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let Some(mut disk) = Pluggable::ext4(&folder.path().join("volume-a"), 256 << 20) else {
+        return;
+    };
+    let server = Server::in_folder(with_mirror("when = \"immediate\""), folder.path());
+    server.wait_until_indexed();
+    let images: Vec<Image> = (0..20).map(|n| Image::new(1, n, 20_000)).collect();
+    send_all(&server, &images);
+    wait_until_mirrored(&server);
+    if let Err(error) = disk.cut() {
+        eprintln!("skipped: a file system cannot be shut down here ({error})");
+        return;
+    }
+    for _ in 0..3 {
+        assert_come_back(&server, &images);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let now = status(&server);
+    assert_eq!(now["found_count"], 0, "{now:#}");
+    let outcome = server.kura(&["status"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text());
+    drop(server);
+    disk.unmount();
+}
+
+/// Method: the files are bad, the server is killed right after they were asked for; after the restart they are asked for
+/// again.
+#[test]
+fn judging_and_healing_go_on_after_kill_9() {
+    let (mut server, images) = mirrored(&[20_000; 12]);
+    for image in &images {
+        DAMAGES[0].1(&path_of(&server.volume("A"), image));
+    }
+    let rounds = if common::long() { 30 } else { 4 };
+    let mut random = common::Random::from_environment("bad copies and kill -9");
+    for _ in 0..rounds {
+        assert_come_back(&server, &images);
+        std::thread::sleep(Duration::from_millis(random.between(100, 1_500)));
+        server.kill();
+        server.restart();
+        server.wait_until_indexed();
+    }
+    assert_come_back(&server, &images);
+    let (a, m) = (server.volume("A"), server.volume("M"));
+    let is_good = |image: &Image| {
+        let good = std::fs::read(path_of(&m, image)).expect("read");
+        let name = format!("{}.dcm", image.sop);
+        let mut paths = images::tree(&a).into_iter();
+        paths.any(|path| path.ends_with(&name) && fs::read(path).is_ok_and(|bytes| bytes == good))
+    };
+    wait_until(&server, "healed", |now| {
+        now["bad_count"] == 0 && images.iter().all(is_good)
+    });
+    wait_until_mirrored(&server);
+    assert_come_back(&server, &images);
+}
