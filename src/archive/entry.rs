@@ -193,6 +193,38 @@ pub fn bad_line(bad: &Bad, at: &str, why: &str) -> String {
     })
 }
 
+/// What a `stored` line says of its file, for who looks its path up in the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMark {
+    pub sop_instance_uid: String,
+    pub size: u64,
+    pub file_crc32: u32,
+    /// It was copied from another volume.
+    pub is_copy: bool,
+}
+
+/// `None` for every other line.
+pub fn stored_of(json: &str) -> Option<StoredMark> {
+    #[derive(Deserialize)]
+    struct Mark {
+        #[serde(default)]
+        copied: Option<serde::de::IgnoredAny>,
+        stored: String,
+        size: u64,
+        file_crc32: String,
+    }
+    if !json.starts_with("{\"seq\":") {
+        return None;
+    }
+    let line: Mark = serde_json::from_str(json).ok()?;
+    Some(StoredMark {
+        sop_instance_uid: line.stored,
+        size: line.size,
+        file_crc32: u32::from_str_radix(&line.file_crc32, 16).ok()?,
+        is_copy: line.copied.is_some(),
+    })
+}
+
 /// SOP Instance UID and path of a `gone` line.
 pub fn gone_of(json: &str) -> Option<(String, String)> {
     let line: GoneLine = serde_json::from_str(json).ok()?;

@@ -21,6 +21,25 @@ impl Archive {
         repair: bool,
         job: &Job,
     ) -> Result<(), Stop> {
+        let repair = if repair {
+            Repair::Yes(FROM)
+        } else {
+            Repair::No
+        };
+        for (volume_id, name) in self.members_named(names)? {
+            let mut report = VolumeReport {
+                volume: name.clone(),
+                ..VolumeReport::default()
+            };
+            let done = self.equalize_one(&volume_id, &name, depth, repair, job, &mut report);
+            job.report(report);
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Ids and names of the volumes of these names, or of all that are here.
+    pub(super) fn members_named(&self, names: &[String]) -> Result<Vec<(String, String)>, Stop> {
         let mut members = Vec::new();
         for name in names {
             let member = self.shelf.by_name(name).ok_or_else(|| {
@@ -39,21 +58,7 @@ impl Archive {
             let all = all.iter().filter(here);
             members.extend(all.map(|member| (member.volume_id.clone(), member.name.clone())));
         }
-        let repair = if repair {
-            Repair::Yes(FROM)
-        } else {
-            Repair::No
-        };
-        for (volume_id, name) in members {
-            let mut report = VolumeReport {
-                volume: name.clone(),
-                ..VolumeReport::default()
-            };
-            let done = self.equalize_one(&volume_id, &name, depth, repair, job, &mut report);
-            job.report(report);
-            done?;
-        }
-        Ok(())
+        Ok(members)
     }
 
     /// Also what was found before a stop stands in `report`.

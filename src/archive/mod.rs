@@ -8,6 +8,7 @@ mod at_rest;
 mod before_ack;
 mod capacity;
 mod checked;
+mod checked_status;
 mod content;
 mod copies_status;
 mod copying;
@@ -36,6 +37,7 @@ mod reread;
 mod restoring;
 mod safety;
 mod scratch;
+mod scrub;
 mod shelf;
 mod shipping;
 mod state;
@@ -59,7 +61,7 @@ use crate::volume::placement::{Order, Reserve};
 use crate::volume::{Incoming, Volume};
 
 pub use capacity::Capacity;
-pub use checked::{CheckedStatus, VolumeChecked};
+pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
 pub use drill_report::DrillReport;
 pub use fetch::{Fetched, Unreadable};
@@ -72,6 +74,7 @@ pub use mirror_status::{MirrorStatus, MirrorVerb};
 pub use open::{Mode, OpenError};
 pub use reports::{ReportName, ReportVerb, Shown};
 pub use restoring::{CopiedFrom, Counted, ReplaceStatus};
+pub use scrub::LastRound;
 pub use status::{Status, VolumeStatus};
 pub use verbs::{VerbError, VolumeSaid, VolumeVerb};
 pub use watch::Watch;
@@ -110,6 +113,7 @@ pub struct Archive {
     mirror: mirror::Mirror,
     mirror_config: crate::config::Mirror,
     restoring: restoring::Restoring,
+    scrub_config: crate::config::Scrub,
     suspects: suspects::Suspects,
     checks: checked::Checks,
     /// Volumes that are being looked at.

@@ -163,6 +163,7 @@ impl Archive {
             mirror: Mirror::new(config.mirror.bytes_per_second),
             mirror_config: config.mirror.clone(),
             restoring: Default::default(),
+            scrub_config: config.scrub.clone(),
             suspects: Default::default(),
             checks: Default::default(),
             looking: Default::default(),

@@ -8,7 +8,7 @@ use crate::index::{Copy, InstanceEntry, OtherKind, Totals};
 use crate::volume::{Volume, VolumeState};
 
 use super::capacity::Capacity;
-use super::checked::CheckedStatus;
+use super::checked_status::CheckedStatus;
 use super::copies_status::CopiesStatus;
 use super::shelf::{Member, Standing};
 use super::{Archive, Line};

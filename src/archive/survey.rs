@@ -421,7 +421,10 @@ pub(super) fn hash(path: &str) -> u64 {
 }
 
 /// Does `f` for every number below `count`, in a few threads; the first error ends all.
-fn in_threads(count: usize, f: impl Fn(usize) -> Result<(), Stop> + Sync) -> Result<(), Stop> {
+pub(super) fn in_threads(
+    count: usize,
+    f: impl Fn(usize) -> Result<(), Stop> + Sync,
+) -> Result<(), Stop> {
     let next = AtomicUsize::new(0);
     let work = || {
         loop {

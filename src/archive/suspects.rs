@@ -4,16 +4,19 @@
 //! The line comes first, then the file is moved. After a power cut in between the file lies where it was, with a line that
 //! says not to trust it; the copy that heals it takes another name then.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::{Bad, Change, Copy, InstanceEntry};
+use crate::index::{Bad, Change, Copy, IndexError, InstanceEntry};
 use crate::volume::{Volume, VolumeState};
 
 use super::content::{Content, contents};
+use super::mirror::{Needs, whole};
 use super::reread::{Fault, reread};
 use super::safety::Need;
 use super::{Archive, Line, entry};
@@ -24,6 +27,8 @@ const WAITING_MAX: usize = 10_000;
 const OPEN_MAX: usize = 100_000;
 /// Of these looked at in one round.
 const LOOKED_AT_MAX: usize = 1_000;
+/// Instances looked at after a start for bad copies that are not healed yet; about a second.
+const INSTANCES_AT_START_MAX: usize = 100_000;
 /// Copies passed over for reading because their volume's ledger cannot be written.
 const PASSED_OVER_MAX: usize = 10_000;
 /// Events that are shown.
@@ -65,6 +70,8 @@ struct Told {
     healed_count: u64,
     /// Bad copies that are not healed yet, the longest not looked at first.
     open: VecDeque<Open>,
+    /// Those that the ledgers told of at the start are among them.
+    looked_at_start: bool,
     /// Bad copies on volumes whose ledger cannot say so.
     passed_over: HashMap<Place, String>,
     /// When files of a volume could not be read, lately.
@@ -77,6 +84,12 @@ struct Open {
     volume_id: String,
     path: String,
     sop_instance_uid: String,
+}
+
+impl Open {
+    fn place(&self) -> Place {
+        (self.volume_id.clone(), self.path.clone())
+    }
 }
 
 /// A bad copy that was found.
@@ -283,7 +296,7 @@ impl Archive {
         &self,
         volume_id: &str,
         suspect: &Suspect,
-    ) -> Result<Option<Option<(InstanceEntry, Content, Copy)>>, crate::index::IndexError> {
+    ) -> Result<Option<Option<(InstanceEntry, Content, Copy)>>, IndexError> {
         let view = self.view()?;
         let Some(entry) = view.snapshot.by_sop(&suspect.sop_instance_uid)? else {
             return Ok(view.rebuilding_percent.is_none().then_some(None));
@@ -425,8 +438,67 @@ impl Archive {
         appended.map(drop).map_err(|error| error.to_string())
     }
 
+    /// After a start: bad copies that the ledgers tell of and that were not healed yet. Of series with very many instances
+    /// that wait for a first second copy not all are found; what they lack is made in its hour then.
+    fn find_open(&self) -> Result<(), IndexError> {
+        let Some(snapshot) = whole(self)? else {
+            return Ok(());
+        };
+        let judge = self.judge();
+        let mut needs = Needs::default();
+        // The worst first.
+        let mut series = BTreeMap::<Reverse<Need>, Vec<Place>>::new();
+        snapshot.spread(&mut |found| {
+            let spread = found.spread.iter();
+            let worst = spread.map(|s| needs.of(&s.volume_ids, &judge)).max();
+            if let Some(need) = worst.filter(|need| *need != Need::Nothing) {
+                let place = (found.study_instance_uid, found.series_instance_uid);
+                series.entry(Reverse(need)).or_default().push(place);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let mut left = INSTANCES_AT_START_MAX;
+        let mut open = Vec::new();
+        for place in series.into_values().flatten() {
+            let before = open.len();
+            snapshot.instances(&place.0, Some(&place.1), &mut |entry| {
+                for content in contents(&entry) {
+                    let bad = content.copies.iter().filter(|copy| copy.bad);
+                    open.extend(bad.map(|copy| Open {
+                        volume_id: copy.volume_id.clone(),
+                        path: copy.path.clone(),
+                        sop_instance_uid: entry.sop_instance_uid.clone(),
+                    }));
+                }
+                left -= 1;
+                match left {
+                    0 => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            })?;
+            if open.len() > before {
+                self.mirror.urgent(place);
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        let mut told = self.suspects.told();
+        let known: HashSet<Place> = told.open.iter().map(Open::place).collect();
+        open.retain(|one| !known.contains(&one.place()));
+        open.truncate(OPEN_MAX.saturating_sub(told.open.len()));
+        told.open.extend(open);
+        told.looked_at_start = true;
+        Ok(())
+    }
+
     /// Sees which bad copies were healed, and which can be written down by now.
     pub(super) fn look_for_healed(&self) {
+        if !self.suspects.told().looked_at_start
+            && let Err(error) = self.find_open()
+        {
+            self.index_failed(&error);
+        }
         let mut open = {
             let mut told = self.suspects.told();
             let count = told.open.len().min(LOOKED_AT_MAX);

@@ -82,6 +82,7 @@ impl Drop for Watch {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
+        self.archive.end_checks(deadline);
     }
 }
 

@@ -34,6 +34,11 @@ pub enum WorkVerb {
         sample: u32,
         seed: Option<u64>,
     },
+    /// Every file is read again, now.
+    Scrub {
+        /// Names; none: all that are here.
+        volumes: Vec<String>,
+    },
     /// How far it is; what was found, when it is over.
     Look,
     Cancel,
@@ -82,6 +87,9 @@ pub struct VolumeReport {
     pub missing: u64,
     /// Another size, checksum or UID than the ledger says, or unreadable.
     pub wrong: u64,
+    /// Of these: it was the last good copy.
+    #[serde(default)]
+    pub lost: u64,
     /// Files without a line that stay without one.
     pub extra: u64,
     /// Files that got their line.
@@ -293,6 +301,7 @@ impl Archive {
             } => self.adopt_copies(&path, job),
             WorkVerb::Adopt { path, name, .. } => self.adopt(&path, name, job),
             WorkVerb::Drill { sample, seed } => self.drill(sample, seed, job),
+            WorkVerb::Scrub { volumes } => self.scrub_now(&volumes, job),
             WorkVerb::Look | WorkVerb::Cancel => Ok(()),
         }));
         // Before the end is told: whoever opened the archive for this alone closes it then.
