@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    Archive, MirrorStatus, MirrorVerb, ReplaceStatus, ReportName, ReportVerb, Shown, Status,
-    VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
+    Archive, CheckedStatus, MirrorStatus, MirrorVerb, ReplaceStatus, ReportName, ReportVerb, Shown,
+    Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
 };
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
@@ -38,6 +38,8 @@ pub enum Request {
         name: String,
     },
     Report(ReportVerb),
+    /// What reading the copies again found.
+    Checked,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,6 +58,7 @@ pub enum Response {
     Replace(Box<ReplaceStatus>),
     Reports(Vec<ReportName>),
     Report(Box<Shown>),
+    Checked(Box<CheckedStatus>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -190,6 +193,7 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
             Ok(shown) => Response::Report(Box::new(shown)),
             Err(reason) => Response::Failed { reason },
         },
+        Request::Checked => Response::Checked(Box::new(archive.checked_status())),
         Request::Find { level, keys, most } => {
             let Ok(level) = level.parse::<Level>() else {
                 return Response::Failed {

@@ -105,6 +105,8 @@ fn status_answers_first_and_then_shows_the_volumes() {
                 "copies  one of each: there is no mirror volume (kura volume add NAME PATH --role mirror)"
             )
         );
+        let scrub = lines.next().expect("scrub");
+        assert!(scrub.starts_with("scrub   "), "{scrub}");
         let header: Vec<_> = lines.next().expect("header").split_whitespace().collect();
         assert_eq!(header, ["VOLUME", "ROLE", "STATE", "USED", "FREE", "PATH"]);
         let row: Vec<_> = lines.next().expect("row").split_whitespace().collect();

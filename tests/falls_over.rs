@@ -3,74 +3,14 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Server;
 use common::build::by_uids;
 use common::copies::{assert_same_images, image_paths, kura, wait_until_mirrored, with_mirror};
+use common::damage::{DAMAGES, path_of, status, wait_until};
 use common::disks::Pluggable;
 use common::images::{self, ALL, GET, Image, assert_come_back, send_all};
-
-/// How long a bad copy may take to be found or healed before a test fails.
-const LIMIT: Duration = Duration::from_secs(60);
-
-type Damage = fn(&Path);
-
-const DAMAGES: [(&str, Damage); 7] = [
-    ("a flipped bit", |path| {
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .expect("open");
-        let mut byte = [0];
-        let at = file.metadata().expect("length").len() - 100;
-        file.read_exact_at(&mut byte, at).expect("read");
-        file.write_all_at(&[byte[0] ^ 4], at).expect("write");
-    }),
-    ("cut off", |path| {
-        let file = fs::OpenOptions::new().write(true).open(path).expect("open");
-        let length = file.metadata().expect("length").len();
-        file.set_len(length / 2).expect("cut");
-    }),
-    ("grown", |path| {
-        let file = fs::OpenOptions::new().write(true).open(path).expect("open");
-        let length = file.metadata().expect("length").len();
-        file.set_len(length + 10).expect("grow");
-    }),
-    ("empty", |path| fs::write(path, b"").expect("write")),
-    ("garbage", |path| {
-        let length = fs::metadata(path).expect("length").len();
-        fs::write(path, vec![0x5a; length as usize]).expect("write");
-    }),
-    ("missing", |path| fs::remove_file(path).expect("remove")),
-    ("a folder", |path| {
-        fs::remove_file(path).expect("remove");
-        fs::create_dir(path).expect("folder");
-    }),
-];
-
-fn status(server: &Server) -> serde_json::Value {
-    server.kura_json(&["status"])["checked"].clone()
-}
-
-fn wait_until(
-    server: &Server,
-    what: &str,
-    is_so: impl Fn(&serde_json::Value) -> bool,
-) -> serde_json::Value {
-    let begun = Instant::now();
-    loop {
-        let now = status(server);
-        if is_so(&now) {
-            return now;
-        }
-        assert!(begun.elapsed() < LIMIT, "{what}: {now:#}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 /// An archive with images of all sizes that are handled differently, mirrored.
 fn mirrored(pixel_bytes: &[usize]) -> (Server, Vec<Image>) {
@@ -85,14 +25,6 @@ fn mirrored(pixel_bytes: &[usize]) -> (Server, Vec<Image>) {
     kura(&server, &["mirror", "run"]);
     wait_until_mirrored(&server);
     (server, images)
-}
-
-fn path_of(volume: &Path, image: &Image) -> PathBuf {
-    let name = format!("{}.dcm", image.sop);
-    let found = images::tree(volume)
-        .into_iter()
-        .find(|path| path.ends_with(&name));
-    found.unwrap_or_else(|| panic!("{name} is not there"))
 }
 
 /// Method: each image gets another kind of damage on one side; one C-GET must bring all of them back; then both sides hold

@@ -12,6 +12,7 @@ mod mirror;
 mod output;
 mod replace;
 mod report;
+mod scrub;
 mod send;
 mod serve;
 mod status;
@@ -81,6 +82,8 @@ enum Verb {
     Mirror(mirror::Mirror),
     /// What became of dead disks: list, show
     Report(report::Report),
+    /// Every file read again and compared with its checksum: how far it is, or all of it now
+    Scrub(scrub::Scrub),
     /// Serve a folder of DICOM files where it lies, or store what is in it
     Adopt(adopt::Adopt),
     /// Make index, ledgers and disks agree, and say what does not
@@ -123,6 +126,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Volume(verb) => volume::run(verb, &config, json),
         Verb::Mirror(verb) => mirror::run(verb, &config, json),
         Verb::Report(verb) => report::run(verb, &config, json),
+        Verb::Scrub(verb) => scrub::run(verb, &config, json),
         Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),
         Verb::Drill(verb) => drill::run(&verb, &config, json),

@@ -99,6 +99,10 @@ fn screen(status: &Status, running: bool) -> String {
         text.push_str(&format!("action  {action}\n"));
     }
     text.push_str(&copies(status));
+    text.push_str(&format!(
+        "scrub   {}\n",
+        super::scrub::line(&status.checked)
+    ));
     if index.variants_count > 0 {
         text.push_str(&format!(
             "note    {} variants in another transfer syntax are kept\n",

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod copies;
+pub mod damage;
 pub mod disks;
 pub mod elements;
 pub mod files;
