@@ -23,6 +23,11 @@ struct Left {
 impl Left {
     /// Archive volumes A and B with images of their own, mirror M with a copy of each; its state is gone.
     fn behind() -> Left {
+        Left::behind_after(&["status"])
+    }
+
+    /// The same after a last command.
+    fn behind_after(last: &[&str]) -> Left {
         let settings = with_mirror("when = \"immediate\"").volume("B", "volume-b", "archive");
         let mut server = Server::with(settings);
         server.wait_until_indexed();
@@ -32,6 +37,7 @@ impl Left {
         send_all(&server, &images[20..]);
         wait_until_mirrored(&server);
         kura(&server, &["volume", "retire", "A", "--undo"]);
+        kura(&server, last);
         assert!(server.terminate().success());
         let folder = TempDir::new().expect("temporary folder");
         for name in ["A", "B", "M"] {
@@ -217,6 +223,22 @@ fn with_a_disk_missing_the_others_bring_everything_back() {
             fs::rename(elsewhere.path().join(name), left.disk(name)).expect("bring it back");
         }
     }
+}
+
+/// Method: B was ejected when the machine was lost, and is among the disks that are given.
+#[test]
+fn an_ejected_disk_comes_back_when_it_is_told_to() {
+    let left = Left::behind_after(&["volume", "eject", "B"]);
+    let machine = Machine::new();
+    let disks = [left.disk("A"), left.disk("B")];
+    let outcome = machine.init(&disks.each_ref().map(PathBuf::as_path), &[]);
+    assert_eq!(outcome.code, Some(1), "M is away: {}", outcome.text());
+    let says = "B was ejected; after the start: kura volume return B\n";
+    assert!(outcome.stdout.contains(says), "{}", outcome.text());
+    let server = machine.serve();
+    kura(&server, &["volume", "return", "B"]);
+    server.wait_until_indexed();
+    assert_come_back(&server, &left.images);
 }
 
 /// Method: a table of folders that are no archive together; each refused in a sentence, with nothing written.

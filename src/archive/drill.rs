@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::index::{Copy, IndexError, Snapshot};
-use crate::volume::Position;
 use crate::volume::io::Disk;
 use crate::volume::layout::Role;
+use crate::volume::{Position, Volume};
 
 use super::content::{Content, contents};
 use super::drill_report::{BadFile, Counts, DrillReport, LISTED_MAX, Missing, Sampled, Side};
@@ -21,7 +21,7 @@ use super::safety::Safe;
 use super::scratch::{self, Extent, Scratch};
 use super::shelf::Member;
 use super::work::{Job, Stop};
-use super::{Archive, at_rest, keeper, now, state};
+use super::{Archive, Line, at_rest, keeper, now, state};
 
 /// In the state folder.
 const REPORTS_FOLDER: &str = "reports";
@@ -180,7 +180,7 @@ impl Archive {
             let mut sampled = Sampled {
                 volume: member.name.clone(),
                 role: role_name(member.role).to_owned(),
-                state: if member.here().is_some() {
+                state: if readable(member).is_some() {
                     "here"
                 } else {
                     "away"
@@ -222,7 +222,6 @@ impl Archive {
         let Some(volume) = self.shelf.here(volume_id) else {
             return Ok(Err("the volume went away".to_owned()));
         };
-        let _call = volume.call();
         let file = match volume.open_file(&copy.path) {
             Ok(file) => file,
             Err(error) => return Ok(Err(format!("cannot be opened: {error}"))),
@@ -303,7 +302,7 @@ impl Archive {
             }
             .to_owned());
         }
-        for member in members.iter().filter(|member| member.here().is_none()) {
+        for member in members.iter().filter(|m| readable(m).is_none()) {
             let name = &member.name;
             actions.push(format!(
                 "volume {name} is away and was not read: mount it, and run kura drill again"
@@ -385,8 +384,13 @@ fn names(members: &[Arc<Member>]) -> HashMap<String, String> {
 }
 
 fn ids(members: &[Arc<Member>], here: bool) -> HashSet<String> {
-    let which = members.iter().filter(|m| m.here().is_some() == here);
+    let which = members.iter().filter(|m| readable(m).is_some() == here);
     which.map(|member| member.volume_id.clone()).collect()
+}
+
+/// One that does not answer would hold up the drill, and proves nothing.
+fn readable(member: &Member) -> Option<&Arc<Volume<Line>>> {
+    member.here().filter(|volume| volume.answers())
 }
 
 /// How many volumes that were not given up have it.
@@ -421,12 +425,12 @@ fn read_ledger(
     if upto == Position::default() {
         return Ok(None);
     }
-    let on = |volume: &super::Volume<super::Line>| Source {
+    let on = |volume: &Volume<Line>| Source {
         volume_id: member.volume_id.clone(),
         folder: volume.ledger_folder(&member.volume_id),
         disk: volume.disk().clone(),
     };
-    let own = member.here().map(|volume| on(volume));
+    let own = readable(member).map(|volume| on(volume));
     if let Some(own) = &own
         && scratch::extent(own, upto, job)?.is_whole(upto)
     {
@@ -436,7 +440,7 @@ fn read_ledger(
     let name = &member.name;
     let mut best: Option<(Extent, Source, &str)> = None;
     for other in left.iter().filter(|m| m.volume_id != member.volume_id) {
-        if let Some(volume) = other.here() {
+        if let Some(volume) = readable(other) {
             let copy = on(volume);
             let extent = scratch::extent(&copy, upto, job)?;
             let better = best.as_ref().is_none_or(|(best, ..)| {
@@ -553,7 +557,7 @@ struct Choice {
 
 impl Choice {
     fn new(members: &[Arc<Member>], sample: u32, seed: u64) -> Choice {
-        let here = members.iter().filter(|member| member.here().is_some());
+        let here = members.iter().filter(|m| readable(m).is_some());
         Choice {
             by_volume: here
                 .map(|member| (member.volume_id.clone(), (0, Vec::new())))
