@@ -279,6 +279,8 @@ fn a_rotten_file_among_the_samples_is_named() {
     assert_eq!(server.volume("M").join(path), rotten);
     assert_eq!(fs::read(&rotten).expect("read"), bytes, "it was touched");
     let screen = server.kura(&["drill", "--sample", "1000"]).stdout;
+    let first = "failed   1 of 40 files read are not what they were\n";
+    assert!(screen.starts_with(first), "{screen}");
     assert!(
         screen.contains("kura volume check M --checksums"),
         "{screen}"
@@ -364,6 +366,8 @@ fn a_volume_that_is_away_is_neither_proven_nor_lost() {
     let known = &said["sides"][0]["known"];
     assert_eq!(known["instances"], 40, "by the copy of its ledger: {said}");
     let screen = server.kura(&["drill"]).stdout;
+    let first = "partly   nothing is missing, but not everything could be proven; 40 of 40 files";
+    assert!(screen.starts_with(first), "{screen}");
     assert!(
         screen.contains("volume B is away and was not read"),
         "{screen}"

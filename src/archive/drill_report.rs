@@ -216,23 +216,35 @@ impl DrillReport {
     fn answer(&self) -> String {
         let read: u64 = self.volumes.iter().map(|volume| volume.read_count).sum();
         let good: u64 = self.volumes.iter().map(|volume| volume.good_count).sum();
-        let files = format!("{good} of {read} files read are good");
         let all = self.contents_count;
-        let worst = self.sides.iter().max_by_key(|side| side.lost_count);
-        match (self.state.as_str(), worst) {
-            ("proven", _) => {
-                format!("all {all} contents come back from each side alone; {files}")
-            }
-            ("partly", _) if self.one_copy_count > 0 => {
-                let one = self.one_copy_count;
-                format!("{one} of {all} contents have one copy only; {files}")
-            }
-            ("failed", Some(side)) if side.lost_count > 0 => format!(
-                "{} of {all} contents do not come back: {}; {files}",
+        let files = match read - good {
+            0 => format!("{good} of {read} files read are good"),
+            bad => format!("{bad} of {read} files read are not what they were"),
+        };
+        let most = |of: fn(&Side) -> u64| self.sides.iter().max_by_key(|side| of(side));
+        let lost = most(|side| side.lost_count).filter(|side| side.lost_count > 0);
+        let waiting = most(|side| side.waiting_count).map_or(0, |side| side.waiting_count);
+        let what = match (self.state.as_str(), lost) {
+            ("proven", _) => format!("all {all} contents come back from each side alone"),
+            (_, Some(side)) => format!(
+                "{} of {all} contents do not come back: {}",
                 side.lost_count, side.name
             ),
-            _ => format!("of {all} contents; {files}"),
-        }
+            ("failed", None) => return files,
+            _ if self.one_copy_count > 0 => {
+                format!(
+                    "{} of {all} contents have one copy only",
+                    self.one_copy_count
+                )
+            }
+            _ if self.one_disk_count > 0 => format!(
+                "{} of {all} contents have their copies on one physical disk",
+                self.one_disk_count
+            ),
+            _ if waiting > 0 => format!("{waiting} of {all} contents are on one side only"),
+            _ => "nothing is missing, but not everything could be proven".to_owned(),
+        };
+        format!("{what}; {files}")
     }
 }
 
