@@ -70,10 +70,7 @@ impl Content {
     }
 
     /// The facts of its study and series, if the index knows them.
-    pub fn facts(
-        &self,
-        snapshot: &Snapshot,
-    ) -> Result<Option<(Arc<StudyFacts>, Arc<SeriesFacts>)>, IndexError> {
+    pub fn facts(&self, snapshot: &Snapshot) -> Result<Option<Facts>, IndexError> {
         let study = snapshot.study(&self.study_instance_uid)?;
         let series = snapshot.series(&self.study_instance_uid, &self.series_instance_uid)?;
         Ok(study
@@ -81,6 +78,9 @@ impl Content {
             .map(|(study, series)| (Arc::new(study.facts), Arc::new(series.facts))))
     }
 }
+
+/// Of a study and one of its series.
+pub type Facts = (Arc<StudyFacts>, Arc<SeriesFacts>);
 
 /// The answered content and the others.
 pub fn contents(entry: &InstanceEntry) -> Vec<Content> {

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::index::{Change, Copy, Gone, SeriesFacts, Snapshot, Stored, StudyFacts};
+use crate::index::{Change, Copy, Gone, SeriesFacts, Snapshot, Stored};
 use crate::volume::layout::{self, Role};
 use crate::volume::placement::{self, Candidate, Order};
 use crate::volume::{Incoming, Published, Volume, VolumeError, VolumeState};
 
-use super::content::{Content, contents};
+use super::content::{Content, Facts, contents};
 use super::ingest::{ALTERNATIVES_MAX, names_given};
 use super::placing::Refusals;
 use super::safety::{Judge, Need};
@@ -334,7 +334,7 @@ impl Archive {
         }
         let mut ready = Vec::new();
         let looked = self.view().and_then(|view| {
-            let mut facts = Facts::default();
+            let mut facts = KnownFacts::default();
             for (incoming, (task, source)) in files.into_iter().zip(tasks) {
                 let sop = &task.content.sop_instance_uid;
                 if !locks.contains_key(sop) {
@@ -483,18 +483,16 @@ impl Archive {
 
 /// Study and series are mostly those of the task before.
 #[derive(Default)]
-struct Facts {
-    known: HashMap<(String, String), (Arc<StudyFacts>, Arc<SeriesFacts>)>,
+struct KnownFacts {
+    known: HashMap<(String, String), Facts>,
 }
 
-type Known = Option<(Arc<StudyFacts>, Arc<SeriesFacts>)>;
-
-impl Facts {
+impl KnownFacts {
     fn of(
         &mut self,
         content: &Content,
         snapshot: &Snapshot,
-    ) -> Result<Known, crate::index::IndexError> {
+    ) -> Result<Option<Facts>, crate::index::IndexError> {
         let key = (
             content.study_instance_uid.clone(),
             content.series_instance_uid.clone(),

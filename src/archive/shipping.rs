@@ -14,15 +14,18 @@ use super::keeper::Source;
 use super::shelf::Standing;
 use super::{Archive, Line, state};
 
+/// By the volume and the folder of its copy.
+type Copies = HashMap<(String, PathBuf), Arc<Mutex<Copy>>>;
+
 /// How far each copy is, of those that this process has made.
 #[derive(Default)]
 pub struct Shipper {
     /// Each with a lock of its own: a source that hangs holds up nobody else.
-    copies: Mutex<HashMap<(String, PathBuf), Arc<Mutex<Copy>>>>,
+    copies: Mutex<Copies>,
 }
 
 impl Shipper {
-    fn copies(&self) -> MutexGuard<'_, HashMap<(String, PathBuf), Arc<Mutex<Copy>>>> {
+    fn copies(&self) -> MutexGuard<'_, Copies> {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
