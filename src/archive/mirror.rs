@@ -485,9 +485,11 @@ impl Archive {
         snapshot.instances(study, Some(series), &mut |entry| {
             for content in contents(&entry) {
                 let judged = needs.judged(&content.volume_ids(), judge);
+                let wants_copy = matches!(judged.need, Need::Mirror | Need::Archive);
+                let has_bad = || content.copies.iter().any(|copy| copy.bad);
                 let is_due = match cause {
-                    Cause::Alone | Cause::Heal => judged.heal,
-                    _ => matches!(judged.need, Need::Mirror | Need::Archive),
+                    Cause::Alone | Cause::Heal => judged.heal || (wants_copy && has_bad()),
+                    _ => wants_copy,
                 };
                 if is_due {
                     let need = judged.need;
