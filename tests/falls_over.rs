@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use common::Server;
@@ -11,6 +12,9 @@ use common::copies::{assert_same_images, image_paths, kura, wait_until_mirrored,
 use common::damage::{DAMAGES, path_of, status, wait_until};
 use common::disks::Pluggable;
 use common::images::{self, ALL, GET, Image, assert_come_back, send_all};
+
+use kura::archive::{Archive, Mode};
+use kura::config::Config;
 
 /// An archive with images of all sizes that are handled differently, mirrored.
 fn mirrored(pixel_bytes: &[usize]) -> (Server, Vec<Image>) {
@@ -167,6 +171,97 @@ fn a_disk_that_dies_makes_no_file_bad() {
     assert_eq!(outcome.code, Some(1), "{}", outcome.text());
     drop(server);
     disk.unmount();
+}
+
+/// A file of the system of 4,096 bytes that gives an error when it is read, in the place of another until dropped.
+struct Unreadable(std::path::PathBuf);
+
+impl Unreadable {
+    fn new(at: &std::path::Path) -> Option<Unreadable> {
+        let file = "/sys/class/net/lo/speed";
+        if fs::metadata(file).ok()?.len() != 4_096 || fs::read(file).is_ok() {
+            return None;
+        }
+        let mut mount = Command::new("mount");
+        let done = mount.args(["--bind", file]).arg(at).status();
+        done.is_ok_and(|status| status.success())
+            .then(|| Unreadable(at.to_owned()))
+    }
+}
+
+impl Drop for Unreadable {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Method: where the file was there is one of its size that cannot be read and cannot be moved.
+#[test]
+fn an_unreadable_file_is_healed_beside_where_it_was() {
+    // All that is not pixels takes the same room.
+    let (server, probe) = mirrored(&[1_000]);
+    let rest = fs::metadata(path_of(&server.volume("A"), &probe[0]))
+        .expect("file")
+        .len()
+        - 1_000;
+    drop(server);
+    let (server, images) = mirrored(&[4_096 - rest as usize, 1_000]);
+    let path = path_of(&server.volume("A"), &images[0]);
+    assert_eq!(fs::metadata(&path).expect("file").len(), 4_096);
+    let Some(unreadable) = Unreadable::new(&path) else {
+        eprintln!("skipped: no unreadable file can be mounted here");
+        return;
+    };
+    assert_come_back(&server, &images);
+    let now = wait_until(&server, "healed", |now| now["healed_count"] == 1);
+    let why = now["events"][0]["why"].as_str().expect("why").to_owned();
+    assert!(why.contains("cannot be read"), "{why}");
+    wait_until_mirrored(&server);
+    assert_come_back(&server, &images);
+    // From the new file alone, too.
+    kura(&server, &["volume", "eject", "M"]);
+    assert_come_back(&server, &images);
+    drop(unreadable);
+}
+
+/// Method: a large file is cut off after the first half of it was handed out.
+#[test]
+fn a_copy_that_fails_in_the_middle_gives_way_to_the_other_at_the_same_byte() {
+    let (mut server, images) = mirrored(&[8 << 20, 9 << 20]);
+    assert!(server.terminate().success());
+    let config = Config::load(Some(&server.config())).expect("configuration");
+    let archive = Archive::open(&config, Mode::Existing).expect("archive");
+    let image = &images[0];
+    let path = path_of(&server.volume("A"), image);
+    let record = archive.record(&image.sop).expect("record");
+    let mut fetched = archive.fetch(&image.sop, &record).expect("fetched");
+    let mut bytes = vec![0; fetched.length as usize];
+    let half = bytes.len() / 2;
+    let mut filled = 0;
+    while filled < half {
+        let end = bytes.len().min(filled + 300_000);
+        filled += fetched.read(&mut bytes[filled..end]).expect("read");
+    }
+    DAMAGES[1].1(&path);
+    while filled < bytes.len() {
+        let end = bytes.len().min(filled + 300_000);
+        filled += fetched.read(&mut bytes[filled..end]).expect("read");
+    }
+    assert!(bytes == image.data_set, "other bytes");
+    // One that changes after it was found good never comes to its end.
+    let image = &images[1];
+    let record = archive.record(&image.sop).expect("record");
+    let mut fetched = archive.fetch(&image.sop, &record).expect("fetched");
+    DAMAGES[0].1(&path_of(&server.volume("A"), image));
+    let mut piece = vec![0; 1 << 20];
+    let ended = loop {
+        match fetched.read(&mut piece) {
+            Ok(0) => break "well",
+            Ok(_) => {}
+            Err(_) => break "badly",
+        }
+    };
+    assert_eq!(ended, "badly");
 }
 
 /// Method: the files are bad, the server is killed right after they were asked for; after the restart they are asked for

@@ -149,10 +149,6 @@ fn a_round_begins_by_itself_and_finds_what_is_bad() {
     let now = wait_until(&server, "healed", |now| {
         now["healed_count"] == 2 && now["last_scrub_ended"].is_string()
     });
-    assert!(
-        now["last_scrub_bad_count"].as_u64().expect("count") <= 2,
-        "{now:#}"
-    );
     assert_eq!(now["oldest_unread_days"], 0, "{now:#}");
     wait_until_mirrored(&server);
     assert_same_images(&server.volume("A"), &server.volume("M"));

@@ -32,7 +32,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 const SECONDS_VARIABLE: &str = "KURA_CHECK_SECONDS";
 /// Lines of a ledger looked at between two looks at whether to go on.
 const LINES_MAX: usize = 20_000;
-/// Of [`FILE_BYTES_MAX`]: a few hundred paths and numbers are far below.
+/// How often so many are counted for a status.
+const COUNTINGS_MAX: usize = 10;
+/// Longest `checked.json`: a hundred paths and some numbers are far below.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// In the state folder: the files of volumes that cannot be written.
 const FOLDER: &str = "checked";
@@ -133,12 +135,12 @@ impl Checks {
 }
 
 /// The right to read a volume again; given back when dropped.
-pub(super) struct Turn<'a> {
-    checks: &'a Checks,
+pub(super) struct Turn {
+    checks: Arc<Checks>,
     volume_id: String,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.checks.at_work().remove(&self.volume_id);
     }
@@ -205,16 +207,18 @@ impl Archive {
             }
             let (archive, id) = (self.clone(), id.clone());
             let thread = std::thread::Builder::new().name("check".to_owned());
+            let turn = Turn {
+                checks: self.checks.clone(),
+                volume_id: id.clone(),
+            };
             let thread = thread.spawn(move || {
-                let _turn = Turn {
-                    checks: &archive.checks,
-                    volume_id: id.clone(),
-                };
                 archive.check_volume(&id);
+                // First: who waits for the turns to end closes the archive then, and is to be the last.
+                drop(archive);
+                drop(turn);
             });
             if let Err(error) = thread {
                 tracing::error!(%error, "no thread to read a disk again");
-                self.checks.at_work().remove(&member.volume_id);
             }
         }
     }
@@ -426,13 +430,13 @@ impl Archive {
     }
 
     /// Waits until nobody else reads the volume again, and sees to it that nobody begins.
-    pub(super) fn take_turn(&self, volume_id: &str, go_on: &dyn Fn() -> bool) -> Option<Turn<'_>> {
+    pub(super) fn take_turn(&self, volume_id: &str, go_on: &dyn Fn() -> bool) -> Option<Turn> {
         self.checks.wanted().insert(volume_id.to_owned());
         let mut turn = None;
         while go_on() {
             if self.checks.at_work().insert(volume_id.to_owned()) {
                 turn = Some(Turn {
-                    checks: &self.checks,
+                    checks: self.checks.clone(),
                     volume_id: volume_id.to_owned(),
                 });
                 break;
@@ -521,7 +525,8 @@ impl Archive {
 
     /// Copies on a volume that were not read again since they were made; counted on from the last call.
     pub(super) fn not_verified_count(&self, volume: &Volume<Line>) -> Result<u64, End> {
-        loop {
+        let mut count = 0;
+        for _ in 0..COUNTINGS_MAX {
             let from = match self.checks.volumes().get(volume.id()) {
                 Some(check) => check.counted,
                 None => return Ok(0),
@@ -537,10 +542,12 @@ impl Archive {
                 check.counted = if batch.is_last { upto } else { batch.end };
                 check.waiting_count += batch.marks.len() as u64;
             }
+            count = check.waiting_count;
             if batch.is_last {
-                return Ok(check.waiting_count);
+                break;
             }
         }
+        Ok(count)
     }
 }
 

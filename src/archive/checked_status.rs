@@ -61,6 +61,12 @@ impl CheckedStatus {
                 self.lost_count
             ));
         }
+        let waiting = self.bad.bad_count - self.bad.passed_over_count;
+        if waiting > 0 {
+            actions.push(format!(
+                "{waiting} bad copies are not healed yet; those of which another copy is good are by themselves: kura scrub status"
+            ));
+        }
         for name in &self.bad.failing {
             actions.push(format!(
                 "the disk of volume {name} fails: replace it: kura volume replace {name} NEWPATH"

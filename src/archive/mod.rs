@@ -115,7 +115,7 @@ pub struct Archive {
     restoring: restoring::Restoring,
     scrub_config: crate::config::Scrub,
     suspects: suspects::Suspects,
-    checks: checked::Checks,
+    checks: Arc<checked::Checks>,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

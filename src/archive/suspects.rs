@@ -41,7 +41,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Before a file that failed is read again: what passes by itself is no fault of the file.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(100);
 
+/// Volume id and path, or study and series.
 type Place = (String, String);
+/// A copy with its content and all that is kept under its UID.
+type Found = (InstanceEntry, Content, Copy);
 
 #[derive(Default)]
 pub struct Suspects {
@@ -291,12 +294,11 @@ impl Archive {
     }
 
     /// The suspect as the index has it, if it counts as a good copy; the outer `None` while the index is being read in.
-    #[allow(clippy::type_complexity)]
     fn find_listed(
         &self,
         volume_id: &str,
         suspect: &Suspect,
-    ) -> Result<Option<Option<(InstanceEntry, Content, Copy)>>, IndexError> {
+    ) -> Result<Option<Option<Found>>, IndexError> {
         let view = self.view()?;
         let Some(entry) = view.snapshot.by_sop(&suspect.sop_instance_uid)? else {
             return Ok(view.rebuilding_percent.is_none().then_some(None));
@@ -592,5 +594,53 @@ impl Archive {
             failing,
             events: told.events.iter().cloned().collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Mode;
+    use crate::config::Config;
+
+    /// Method: as many files of a disk could not be read as one more than a disk that works may have.
+    #[test]
+    fn a_disk_that_fails_is_judged_as_a_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("kura.toml");
+        let text = format!(
+            "state = {:?}\n[[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n",
+            place.path().join("state"),
+            place.path().join("a"),
+        );
+        std::fs::create_dir(place.path().join("a")).unwrap();
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        let archive = Archive::open(&config, Mode::Create).unwrap();
+        let volume = archive.shelf.all()[0].here().unwrap().clone();
+        for _ in 0..BREAKER_COUNT {
+            assert!(!archive.too_many_unreadable(&volume));
+        }
+        assert!(archive.working(volume.id()).is_some());
+        assert!(archive.too_many_unreadable(&volume));
+        assert!(archive.working(volume.id()).is_none());
+        assert_eq!(archive.bad_status().failing, ["A"]);
+        let actions = archive.status().actions.join("\n");
+        assert!(
+            actions.contains("kura volume replace A NEWPATH"),
+            "{actions}"
+        );
+        // Another disk in its place is judged afresh.
+        let id = volume.id().to_owned();
+        let member = archive.shelf.by_id(&id).unwrap();
+        archive
+            .shelf
+            .put(member.standing(super::super::shelf::Standing::Away {
+                reason: String::new(),
+                ejected: true,
+            }));
+        drop((member, volume));
+        archive.look_for_healed();
+        assert!(archive.suspects.told().failing.is_empty());
     }
 }
