@@ -5,6 +5,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::copies::{assert_same_images, wait_until_mirrored, with_mirror};
 use common::images::{self, ALL, Image, assert_come_back, assert_found, send_all};
 use common::{Server, Settings};
 use serde_json::Value;
@@ -146,4 +147,26 @@ fn without_another_volume_nothing_is_drained() {
         outcome.text()
     );
     assert_eq!(volume(&server, "A")["state"], "ok");
+}
+
+#[test]
+fn a_drained_mirror_goes_to_the_other_mirror_and_no_second_copy_is_missing_meanwhile() {
+    let settings = with_mirror("when = \"immediate\"");
+    let server = Server::with(settings.volume("N", "volume-n", "mirror"));
+    server.wait_until_indexed();
+    let images = images::images(2, 30);
+    send_all(&server, &images);
+    wait_until_mirrored(&server);
+    assert_eq!(images_below(&server.volume("M")), 60);
+    let outcome = server.kura(&["volume", "drain", "M"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+    let start = Instant::now();
+    while volume(&server, "M")["state"] != "retired" {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        let copies = &server.kura_json(&["status"])["copies"];
+        assert_eq!(copies["two_count"], 60, "{copies}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(images_below(&server.volume("M")), 0);
+    assert_same_images(&server.volume("A"), &server.volume("N"));
 }

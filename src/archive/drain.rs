@@ -4,6 +4,7 @@
 //! goes on after any interruption, and an instance is on one of the two volumes at every moment.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,10 @@ use crate::volume::layout::Role;
 use crate::volume::{Incoming, Volume, VolumeState, ledger_extent};
 
 use super::content::{Content, contents};
+use super::copying::Task;
 use super::ingest::names_given;
 use super::placing::Refusals;
+use super::safety::Need;
 use super::shelf::Member;
 use super::{Archive, Line, entry};
 
@@ -160,7 +163,7 @@ impl Archive {
                 continue;
             }
             match volume.remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(format!("{path}: {error}"));
                 }
                 _ => {}
@@ -195,8 +198,12 @@ impl Archive {
         };
         for content in contents(&found) {
             for copy in content.copies.iter().filter(|c| c.volume_id == from.id()) {
-                if !self.has_good_copy_elsewhere(&content, from.id()) {
-                    self.copy_elsewhere(from, &found, &content, copy)?;
+                if !self.has_good_copy_elsewhere(&content, from) {
+                    // Of a bad one there may be a good one on a volume of the other role.
+                    let source = content
+                        .good_copies()
+                        .find(|other| copy.bad && *other != copy);
+                    self.copy_elsewhere(from, &found, &content, source.unwrap_or(copy))?;
                 }
                 let gone = Gone {
                     sequence: self.keeper.next_sequence(),
@@ -209,21 +216,25 @@ impl Archive {
                     .append(&[], line, Arc::new(Change::Gone(gone)))
                     .map_err(|error| error.to_string())?;
                 // After its line: a file without one is found and reported, a line without its file would be a loss.
-                from.remove_file(&copy.path)
-                    .map_err(|error| format!("{}: {error}", copy.path))?;
+                match from.remove_file(&copy.path) {
+                    // A bad one was set aside.
+                    Err(error) if copy.bad && error.kind() == ErrorKind::NotFound => {}
+                    removed => removed.map_err(|error| format!("{}: {error}", copy.path))?,
+                }
             }
         }
         Ok(())
     }
 
-    fn has_good_copy_elsewhere(&self, content: &Content, from: &str) -> bool {
+    /// On a volume of the same role.
+    fn has_good_copy_elsewhere(&self, content: &Content, from: &Volume<Line>) -> bool {
         content.copies.iter().any(|copy| {
             let stays = self.shelf.by_id(&copy.volume_id).is_some_and(|member| {
                 // An adopted tree is not ours: its owner may take it away.
                 let adopted = member.here().is_none_or(|volume| volume.is_adopted());
-                member.role == Role::Archive && !adopted && !self.is_draining(&member.volume_id)
+                member.role == from.role() && !adopted && !self.is_draining(&member.volume_id)
             });
-            copy.volume_id != from && stays && !copy.bad && self.is_good(copy)
+            copy.volume_id != from.id() && stays && !copy.bad && self.is_good(copy)
         })
     }
 
@@ -246,6 +257,28 @@ impl Archive {
         check().unwrap_or(false)
     }
 
+    /// A file on another mirror volume that may take the copy.
+    fn begin_on_mirror(
+        &self,
+        content: &Content,
+        from: &Volume<Line>,
+    ) -> Result<(Arc<Volume<Line>>, Incoming), String> {
+        let mut content = content.clone();
+        content.copies.retain(|other| other.volume_id != from.id());
+        let task = Task {
+            content,
+            need: Need::Mirror,
+        };
+        let mut reasons = Vec::new();
+        for target in self.targets(&task, &self.judge())? {
+            match target.begin() {
+                Ok(incoming) => return Ok((target, incoming)),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
     fn copy_elsewhere(
         &self,
         from: &Volume<Line>,
@@ -254,9 +287,12 @@ impl Archive {
         copy: &Copy,
     ) -> Result<(), String> {
         let mut refused = Refusals::default();
-        let (to, mut incoming) = self
-            .begin_somewhere(&mut refused, None)
-            .map_err(|error| error.to_string())?;
+        let (to, mut incoming) = match from.role() {
+            Role::Archive => self
+                .begin_somewhere(&mut refused, None)
+                .map_err(|error| error.to_string())?,
+            Role::Mirror => self.begin_on_mirror(content, from)?,
+        };
         if to.id() == from.id() {
             return Err("it is not retired".to_owned());
         }

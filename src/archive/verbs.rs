@@ -266,7 +266,7 @@ impl Archive {
             };
             let other = self.shelf.all().into_iter().any(|other| {
                 other.volume_id != member.volume_id
-                    && other.role == Role::Archive
+                    && other.role == member.role
                     && !other.retired
                     && other.here().is_some()
             });
@@ -274,9 +274,10 @@ impl Archive {
                 return Err(refuse("it is away"));
             }
             if !other {
-                return Err(refuse(
-                    "no other archive volume can take what is on it; kura volume add makes one",
-                ));
+                return Err(refuse(&format!(
+                    "no other {} volume can take what is on it; kura volume add makes one",
+                    member.role
+                )));
             }
             self.put(Member {
                 retired: true,
