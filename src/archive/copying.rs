@@ -5,7 +5,7 @@
 //! without a line, taken back then. A copy exists once its line does, and not before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::index::{Change, Copy, Gone, SeriesFacts, Snapshot, Stored};
@@ -47,6 +47,30 @@ pub struct Copied {
     pub no_target: Option<String>,
     /// Was told to end before the end.
     pub stopped: bool,
+}
+
+/// Bytes on their way to each volume, by its id: they are not in what it says is free.
+#[derive(Default)]
+pub struct Underway(Mutex<HashMap<String, u64>>);
+
+impl Underway {
+    fn bytes(&self, volume_id: &str) -> u64 {
+        self.lock().get(volume_id).copied().unwrap_or(0)
+    }
+
+    fn add(&self, volume_id: &str, bytes: u64) {
+        *self.lock().entry(volume_id.to_owned()).or_default() += bytes;
+    }
+
+    fn take(&self, volume_id: &str, bytes: u64) {
+        if let Some(underway) = self.lock().get_mut(volume_id) {
+            *underway = underway.saturating_sub(bytes);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Asked after each file, with its bytes and how long it took: waits as it sees fit, and says whether to go on.
@@ -109,6 +133,7 @@ impl Archive {
             match self.pour(task, judge, &mut buffer) {
                 Ok((volume, poured)) => {
                     let bytes = poured.source.size_bytes;
+                    self.mirror.underway.add(volume.id(), bytes);
                     let (_, group) = by_target
                         .entry(volume.id().to_owned())
                         .or_insert_with(|| (volume, Vec::new()));
@@ -127,7 +152,9 @@ impl Archive {
         }
         // Also after a stop: what was read is brought to its end.
         for (volume, group) in by_target.into_values() {
+            let bytes = group.iter().map(|poured| poured.source.size_bytes).sum();
             self.settle_copies(&volume, group, judge, &mut made);
+            self.mirror.underway.take(volume.id(), bytes);
         }
         made
     }
@@ -274,7 +301,9 @@ impl Archive {
             };
             let candidate = Candidate {
                 index: at,
-                free_bytes: space.free_bytes,
+                free_bytes: space
+                    .free_bytes
+                    .saturating_sub(self.mirror.underway.bytes(&member.volume_id)),
                 total_bytes: space.total_bytes,
                 writable: true,
                 reserve: &self.reserve,

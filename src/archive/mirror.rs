@@ -18,7 +18,7 @@ use crate::job::{Pace, Politeness, Progress};
 
 use super::Archive;
 use super::content::contents;
-use super::copying::Task;
+use super::copying::{Task, Underway};
 use super::safety::{Judge, Need};
 use super::touched::Touched;
 
@@ -42,6 +42,7 @@ pub struct Mirror {
     pending: Mutex<Pending>,
     pub(super) told: Mutex<Told>,
     pub(super) paused: AtomicBool,
+    pub(super) underway: Underway,
     pace: Mutex<Pace>,
     born: Instant,
     /// Milliseconds after `born` when a modality last sent something; 0: never.
@@ -164,6 +165,7 @@ impl Mirror {
             pending: Mutex::default(),
             told: Mutex::default(),
             paused: AtomicBool::new(false),
+            underway: Underway::default(),
             pace: Mutex::new(Pace::new(bytes_per_second)),
             born: Instant::now(),
             received: AtomicU64::new(0),
