@@ -106,6 +106,9 @@ impl Archive {
         if let LabelState::Label(label) = &label
             && label.volume_id == member.volume_id
         {
+            if self.was_reported(&member) {
+                return self.replace_status(name);
+            }
             let reason = format!("that is volume {name} itself: kura volume return {name}");
             return Err(refuse_path(&path, &reason));
         }

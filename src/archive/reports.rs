@@ -18,6 +18,7 @@ use super::mirror::date_of;
 use super::places::key;
 use super::restoring::{Counts, Group, Left};
 use super::safety::Judge;
+use super::shelf::Member;
 
 pub const FOLDER: &str = "reports";
 /// Listed at most, the newest.
@@ -309,6 +310,13 @@ impl Archive {
             time.is_some_and(|time| !time.contains('-'))
         });
         of_it.map(|report| report.name).next()
+    }
+
+    /// Whether a report says that the volume stands in the place of another.
+    pub(super) fn was_reported(&self, member: &Member) -> bool {
+        let newest = self.newest_report(&member.name);
+        let shown = newest.and_then(|name| self.show_report(Some(name)).ok());
+        shown.is_some_and(|shown| shown.json["volume_id"] == *member.volume_id)
     }
 
     /// The newest first.

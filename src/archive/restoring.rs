@@ -27,7 +27,7 @@ use super::state::Known;
 use super::{Archive, VerbError};
 
 /// Between two counts, at least; and 20 times as long as one takes.
-const COUNT_EVERY: Duration = Duration::from_secs(2);
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// The same once the report is written.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// What could not be copied is read again to say why, so often.
@@ -53,6 +53,10 @@ struct Seen {
     /// What is left cannot be copied now, and why.
     stuck: Option<String>,
     verified: Option<Instant>,
+    /// When it was last brought forward; others count, too.
+    looked: Option<Instant>,
+    /// By which it was counted.
+    judge: Judge,
 }
 
 /// Instances of a kind (each content of one counts), and the bytes of their data sets.
@@ -274,13 +278,15 @@ impl Archive {
             true => LOOK_EVERY,
             false => COUNT_EVERY,
         };
+        let judge = self.judge();
         if let Some(seen) = self.restoring.seen().get(&group.by)
             && seen.at.elapsed() < every.max(seen.took * 20)
+            && seen.judge == judge
         {
             return Ok(Some(seen.counts.clone()));
         }
         let begun = Instant::now();
-        let Some(counts) = self.count(&group.ids(), &group.by, &self.judge())? else {
+        let Some(counts) = self.count(&group.ids(), &group.by, &judge)? else {
             return Ok(None);
         };
         let now = Instant::now();
@@ -298,6 +304,9 @@ impl Archive {
                     now,
                 );
                 (seen.counts, seen.at, seen.took) = (counts.clone(), now, begun.elapsed());
+                if seen.judge != judge {
+                    (seen.stuck, seen.verified, seen.judge) = (None, None, judge);
+                }
             }
             None => {
                 let progress = Progress::new(counts.todo.count, counts.todo.bytes, now);
@@ -308,6 +317,8 @@ impl Archive {
                     progress,
                     stuck: None,
                     verified: None,
+                    looked: None,
+                    judge,
                 };
                 all.insert(group.by.clone(), seen);
             }
@@ -425,13 +436,12 @@ impl Archive {
                 true => LOOK_EVERY,
                 false => COUNT_EVERY,
             };
-            let is_fresh = self
-                .restoring
-                .seen()
-                .get(&group.by)
-                .is_some_and(|seen| seen.at.elapsed() < every.max(seen.took * 20));
-            if is_fresh {
-                continue;
+            if let Some(seen) = self.restoring.seen().get_mut(&group.by) {
+                let every = every.max(seen.took * 20);
+                if seen.looked.is_some_and(|looked| looked.elapsed() < every) {
+                    continue;
+                }
+                seen.looked = Some(Instant::now());
             }
             let looked = self.counted(&group).and_then(|counts| match counts {
                 Some(counts) => self.look_after(&group, &counts),

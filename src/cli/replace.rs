@@ -37,7 +37,8 @@ pub fn run(verb: Replace, config: &Config, json: bool) -> Result<End, Failure> {
         let archive = Arc::new(Archive::open(config, Mode::Existing)?);
         let first = look(control::answer(&archive, request))?;
         if !waits {
-            return Ok(show(&first, json));
+            show(&first, json);
+            return Ok(End::Ok);
         }
         begun(&first, json);
         let mut waiting = Waiting::new(&first);
@@ -49,7 +50,8 @@ pub fn run(verb: Replace, config: &Config, json: bool) -> Result<End, Failure> {
     };
     let first = look(response)?;
     if !waits {
-        return Ok(show(&first, json));
+        show(&first, json);
+        return Ok(End::Ok);
     }
     begun(&first, json);
     let mut waiting = Waiting::new(&first);
