@@ -843,3 +843,130 @@ fn a_volume_that_will_not_come_back_is_forgotten() {
     assert_come_back(&server, &others);
     assert_eq!(found(&server, &first[0].study).len(), 10);
 }
+
+/// Paths, ids, times and free space are not the same twice.
+fn masked(text: &str, server: &Server) -> String {
+    let folder = format!("{}/", server.folder().display());
+    let text = text.replace(&folder, "/");
+    let is_id = |word: &str| word.len() == 36 && word.matches('-').count() == 4;
+    let is_time = |word: &str| word.ends_with('Z') && word.contains('T') && word.len() == 24;
+    let lines = text.lines().map(|line| {
+        let words = line.split(' ').map(|word| {
+            let bare = word.trim_matches(['(', ')', ',']);
+            match bare {
+                _ if is_id(bare) => word.replace(bare, "ID"),
+                _ if is_time(bare) => word.replace(bare, "TIME"),
+                _ => word.to_owned(),
+            }
+        });
+        let line = words.collect::<Vec<_>>().join(" ");
+        match line.split_once(" new disk at ") {
+            Some((before, rest)) if rest.contains(" free") => {
+                let path = rest.split(',').next().expect("path");
+                format!("{before} new disk at {path}, N free")
+            }
+            _ => line,
+        }
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_plan_and_the_report_are_screens_for_people() {
+    let images = images::images(2, 10);
+    let server = mirrored(&images);
+    kura(&server, &["mirror", "pause"]);
+    let alone: Vec<Image> = (0..2).map(|n| Image::new(5, n, 1_000)).collect();
+    send_all(&server, &alone);
+    pull_out(&server, "A");
+    wait_for(&server, "A", "away");
+    kura(&server, &["mirror", "resume"]);
+    let new = new_disk(&server, "new");
+    let path = new.display().to_string();
+    let plan = kura(&server, &["volume", "replace", "A", &path, "--dry-run"]);
+    let plan = plan.strip_prefix("exit Some(0)\n").expect("exit");
+    let expected = "\
+state      planned: it is away: its disk was unmounted
+volume     A (archive), new disk at /new, N free
+listed     22 instances, 29.22 kB on the old disk
+to copy    20 instances, 26.56 kB
+           20 instances, 26.56 kB from volume M
+elsewhere  0 instances, 0 B have what they need on other volumes
+lost       2 instances, 2.66 kB have no other good copy
+nothing was changed; without --dry-run it begins
+";
+    assert_eq!(masked(plan, &server), expected);
+    assert_eq!(std::fs::read_dir(&new).expect("folder").count(), 0);
+    let report = server.kura(&["volume", "replace", "A", &path]);
+    assert_eq!(report.code, Some(4), "{}", report.text());
+    let series = image_paths(&server.folder().join("old-A"));
+    let of_it = series
+        .iter()
+        .find(|path| path.ends_with(&format!("{}.dcm", alone[0].sop)));
+    let place = of_it.expect("its path").rsplit_once('/').expect("folder").0;
+    let screen = masked(&report.stdout, &server);
+    let (head, items) = screen.split_once("\npatient ").expect("a patient");
+    let expected = "\
+Volume A was replaced; 2 instances are lost, 0 could not be read.
+
+begun      TIME
+ended      TIME
+old disk   A-old (ID), last at /volume-a
+new disk   A (ID) at /new
+listed     22 instances, 29216 bytes, on the old disk
+restored   20 instances, 26560 bytes, on the new disk
+elsewhere  0 instances, 0 bytes, on other volumes
+lost       2 instances have no good copy
+suspect    0 instances have a copy that could not be read
+
+Send these again from the modality. Of the old disk, if it can still be read: kura send FOLDER --to THIS_SERVER
+";
+    assert_eq!(head, expected);
+    let mut lines = items.lines();
+    let series = lines.next().expect("series");
+    assert!(
+        series.contains("; study ") && series.contains(" CT series "),
+        "{series}"
+    );
+    for image in &alone {
+        let sop = &image.sop;
+        let line = format!(
+            "  lost    {sop}  its only copy was on the dead disk; last on volume A-old at {place}/{sop}.dcm"
+        );
+        assert_eq!(lines.next(), Some(line.as_str()));
+    }
+    assert_eq!(lines.next(), None);
+    // The same command shows it again.
+    let again = server.kura(&["volume", "replace", "A", &path]);
+    assert_eq!((again.code, again.stdout), (Some(4), report.stdout));
+}
+
+/// Method: the commands of the README's chapter, as they stand there.
+#[test]
+fn the_readme_says_how_a_dead_disk_is_replaced() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).expect("README.md");
+    let (_, chapter) = readme.split_once("## A disk died").expect("the chapter");
+    let block = chapter.split("```").nth(1).expect("its commands");
+    let images = images::images(2, 20);
+    let server = mirrored(&images);
+    pull_out(&server, "A");
+    wait_for(&server, "A", "away");
+    assert_eq!(server.kura(&["status"]).code, Some(1));
+    let new = new_disk(&server, "new").display().to_string();
+    let mut count = 0;
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        let command = line
+            .split('#')
+            .next()
+            .expect("a command")
+            .replace("/mnt/new", &new);
+        let mut words = command.split_whitespace();
+        assert_eq!(words.next(), Some("kura"), "{line}");
+        kura(&server, &words.collect::<Vec<_>>());
+        count += 1;
+    }
+    assert_eq!(count, 4, "{block}");
+    assert_same_images(Path::new(&new), &server.volume("M"));
+    assert_come_back(&server, &images);
+}
