@@ -6,20 +6,24 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use common::Server;
 use common::build::by_uids;
 use common::copies::{assert_same_images, image_paths, kura, wait_until_mirrored, with_mirror};
 use common::damage::{DAMAGES, path_of, status, wait_until};
 use common::disks::Pluggable;
 use common::images::{self, ALL, GET, Image, assert_come_back, send_all};
-
+use common::wire::{IMPLICIT_LITTLE, STUDY_ROOT_MOVE};
+use common::{Server, Settings, Sink};
 use kura::archive::{Archive, Mode};
 use kura::config::Config;
 
 /// An archive with images of all sizes that are handled differently, mirrored.
 fn mirrored(pixel_bytes: &[usize]) -> (Server, Vec<Image>) {
     // Outside its hour nothing is copied by itself but what was bad.
-    let server = Server::with(with_mirror("window = \"03:00-03:01\""));
+    mirrored_with(with_mirror("window = \"03:00-03:01\""), pixel_bytes)
+}
+
+fn mirrored_with(settings: Settings, pixel_bytes: &[usize]) -> (Server, Vec<Image>) {
+    let server = Server::with(settings);
     server.wait_until_indexed();
     let images: Vec<Image> = (0..)
         .zip(pixel_bytes)
@@ -91,6 +95,43 @@ fn a_bad_copy_on_the_archive_volume_is_not_served_and_is_healed() {
 #[test]
 fn a_bad_copy_on_the_mirror_volume_is_not_served_and_is_healed_at_once() {
     bad_copies_are_not_served("M");
+}
+
+/// Method: a third of the images is bad on one side, a third on the other, one on both; what C-MOVE brings is what was
+/// sent, and only that one is missing and named.
+#[test]
+fn a_c_move_brings_everything_of_which_one_copy_is_good() {
+    let sink = Sink::start();
+    let mut settings = with_mirror("window = \"03:00-03:01\"").peer("SINK", sink.port());
+    settings.extra.push_str("[scrub]\ndays = 0\n");
+    let (server, images) = mirrored_with(settings, &[25_000; 21]);
+    for (number, image) in images.iter().enumerate() {
+        for (side, name) in ["A", "M"].into_iter().enumerate() {
+            if number == 20 || number % 3 == side {
+                DAMAGES[number % DAMAGES.len()].1(&path_of(&server.volume(name), image));
+            }
+        }
+    }
+    let contexts: &[(u8, &str, &[&str])] = &[(1, STUDY_ROOT_MOVE, &[IMPLICIT_LITTLE])];
+    let mut mover = server.associate(contexts);
+    let identifier = by_uids("STUDY", &images[0].study, None, None);
+    let moved = mover.c_move(1, "SINK", &identifier).expect("C-MOVE");
+    assert_eq!(moved.status, 0xB000, "{moved:?}");
+    mover.release().expect("release");
+    let received = sink.take();
+    assert_eq!(received.len(), 20);
+    for received in received {
+        let sent = images
+            .iter()
+            .find(|image| image.sop == received.sop_instance);
+        let sent = sent.unwrap_or_else(|| panic!("{} was never sent", received.sop_instance));
+        assert!(
+            received.data_set == sent.data_set,
+            "{}: other bytes",
+            sent.sop
+        );
+    }
+    wait_until(&server, "lost", |now| now["lost_count"] == 1);
 }
 
 /// Method: the same image is damaged on both sides: it fails, the others come; status says lost and whose it is. Sent

@@ -116,6 +116,33 @@ fn what_is_bad_on_both_sides_is_lost_and_the_run_says_so() {
     );
 }
 
+/// Method: the images lie in a folder that is served in place, too; one changes there.
+#[test]
+fn a_bad_file_of_an_adopted_tree_is_found_and_left_where_it_is() {
+    let images = images(6, 20_000);
+    let server = mirrored(only_asked(), &images);
+    let old = server.folder().join("old");
+    fs::create_dir(&old).expect("folder");
+    for (number, image) in images.iter().enumerate() {
+        let to = old.join(format!("image{number}"));
+        fs::copy(path_of(&server.volume("A"), image), to).expect("copy");
+    }
+    let path = old.display().to_string();
+    kura(&server, &["adopt", &path, "--name", "OLD"]);
+    DAMAGES[0].1(&old.join("image3"));
+    let bad = fs::read(old.join("image3")).expect("read");
+    let outcome = server.kura(&["scrub", "run", "OLD"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text());
+    assert!(outcome.text().contains("image3"), "{}", outcome.text());
+    assert!(
+        fs::read(old.join("image3")).expect("read") == bad,
+        "touched"
+    );
+    assert_come_back(&server, &images);
+    // The archive has its own two copies of it.
+    wait_until(&server, "nothing to heal", |now| now["bad_count"] == 0);
+}
+
 /// Method: no server runs; the run declares, and the next server heals.
 #[test]
 fn a_run_needs_no_server() {

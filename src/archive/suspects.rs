@@ -31,6 +31,8 @@ const LOOKED_AT_MAX: usize = 1_000;
 const INSTANCES_AT_START_MAX: usize = 100_000;
 /// Copies passed over for reading because their volume's ledger cannot be written.
 const PASSED_OVER_MAX: usize = 10_000;
+/// Between two looks at them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Events that are shown.
 const EVENTS_MAX: usize = 100;
 /// More unreadable files within [`BREAKER_TIME`]: it is the disk, not the files.
@@ -75,6 +77,8 @@ struct Told {
     open: VecDeque<Open>,
     /// Those that the ledgers told of at the start are among them.
     looked_at_start: bool,
+    /// When they were looked at last.
+    looked: Option<Instant>,
     /// Bad copies on volumes whose ledger cannot say so.
     passed_over: HashMap<Place, String>,
     /// When files of a volume could not be read, lately.
@@ -496,6 +500,16 @@ impl Archive {
 
     /// Sees which bad copies were healed, and which can be written down by now.
     pub(super) fn look_for_healed(&self) {
+        {
+            let mut told = self.suspects.told();
+            if told
+                .looked
+                .is_some_and(|looked| looked.elapsed() < LOOK_EVERY)
+            {
+                return;
+            }
+            told.looked = Some(Instant::now());
+        }
         if !self.suspects.told().looked_at_start
             && let Err(error) = self.find_open()
         {
