@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::build::by_uids;
 use common::copies::{assert_same_images, image_paths, kura, wait_until_mirrored, with_mirror};
 use common::damage::{DAMAGES, path_of, status, wait_until};
-use common::disks::Pluggable;
+use common::disks::{Pluggable, Tmpfs};
 use common::images::{self, ALL, GET, Image, assert_come_back, send_all};
 use common::wire::{IMPLICIT_LITTLE, STUDY_ROOT_MOVE};
 use common::{Server, Settings, Sink};
@@ -212,6 +212,45 @@ fn a_disk_that_dies_makes_no_file_bad() {
     assert_eq!(outcome.code, Some(1), "{}", outcome.text());
     drop(server);
     disk.unmount();
+}
+
+/// Method: the archive volume is mounted read-only under the next start, with a bad file on it.
+#[test]
+fn on_a_disk_that_cannot_be_written_a_bad_copy_is_passed_over_and_reported() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let Some(disk) = Tmpfs::new(&folder.path().join("volume-a"), "size=128m") else {
+        return;
+    };
+    let mut server = Server::in_folder(with_mirror("when = \"immediate\""), folder.path());
+    server.wait_until_indexed();
+    let images: Vec<Image> = (0..5).map(|n| Image::new(1, n, 20_000)).collect();
+    send_all(&server, &images);
+    wait_until_mirrored(&server);
+    assert!(server.terminate().success());
+    DAMAGES[0].1(&path_of(&server.volume("A"), &images[2]));
+    assert!(disk.remount("ro"), "remount");
+    server.restart();
+    server.wait_until_indexed();
+    assert_come_back(&server, &images);
+    let now = wait_until(&server, "reported", |now| now["passed_over_count"] == 1);
+    assert_eq!(
+        now["events"][0]["sop_instance_uid"],
+        images[2].sop.as_str(),
+        "{now:#}"
+    );
+    // It is not read again with each request.
+    let lines = || server.log_text().matches("a copy cannot be served").count();
+    let before = lines();
+    assert_come_back(&server, &images);
+    assert_eq!(lines(), before);
+    assert!(server.terminate().success());
+    assert!(disk.remount("rw"), "remount");
+    server.restart();
+    server.wait_until_indexed();
+    assert_come_back(&server, &images);
+    wait_until(&server, "healed", |now| now["healed_count"] == 1);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+    drop(server);
 }
 
 /// A file of the system of 4,096 bytes that gives an error when it is read, in the place of another until dropped.
