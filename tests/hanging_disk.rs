@@ -2,36 +2,11 @@
 
 mod common;
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::disks::Frozen;
 use common::images::{ALL, Image, assert_come_back, assert_found, send_all, tree};
 use common::shelf::{self, Shelf, wait_for};
-
-/// A frozen file system: every write waits until it is thawed, at the latest when this is dropped.
-struct Frozen(Option<PathBuf>);
-
-impl Frozen {
-    fn new(path: PathBuf) -> Option<Frozen> {
-        let frozen = Command::new("fsfreeze").arg("-f").arg(&path).status();
-        frozen
-            .is_ok_and(|status| status.success())
-            .then_some(Frozen(Some(path)))
-    }
-
-    fn thaw(&mut self) {
-        if let Some(path) = self.0.take() {
-            let _ = Command::new("fsfreeze").arg("-u").arg(path).status();
-        }
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.thaw();
-    }
-}
 
 /// Method: the first of two disks is frozen while a sender stores on it; others send, ask and look meanwhile.
 #[test]

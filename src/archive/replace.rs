@@ -403,13 +403,17 @@ impl Archive {
     /// Whether an instance that was just made durable is on a disk that still counts. One that hung while it was given up
     /// may have taken the last lines after that.
     pub(super) fn still_counts(&self, volume: &Volume<Line>) -> Result<(), VolumeError> {
+        // By then it may even be forgotten.
+        let counts = || {
+            let identity = self.identity();
+            let known = identity.by_id(volume.id());
+            known.is_some_and(|known| !known.is_given_up())
+        };
         match volume.state() {
-            VolumeState::Failed(reason) if self.is_given_up(volume.id()) => {
-                Err(VolumeError::Failed {
-                    name: volume.name().to_owned(),
-                    reason,
-                })
-            }
+            VolumeState::Failed(reason) if !counts() => Err(VolumeError::Failed {
+                name: volume.name().to_owned(),
+                reason,
+            }),
             _ => Ok(()),
         }
     }

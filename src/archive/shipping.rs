@@ -24,6 +24,9 @@ pub struct Shipper {
     copies: Mutex<Copies>,
 }
 
+/// By volume id and folder.
+type Copies = HashMap<(String, PathBuf), Arc<Mutex<Copy>>>;
+
 impl Shipper {
     fn copies(&self) -> MutexGuard<'_, Copies> {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)

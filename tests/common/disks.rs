@@ -169,3 +169,27 @@ impl Drop for Pluggable {
         }
     }
 }
+
+/// A frozen file system: every write waits until it is thawed, at the latest when this is dropped.
+pub struct Frozen(Option<PathBuf>);
+
+impl Frozen {
+    pub fn new(path: PathBuf) -> Option<Frozen> {
+        let frozen = Command::new("fsfreeze").arg("-f").arg(&path).status();
+        frozen
+            .is_ok_and(|status| status.success())
+            .then_some(Frozen(Some(path)))
+    }
+
+    pub fn thaw(&mut self) {
+        if let Some(path) = self.0.take() {
+            let _ = Command::new("fsfreeze").arg("-u").arg(path).status();
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.thaw();
+    }
+}
