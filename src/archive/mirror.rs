@@ -813,6 +813,8 @@ mod tests {
     #[test]
     fn jobs_are_done_dates_first_then_modalities_and_what_has_one_copy_left_newest_first() {
         let order = [
+            (Cause::Alone, "20260117", "CT"),
+            (Cause::Alone, "20200101", "CT"),
             (Cause::Heal, "20260118", "CT"),
             (Cause::Heal, "20200101", "CT"),
             (Cause::ByHand, "20260118", "XA"),

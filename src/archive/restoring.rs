@@ -221,14 +221,17 @@ impl Archive {
         };
         let mut counts = Counts::default();
         // Most series lie on the same few sets of volumes.
-        let mut kinds: HashMap<Vec<String>, Kind> = HashMap::new();
+        let mut kinds: HashMap<Vec<String>, (Kind, Option<String>)> = HashMap::new();
         snapshot.spread(&mut |series| {
             for spread in series.spread {
                 let ids = spread.volume_ids;
-                let known = kinds.get(&ids).copied();
-                let kind = known.unwrap_or_else(|| kind(&ids, olds, new, judge));
+                let (kind, source) = kinds
+                    .entry(ids)
+                    .or_insert_with_key(|ids| {
+                        (kind(ids, olds, new, judge), self.source_of(ids, olds))
+                    });
                 let (count, bytes) = (spread.contents_count, spread.bytes);
-                let of_kind = match kind {
+                let of_kind = match *kind {
                     Kind::NotThere => None,
                     Kind::Restored => Some(&mut counts.restored),
                     Kind::Elsewhere => Some(&mut counts.elsewhere),
@@ -237,8 +240,9 @@ impl Archive {
                         if waiting {
                             counts.waiting.add(count, bytes);
                         }
-                        if let Some(source) = self.source_of(&ids, olds) {
-                            counts.sources.entry(source).or_default().add(count, bytes);
+                        if let Some(source) = source {
+                            let from = counts.sources.entry(source.clone()).or_default();
+                            from.add(count, bytes);
                         }
                         Some(&mut counts.todo)
                     }
@@ -246,9 +250,6 @@ impl Archive {
                 if let Some(of_kind) = of_kind {
                     of_kind.add(count, bytes);
                     counts.total.add(count, bytes);
-                }
-                if known.is_none() {
-                    kinds.insert(ids, kind);
                 }
             }
             match self.stopping.load(Ordering::Relaxed) {
@@ -346,6 +347,13 @@ impl Archive {
         let mut status = self.status_of(&member.name, member.role, path, &counts);
         status.state = "planned".to_owned();
         (status.reason, status.warnings) = (reason, warnings);
+        if counts.lost.count > 0 && member.here().is_some_and(|volume| volume.answers()) {
+            // Copies on it do not count once it is given up.
+            status.warnings.push(format!(
+                "the old disk still answers: afterwards kura send {} --to THIS_SERVER stores what is only there and can be read",
+                member.path.display()
+            ));
+        }
         status.room_bytes = Some(room_bytes);
         Ok(status)
     }
@@ -790,7 +798,7 @@ impl Archive {
             if !group.is_reported() {
                 let done = counts.total.count - todo;
                 actions.push(format!(
-                    "volume {name} is being restored, {done} of {} instances: nothing to do",
+                    "volume {name} is being restored, {done} of {} instances; it goes on while the server runs",
                     counts.total.count
                 ));
             } else if todo > 0 {
