@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::volume::Volume;
 
+use super::bad_copies::BadStatus;
 use super::lost::Lost;
 use super::scrub::LastRound;
 use super::shelf::Member;
-use super::suspects::BadStatus;
 use super::{Archive, Line};
 
 /// What is known of the copies by reading them again.

@@ -5,9 +5,11 @@
 
 mod adopt;
 mod at_rest;
+mod bad_copies;
 mod before_ack;
 mod capacity;
 mod checked;
+mod checked_file;
 mod checked_status;
 mod content;
 mod copies_status;

@@ -16,7 +16,8 @@ use crate::job::Window;
 use crate::volume::Position;
 use crate::volume::io::Kind;
 
-use super::checked::{End, Seen, VolumeCheck, lines_after};
+use super::checked::{End, Seen, lines_after};
+use super::checked_file::VolumeCheck;
 use super::content::contents;
 use super::mirror::whole;
 use super::reread::Fault;
