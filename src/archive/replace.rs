@@ -388,14 +388,12 @@ impl Archive {
         while (!volume.is_idle() || Arc::strong_count(&volume) > 1) && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
-        if volume.answers() {
-            let archive = self.clone();
-            let shipped = within(PATIENCE, move || archive.ship_one(&volume));
-            if shipped.is_none() {
-                tracing::warn!(
-                    "the ledger of the old disk could not be read to its end; a copy is used"
-                );
-            }
+        let archive = self.clone();
+        let shipped = within(PATIENCE, move || archive.ship_one(&volume));
+        if shipped.is_none() {
+            tracing::warn!(
+                "the ledger of the old disk could not be read to its end; a copy is used"
+            );
         }
         self.choose_copies();
     }

@@ -225,11 +225,9 @@ impl Archive {
         snapshot.spread(&mut |series| {
             for spread in series.spread {
                 let ids = spread.volume_ids;
-                let (kind, source) = kinds
-                    .entry(ids)
-                    .or_insert_with_key(|ids| {
-                        (kind(ids, olds, new, judge), self.source_of(ids, olds))
-                    });
+                let (kind, source) = kinds.entry(ids).or_insert_with_key(|ids| {
+                    (kind(ids, olds, new, judge), self.source_of(ids, olds))
+                });
                 let (count, bytes) = (spread.contents_count, spread.bytes);
                 let of_kind = match *kind {
                     Kind::NotThere => None,

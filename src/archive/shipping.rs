@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::volume::io::Disk;
-use crate::volume::ledger::Position;
+use crate::volume::ledger::{LedgerError, Position};
 use crate::volume::shipping::{CopyState, Shipped, ship, ship_after};
-use crate::volume::{Volume, VolumeState, layout, ledger_extent};
+use crate::volume::{Volume, VolumeState, layout, ledger_extent, recent};
 
 use super::keeper::Source;
 use super::shelf::Standing;
 use super::{Archive, Line, state};
-
-/// By the volume and the folder of its copy.
-type Copies = HashMap<(String, PathBuf), Arc<Mutex<Copy>>>;
 
 /// How far each copy is, of those that this process has made.
 #[derive(Default)]
@@ -56,7 +53,9 @@ impl Archive {
     /// Brings the copies of one ledger up to date.
     pub(super) fn ship_one(&self, source: &Volume<Line>) {
         let beside = self.state.join(layout::LEDGERS_FOLDER).join(source.id());
-        self.ship_to(source, &Disk::default(), &beside);
+        if let Some(upto) = self.ship_to(source, &Disk::default(), &beside) {
+            source.ledger().forget_recent(upto);
+        }
         for member in self.shelf.all() {
             if let Some(target) = member.here()
                 && target.id() != source.id()
@@ -69,19 +68,39 @@ impl Archive {
         }
     }
 
-    fn ship_to(&self, source: &Volume<Line>, target: &Disk, folder: &Path) {
+    /// Where the copy ends now, if it could be brought up to date.
+    fn ship_to(&self, source: &Volume<Line>, target: &Disk, folder: &Path) -> Option<Position> {
         let key = (source.id().to_owned(), folder.to_owned());
         let copy = self.shipper.copies().entry(key).or_default().clone();
         let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
         let own = source.ledger_folder(source.id());
         let upto = source.ledger().position();
         if upto == Position::default() {
-            return;
+            return None;
         }
-        let shipped = match copy.position {
+        let last = copy.position;
+        // A disk that does not answer is not asked.
+        let shipped = match last {
+            _ if !source.answers() => Err(LedgerError::Failed {
+                path: own.clone(),
+                reason: "its disk does not answer".to_owned(),
+            }),
             Some(last) => ship_after(last, source.disk(), &own, target, folder, upto),
             None => ship(source.disk(), &own, target, folder, upto),
         };
+        // What the disk does not give back any more is still in memory.
+        let from_memory = || {
+            let groups = source.ledger().recent(last.unwrap_or_default())?;
+            recent::append(target, folder, last.unwrap_or_default(), &groups).ok()
+        };
+        let shipped = shipped.or_else(|error| match from_memory() {
+            Some(position) => Ok(Shipped {
+                position,
+                bytes: 0,
+                state: CopyState::InStep,
+            }),
+            None => Err(error),
+        });
         match shipped {
             Ok(Shipped {
                 position, state, ..
@@ -100,6 +119,7 @@ impl Archive {
                         "a copy of the ledger was of another one and is set aside"
                     ),
                 }
+                Some(position)
             }
             Err(error) => {
                 copy.position = None;
@@ -107,6 +127,7 @@ impl Archive {
                     tracing::warn!(volume = source.name(), copy = %folder.display(), %error,
                         "a ledger could not be copied; it is tried again");
                 }
+                None
             }
         }
     }

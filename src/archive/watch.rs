@@ -176,6 +176,8 @@ impl Archive {
             reason: reason.to_owned(),
             ejected: false,
         });
+        // Its last lines, from the disk if it can still be read, else from memory.
+        self.ship_one(volume);
         self.choose_copies();
     }
 

@@ -20,6 +20,7 @@ use super::io::{Disk, DiskFile};
 use super::layout;
 pub use super::ledger_read::{LINE_BYTES_MAX, Position, ReadReport, read};
 use super::ledger_read::{Scan, put_line, segments};
+use super::recent::{Group, Recent};
 
 /// A segment that has reached this size is followed by a new one, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -83,6 +84,7 @@ pub struct Ledger<T> {
     after: Mutex<()>,
     /// Only the leader of a group takes it.
     writer: Mutex<Writer>,
+    recent: Mutex<Recent>,
 }
 
 struct State<T> {
@@ -211,6 +213,7 @@ impl<T: Send> Ledger<T> {
                 end: tail.end,
                 keys: HashSet::new(),
             }),
+            recent: Mutex::default(),
         }
     }
 
@@ -222,6 +225,20 @@ impl<T: Send> Ledger<T> {
     /// After the last durable line.
     pub fn position(&self) -> Position {
         self.lock().position
+    }
+
+    /// The lines after `position` from memory, as they were flushed; `None` when they are not all there.
+    pub fn recent(&self, position: Position) -> Option<Vec<Group>> {
+        self.lock_recent().after(position)
+    }
+
+    /// Lines up to there need not be kept in memory.
+    pub fn forget_recent(&self, upto: Position) {
+        self.lock_recent().forget(upto);
+    }
+
+    fn lock_recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a flush failed. Nothing is written any more.
@@ -384,6 +401,7 @@ impl<T: Send> Ledger<T> {
             self.write_at_end(writer, start, &bytes)
         };
         if result.is_ok() {
+            self.lock_recent().push(writer.end, start, bytes, end);
             writer.end = end;
             writer.keys = known;
             writer.keys.extend(added);

@@ -37,6 +37,7 @@ mod ledger_read;
 mod opening;
 pub mod placement;
 mod quarantine;
+pub mod recent;
 pub mod shipping;
 
 use std::collections::HashSet;

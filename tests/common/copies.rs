@@ -38,7 +38,10 @@ pub fn assert_same_images(one: &Path, other: &Path) {
     let paths = image_paths(one);
     assert_eq!(paths, image_paths(other));
     for path in paths {
-        let (a, b) = (std::fs::read(one.join(&path)), std::fs::read(other.join(&path)));
+        let (a, b) = (
+            std::fs::read(one.join(&path)),
+            std::fs::read(other.join(&path)),
+        );
         assert!(a.expect("read") == b.expect("read"), "{path} differs");
     }
 }
