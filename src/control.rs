@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    Archive, CheckedStatus, MirrorStatus, MirrorVerb, ReplaceStatus, ReportName, ReportVerb, Shown,
-    Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
+    Archive, CheckedStatus, CopiesStatus, MirrorStatus, MirrorVerb, ReplaceStatus, ReportName,
+    ReportVerb, Shown, Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
 };
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
@@ -58,7 +58,10 @@ pub enum Response {
     Replace(Box<ReplaceStatus>),
     Reports(Vec<ReportName>),
     Report(Box<Shown>),
-    Checked(Box<CheckedStatus>),
+    Checked {
+        checked: Box<CheckedStatus>,
+        copies: Box<CopiesStatus>,
+    },
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -193,7 +196,10 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
             Ok(shown) => Response::Report(Box::new(shown)),
             Err(reason) => Response::Failed { reason },
         },
-        Request::Checked => Response::Checked(Box::new(archive.checked_status())),
+        Request::Checked => Response::Checked {
+            checked: Box::new(archive.checked_status()),
+            copies: Box::new(archive.copies()),
+        },
         Request::Find { level, keys, most } => {
             let Ok(level) = level.parse::<Level>() else {
                 return Response::Failed {

@@ -170,7 +170,7 @@ fn what_is_bad_on_both_sides_is_lost_and_named_and_never_sent() {
         "{now:#}"
     );
     assert_eq!(
-        of_first["places"].as_array().map(Vec::len),
+        of_first["last_known"].as_array().map(Vec::len),
         Some(2),
         "{now:#}"
     );

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use crate::volume::Volume;
 
 use super::bad_copies::BadStatus;
-use super::lost::Lost;
 use super::scrub::LastRound;
 use super::shelf::Member;
 use super::{Archive, Line};
@@ -24,10 +23,6 @@ pub struct CheckedStatus {
     pub oldest_unread_days: Option<u64>,
     /// Files without a ledger line, as the last rounds found them.
     pub foreign_count: u64,
-    /// Contents without any good copy.
-    pub lost_count: u64,
-    /// The first hundred of them.
-    pub lost: Vec<Lost>,
     #[serde(flatten)]
     pub bad: BadStatus,
     pub volumes: Vec<VolumeChecked>,
@@ -55,12 +50,6 @@ pub struct VolumeChecked {
 impl CheckedStatus {
     /// What is wrong and what to do, a sentence each.
     pub(super) fn say_actions(&self, actions: &mut Vec<String>) {
-        if self.lost_count > 0 {
-            actions.push(format!(
-                "{} instances are lost, no copy of them is good: send them again from where they came; kura scrub status names them",
-                self.lost_count
-            ));
-        }
         let waiting = self.bad.bad_count - self.bad.passed_over_count;
         if waiting > 0 {
             actions.push(format!(
@@ -83,13 +72,7 @@ impl CheckedStatus {
 
 impl Archive {
     pub fn checked_status(&self) -> CheckedStatus {
-        let (lost_count, lost) = self.lost().unwrap_or_else(|error| {
-            self.index_failed(&error);
-            Default::default()
-        });
         let mut status = CheckedStatus {
-            lost_count,
-            lost,
             bad: self.bad_status(),
             ..CheckedStatus::default()
         };

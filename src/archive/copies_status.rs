@@ -67,6 +67,11 @@ const STUDY_DATE: u32 = 0x0008_0020;
 const STUDY_DESCRIPTION: u32 = 0x0008_1030;
 
 impl Archive {
+    /// How many good copies there are now.
+    pub fn copies(&self) -> CopiesStatus {
+        self.copies_status(&self.judge())
+    }
+
     pub(super) fn copies_status(&self, judge: &Judge) -> CopiesStatus {
         let counted = mirror::whole(self).and_then(|snapshot| match snapshot {
             Some(snapshot) => self.count_copies(judge, &snapshot),

@@ -27,7 +27,6 @@ mod in_place;
 mod ingest;
 mod keeper;
 mod locks;
-mod lost;
 mod mirror;
 mod mirror_status;
 mod open;

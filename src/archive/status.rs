@@ -126,8 +126,7 @@ impl Archive {
         actions.splice(0..0, self.copies_actions(&judge, &copies));
         let checked = self.checked_status();
         checked.say_actions(&mut actions);
-        let is_lost =
-            self.replaced_actions(&mut actions) || copies.lost_count > 0 || checked.lost_count > 0;
+        let is_lost = self.replaced_actions(&mut actions) || copies.lost_count > 0;
         let state = match (is_lost, actions.is_empty()) {
             (true, _) => "lost",
             (false, true) => "ok",

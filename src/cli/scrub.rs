@@ -2,7 +2,9 @@
 
 use super::output;
 use super::{End, Failure};
-use crate::archive::{CheckedStatus, VolumeChecked, VolumeReport, WorkStatus, WorkVerb};
+use crate::archive::{
+    CheckedStatus, CopiesStatus, VolumeChecked, VolumeReport, WorkStatus, WorkVerb,
+};
 use crate::config::Config;
 use crate::control::{Request, Response};
 
@@ -23,6 +25,11 @@ enum Verb {
     },
 }
 
+struct Asked {
+    checked: Box<CheckedStatus>,
+    copies: Box<CopiesStatus>,
+}
+
 /// Events and names on the screen; JSON has more.
 const LISTED_MAX: usize = 20;
 
@@ -39,17 +46,18 @@ pub fn run(verb: Scrub, config: &Config, json: bool) -> Result<End, Failure> {
     }
 }
 
-fn ask(config: &Config) -> Result<Box<CheckedStatus>, Failure> {
+fn ask(config: &Config) -> Result<Asked, Failure> {
     let (response, _) = super::ask(config, Request::Checked)?;
     match response {
-        Response::Checked(status) => Ok(status),
+        Response::Checked { checked, copies } => Ok(Asked { checked, copies }),
         Response::Failed { reason } => Err(reason.into()),
         _ => Err("the server answered something else".into()),
     }
 }
 
-fn end(status: &CheckedStatus) -> End {
-    if status.lost_count > 0 {
+fn end(asked: &Asked) -> End {
+    let status = &asked.checked;
+    if asked.copies.lost_count > 0 {
         End::Lost
     } else if status.bad.bad_count > 0 || !status.bad.failing.is_empty() {
         End::Degraded
@@ -61,8 +69,9 @@ fn end(status: &CheckedStatus) -> End {
 fn status(config: &Config, json: bool) -> Result<End, Failure> {
     let status = ask(config)?;
     if json {
-        let mut value = serde_json::to_value(&*status)?;
+        let mut value = serde_json::to_value(&status.checked)?;
         value["version"] = 1.into();
+        value["lost_count"] = status.copies.lost_count.into();
         output::json(&value);
     } else {
         output::line(&screen(&status, config.scrub.days));
@@ -92,7 +101,8 @@ pub fn line(status: &CheckedStatus) -> String {
     text
 }
 
-fn screen(status: &CheckedStatus, days: u64) -> String {
+fn screen(asked: &Asked, days: u64) -> String {
+    let status = &asked.checked;
     let mut text = format!("scrub   {}\n", line(status));
     match days {
         0 => text.push_str("pace    never by itself ([scrub] days = 0)\n"),
@@ -103,10 +113,10 @@ fn screen(status: &CheckedStatus, days: u64) -> String {
             "action  the disk of volume {name} fails: kura volume replace {name} NEWPATH\n"
         ));
     }
-    if status.lost_count > 0 {
+    if asked.copies.lost_count > 0 {
         text.push_str(&format!(
-            "action  {} instances are lost: send them again from where they came\n",
-            status.lost_count
+            "action  {} instances are lost: send them again from where they came; kura status names them\n",
+            asked.copies.lost_count
         ));
     }
     let rows: Vec<Vec<String>> = status.volumes.iter().map(row).collect();
@@ -125,7 +135,6 @@ fn screen(status: &CheckedStatus, days: u64) -> String {
         ],
         &rows,
     ));
-    lost(status, &mut text);
     let events = &status.bad.events;
     if !events.is_empty() {
         let (found, healed) = (status.bad.found_count, status.bad.healed_count);
@@ -159,23 +168,6 @@ fn screen(status: &CheckedStatus, days: u64) -> String {
     text
 }
 
-fn lost(status: &CheckedStatus, text: &mut String) {
-    if status.lost_count > 0 {
-        text.push_str(&format!("\n{} instances are lost:\n", status.lost_count));
-    }
-    for lost in status.lost.iter().take(LISTED_MAX) {
-        text.push_str(&format!(
-            "  {} ({}), study {} of {}, instance {}; last at {}\n",
-            output::plain(&lost.patient_name),
-            output::plain(&lost.patient_id),
-            output::plain(&lost.study_description),
-            lost.study_date,
-            output::plain(&lost.sop_instance_uid),
-            output::plain(&lost.places.join(", "))
-        ));
-    }
-}
-
 fn row(volume: &VolumeChecked) -> Vec<String> {
     let last = volume.last_round.as_ref();
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
@@ -203,7 +195,7 @@ fn minute(time: &str) -> String {
     }
 }
 
-fn ended(status: WorkStatus, now: &CheckedStatus, json: bool) -> Result<End, Failure> {
+fn ended(status: WorkStatus, now: &Asked, json: bool) -> Result<End, Failure> {
     if json {
         let mut value = serde_json::to_value(&status)?;
         value["version"] = 1.into();

@@ -50,7 +50,12 @@ pub const DAMAGES: [(&str, Damage); 7] = [
 
 /// What reading the copies again found.
 pub fn status(server: &Server) -> serde_json::Value {
-    server.kura_json(&["status"])["checked"].clone()
+    let status = server.kura_json(&["status"]);
+    let mut checked = status["checked"].clone();
+    for name in ["lost", "lost_count"] {
+        checked[name] = status["copies"][name].clone();
+    }
+    checked
 }
 
 pub fn wait_until(
