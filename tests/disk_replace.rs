@@ -24,11 +24,15 @@ fn mirrored(images: &[Image]) -> Server {
     server.wait_until_indexed();
     send_all(&server, images);
     wait_until_mirrored(&server);
-    // Its end copies the last lines of the ledgers, which the running server does every 20 s.
+    restart(&mut server);
+    server
+}
+
+/// Its end copies the last lines of the ledgers, which the running server does every 20 s.
+fn restart(server: &mut Server) {
     assert!(server.terminate().success());
     server.restart();
     server.wait_until_indexed();
-    server
 }
 
 /// An empty folder beside the volumes.
@@ -143,6 +147,7 @@ fn what_is_lost_is_named_and_comes_back_when_it_is_sent_again() {
     kura(&server, &["mirror", "pause"]);
     let alone: Vec<Image> = (0..7).map(|n| Image::new(5, n, 1_000)).collect();
     send_all(&server, &alone);
+    restart(&mut server);
     pull_out(&server, "A");
     kura(&server, &["mirror", "resume"]);
     let new = new_disk(&server, "new");
@@ -197,6 +202,48 @@ fn what_is_lost_is_named_and_comes_back_when_it_is_sent_again() {
     assert_come_back(&server, &alone);
 }
 
+/// Method: the report is written; then the copies of the old ledger turn out to end before what was lost.
+#[test]
+fn an_old_disk_is_not_forgotten_because_copies_of_its_ledger_end_too_early() {
+    let images = images::images(1, 20);
+    let mut server = mirrored(&images);
+    let old = ledger(&server.volume("A"));
+    let old = old.file_name().expect("its id");
+    kura(&server, &["mirror", "pause"]);
+    let copies = [server.state(), server.volume("M")]
+        .map(|folder| folder.join("ledgers").join(old).join("00000001.jsonl"));
+    let before = std::fs::read(&copies[0]).expect("a copy");
+    let alone: Vec<Image> = (0..3).map(|n| Image::new(5, n, 1_000)).collect();
+    send_all(&server, &alone);
+    restart(&mut server);
+    pull_out(&server, "A");
+    wait_for(&server, "A", "away");
+    kura(&server, &["mirror", "resume"]);
+    let new = new_disk(&server, "new");
+    assert_eq!(lost(&replace(&server, "A", &new, 4)).len(), 3);
+    server.kill();
+    for copy in copies {
+        assert!(std::fs::read(&copy).expect("a copy").len() > before.len());
+        std::fs::write(&copy, &before).expect("as it was");
+    }
+    server.restart();
+    server.wait_until_indexed();
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(volume(&server, "A-old")["state"], "replaced");
+    let screen = server.kura(&["status"]);
+    assert_eq!(screen.code, Some(1), "{}", screen.text());
+    assert!(
+        screen
+            .text()
+            .contains("3 instances that were on the old disk"),
+        "{}",
+        screen.text()
+    );
+    does(&server, &["forget", "A-old"]);
+    assert_eq!(server.kura(&["status"]).code, Some(0));
+    assert_come_back(&server, &images);
+}
+
 /// Everything below a folder with its content.
 fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = common::files::below(folder).into_iter();
@@ -212,6 +259,7 @@ fn an_old_disk_that_comes_back_is_neither_taken_nor_written_and_can_be_sent() {
     kura(&server, &["mirror", "pause"]);
     let alone: Vec<Image> = (0..5).map(|n| Image::new(5, n, 1_000)).collect();
     send_all(&server, &alone);
+    restart(&mut server);
     let aside = pull_out(&server, "A");
     wait_for(&server, "A", "away");
     let before = content(&aside);
@@ -383,22 +431,26 @@ fn however_a_disk_went_bad_what_was_on_it_is_restored() {
         }),
     ];
     let images = images::images(2, 20);
-    for (way, go_bad) in ways {
-        eprintln!("{way}");
+    // In short both kinds of volumes take turns.
+    let kinds = [("A", "M"), ("M", "A")];
+    let all = ways.iter().flat_map(|way| kinds.map(|kind| (way, kind)));
+    let in_turn = (0..)
+        .zip(all)
+        .filter(|(at, _)| common::long() || matches!(at % 4, 0 | 3));
+    for (_, ((way, go_bad), (name, other))) in in_turn {
+        eprintln!("{way}, {name}");
         let server = mirrored(&images);
-        let at = server.volume("A").display().to_string();
+        let at = server.volume(name);
         let new = new_disk(&server, "new");
         let new_text = new.display().to_string();
-        let refused = refuses(&server, &["replace", "A", &new_text]);
-        assert!(
-            refused.starts_with("volume A: it is here and well"),
-            "{refused}"
-        );
-        go_bad(Path::new(&at));
-        does(&server, &["eject", "A"]);
-        let report = replace(&server, "A", &new, 0);
+        let refused = refuses(&server, &["replace", name, &new_text]);
+        let says = format!("volume {name}: it is here and well");
+        assert!(refused.starts_with(&says), "{refused}");
+        go_bad(&at);
+        does(&server, &["eject", name]);
+        let report = replace(&server, name, &new, 0);
         assert_eq!(report["restored_count"], 40, "{way}: {report}");
-        assert_same_images(&new, &server.volume("M"));
+        assert_same_images(&new, &server.volume(other));
         assert_come_back(&server, &images);
     }
 }

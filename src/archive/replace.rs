@@ -124,8 +124,10 @@ impl Archive {
         if dry_run {
             return self.plan(&member, path, new.room_bytes, new.warnings);
         }
+        let warnings = new.warnings.clone();
         self.exchange_disks(member, path, new)?;
-        self.replace_status(name)
+        let status = self.replace_status(name)?;
+        Ok(ReplaceStatus { warnings, ..status })
     }
 
     /// Whether the disk at `path` stands in for one that is dead, and that is not over.
@@ -346,6 +348,7 @@ impl Archive {
             by: new.volume_id.clone(),
             at: super::now(),
             reported: false,
+            listed_count: 0,
         };
         let before = identity.clone();
         identity.replace(

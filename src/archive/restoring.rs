@@ -140,6 +140,15 @@ impl Group {
         self.olds.iter().all(reported)
     }
 
+    /// By the report.
+    fn listed_count(&self) -> u64 {
+        let replaced = self.olds.iter().filter_map(|old| old.replaced.as_ref());
+        replaced
+            .map(|replaced| replaced.listed_count)
+            .max()
+            .unwrap_or(0)
+    }
+
     fn ids(&self) -> Vec<String> {
         self.olds.iter().map(|old| old.volume_id.clone()).collect()
     }
@@ -486,9 +495,11 @@ impl Archive {
                     return Ok(());
                 }
             }
-            self.set_reported(group);
+            self.set_reported(group, counts.total.count);
         }
-        let mut is_left = counts.todo.count > 0 || counts.lost.count > 0;
+        let mut is_left = counts.todo.count > 0
+            || counts.lost.count > 0
+            || counts.total.count < group.listed_count();
         if !is_left {
             self.each_left(&snapshot, &group.ids(), &self.judge(), &mut |_, _, _| {
                 is_left = true;
@@ -616,7 +627,7 @@ impl Archive {
         Ok(())
     }
 
-    fn set_reported(&self, group: &Group) {
+    fn set_reported(&self, group: &Group, listed_count: u64) {
         {
             let mut identity = self.identity();
             for old in &group.olds {
@@ -624,7 +635,7 @@ impl Archive {
                     continue;
                 };
                 if let Some(replaced) = &mut known.replaced {
-                    replaced.reported = true;
+                    (replaced.reported, replaced.listed_count) = (true, listed_count);
                 }
                 identity.note(known);
             }
@@ -804,17 +815,24 @@ impl Archive {
                     "{todo} instances that were on the old disk of volume {name} could not be copied: kura report show names them"
                 ));
             }
+            let olds = |end: &str| {
+                let verbs = group.olds.iter();
+                let verbs = verbs.map(|old| format!("kura volume forget {}{end}", old.name));
+                verbs.collect::<Vec<_>>().join(", ")
+            };
+            if group.is_reported() && counts.total.count < group.listed_count() {
+                actions.push(format!(
+                    "{} instances that were on the old disk of volume {name} are not in any copy of its ledger: see to those that kura report show names, then: {}",
+                    group.listed_count() - counts.total.count,
+                    olds("")
+                ));
+            }
             if counts.lost.count > 0 {
                 is_lost = true;
-                let olds: Vec<String> = group
-                    .olds
-                    .iter()
-                    .map(|old| format!("kura volume forget {} --yes", old.name))
-                    .collect();
                 actions.push(format!(
                     "{} instances were lost with the old disk of volume {name}: kura report show names them; send them again from the modality, or write them off: {}",
                     counts.lost.count,
-                    olds.join(", ")
+                    olds(" --yes")
                 ));
             }
         }

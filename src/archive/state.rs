@@ -83,6 +83,10 @@ pub struct Replaced {
     /// The report was written: all that could be restored was.
     #[serde(default)]
     pub reported: bool,
+    /// How many instances were listed on it then: a copy of its ledger that ends earlier does not make it a disk from which
+    /// nothing is missing.
+    #[serde(default)]
+    pub listed_count: u64,
 }
 
 impl Identity {
