@@ -24,7 +24,7 @@ use crate::volume::layout::{self, Label};
 use crate::volume::{LabelState, Spec, Volume, VolumeError, VolumeState, ledger_extent};
 
 use super::open::{GIVEN_UP, known_of};
-use super::restoring::ReplaceStatus;
+use super::replace_status::ReplaceStatus;
 use super::shelf::{Member, Standing};
 use super::shipping::own_source;
 use super::state::{Known, Replaced};

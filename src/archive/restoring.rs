@@ -4,7 +4,7 @@
 //! Everything is counted from the index, by sets of volumes: what is on the old volume and where else it is. Nothing is
 //! saved but that the report was written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -13,16 +13,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config;
 use crate::index::{IndexError, SeriesSpread, Snapshot};
-use crate::job::{Progress, ProgressStatus};
+use crate::job::Progress;
 use crate::volume::layout::Role;
 
 use super::content::{Content, contents};
 use super::mirror::whole;
+use super::replace_status::waiting;
 use super::reports::Ended;
 use super::safety::{Judge, Need, Safe};
-use super::shelf::{Member, Standing};
 use super::state::Known;
 use super::{Archive, VerbError};
 
@@ -34,10 +33,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const VERIFY_EVERY: Duration = Duration::from_secs(60);
 /// And so many of it.
 const VERIFY_MAX: u64 = 10_000;
-/// Instances taken out of the index at a time.
-const FORGET_COUNT: usize = 4_096;
-/// How long the command waits for that; the server goes on with it.
-const FORGET_PATIENCE: Duration = Duration::from_secs(60);
 
 /// By id of the volume that stands in for others.
 #[derive(Default)]
@@ -45,13 +40,13 @@ pub struct Restoring {
     seen: Mutex<HashMap<String, Seen>>,
 }
 
-struct Seen {
+pub(super) struct Seen {
     counts: Counts,
     at: Instant,
     took: Duration,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// What is left cannot be copied now, and why.
-    stuck: Option<String>,
+    pub(super) stuck: Option<String>,
     verified: Option<Instant>,
     /// When it was last brought forward; others count, too.
     looked: Option<Instant>,
@@ -86,47 +81,6 @@ pub(super) struct Counts {
     pub sources: BTreeMap<String, Counted>,
 }
 
-/// Of `kura volume replace`: what a new disk would get, gets or got.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReplaceStatus {
-    /// Version of this object's shape.
-    pub version: u32,
-    /// `planned`, `running`, `blocked`, `paused`, `unknown` (the index is being read in) or `done`.
-    pub state: String,
-    /// In words, where the state alone does not say it.
-    pub reason: String,
-    pub name: String,
-    pub role: String,
-    pub path: String,
-    /// Under which name the old disks stay known.
-    pub old_names: Vec<String>,
-    /// On the old disks.
-    pub total: Counted,
-    /// Of these: have a good copy on the new disk.
-    pub restored: Counted,
-    /// Have the copies that they need on other volumes.
-    pub elsewhere: Counted,
-    pub todo: Counted,
-    /// Have no good copy any more.
-    pub lost: Counted,
-    /// Where those to do are copied from.
-    pub sources: Vec<CopiedFrom>,
-    /// Free on the new disk; only of a plan.
-    pub room_bytes: Option<u64>,
-    pub progress: Option<ProgressStatus>,
-    pub warnings: Vec<String>,
-    /// `kura report show` shows it.
-    pub report: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CopiedFrom {
-    pub volume: String,
-    pub is_here: bool,
-    pub count: u64,
-    pub bytes: u64,
-}
-
 /// A volume and those in whose place it stands.
 pub(super) struct Group {
     pub by: String,
@@ -141,7 +95,7 @@ impl Group {
     }
 
     /// By the report.
-    fn listed_count(&self) -> u64 {
+    pub fn listed_count(&self) -> u64 {
         let replaced = self.olds.iter().filter_map(|old| old.replaced.as_ref());
         replaced
             .map(|replaced| replaced.listed_count)
@@ -185,14 +139,14 @@ fn kind(volume_ids: &[String], olds: &[String], new: &str, judge: &Judge) -> Kin
 }
 
 impl Restoring {
-    fn seen(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+    pub(super) fn seen(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Archive {
     /// Volumes that stand in for disks that were given up, each with those.
-    fn groups(&self) -> Vec<Group> {
+    pub(super) fn groups(&self) -> Vec<Group> {
         let identity = self.identity();
         let mut groups: Vec<Group> = Vec::new();
         for old in identity.volumes.iter().filter(|known| !known.forgetting) {
@@ -219,7 +173,7 @@ impl Archive {
         groups.any(|group| group.by == volume_id && !group.is_reported())
     }
 
-    fn count(
+    pub(super) fn count(
         &self,
         olds: &[String],
         new: &str,
@@ -281,7 +235,7 @@ impl Archive {
     }
 
     /// As counted lately; `None` while the index is being read in.
-    fn counted(&self, group: &Group) -> Result<Option<Counts>, IndexError> {
+    pub(super) fn counted(&self, group: &Group) -> Result<Option<Counts>, IndexError> {
         let every = match group.is_reported() {
             true => LOOK_EVERY,
             false => COUNT_EVERY,
@@ -332,116 +286,6 @@ impl Archive {
             }
         }
         Ok(Some(counts))
-    }
-
-    /// What `kura volume replace` would do.
-    pub(super) fn plan(
-        &self,
-        member: &Member,
-        path: PathBuf,
-        room_bytes: u64,
-        warnings: Vec<String>,
-    ) -> Result<ReplaceStatus, VerbError> {
-        let judge = self.judge().without(&member.volume_id);
-        let counts = self
-            .count(std::slice::from_ref(&member.volume_id), "", &judge)
-            .map_err(|error| other(&member.name, error.to_string()))?
-            .ok_or_else(|| other(&member.name, READING_IN.to_owned()))?;
-        let reason = match &member.standing {
-            Standing::Away { reason, .. } => format!("it is away: {reason}"),
-            Standing::Here(_) => "it is here, but not written".to_owned(),
-        };
-        let mut status = self.status_of(&member.name, member.role, path, &counts);
-        status.state = "planned".to_owned();
-        (status.reason, status.warnings) = (reason, warnings);
-        if counts.lost.count > 0 && member.here().is_some_and(|volume| volume.answers()) {
-            // Copies on it do not count once it is given up.
-            status.warnings.push(format!(
-                "the old disk still answers: afterwards kura send {} --to THIS_SERVER stores what is only there and can be read",
-                member.path.display()
-            ));
-        }
-        status.room_bytes = Some(room_bytes);
-        Ok(status)
-    }
-
-    fn status_of(&self, name: &str, role: Role, path: PathBuf, counts: &Counts) -> ReplaceStatus {
-        let sources = counts.sources.iter().map(|(id, from)| {
-            let member = self.shelf.by_id(id);
-            CopiedFrom {
-                is_here: member.as_ref().is_some_and(|m| m.here().is_some()),
-                volume: member.map_or_else(|| id.clone(), |member| member.name.clone()),
-                count: from.count,
-                bytes: from.bytes,
-            }
-        });
-        ReplaceStatus {
-            version: 1,
-            state: String::new(),
-            reason: String::new(),
-            name: name.to_owned(),
-            role: role.to_string(),
-            path: path.display().to_string(),
-            old_names: Vec::new(),
-            total: counts.total,
-            restored: counts.restored,
-            elsewhere: counts.elsewhere,
-            todo: counts.todo,
-            lost: counts.lost,
-            sources: sources.collect(),
-            room_bytes: None,
-            progress: None,
-            warnings: Vec::new(),
-            report: None,
-        }
-    }
-
-    /// How far a replaced disk is restored.
-    pub fn replace_status(&self, name: &str) -> Result<ReplaceStatus, VerbError> {
-        let member = self.member(name)?;
-        let group = self.groups().into_iter();
-        let group = group.into_iter().find(|group| group.by == member.volume_id);
-        let counts = match &group {
-            None => Some(Counts::default()),
-            Some(group) => self
-                .counted(group)
-                .map_err(|error| other(name, error.to_string()))?,
-        };
-        let is_whole = counts.is_some();
-        let counts = counts.unwrap_or_default();
-        let mut status = self.status_of(name, member.role, member.path.clone(), &counts);
-        let Some(group) = group.filter(|group| !group.is_reported()) else {
-            let Some(report) = self.newest_report(name) else {
-                return Err(other(name, "its disk was not replaced".to_owned()));
-            };
-            status.state = "done".to_owned();
-            status.report = Some(report);
-            return Ok(status);
-        };
-        status.old_names = group.olds.iter().map(|old| old.name.clone()).collect();
-        let (mut stuck, judge) = (None, self.judge());
-        if let Some(seen) = self.restoring.seen().get(&group.by) {
-            status.progress = Some(seen.progress.status(Instant::now()));
-            stuck.clone_from(&seen.stuck);
-        }
-        let waits = counts.todo.count > 0 && counts.todo == counts.waiting;
-        let (state, reason) = if !is_whole {
-            ("unknown", READING_IN.to_owned())
-        } else if self.mirror.paused.load(Ordering::Relaxed) {
-            ("paused", "kura mirror resume goes on".to_owned())
-        } else if counts.todo.count == 0 {
-            ("running", String::new())
-        } else if waits {
-            ("blocked", waiting(&counts.waiting, &status.sources))
-        } else if let Some(reason) = self.copying_is_blocked(&judge) {
-            ("blocked", reason)
-        } else if let Some(reason) = stuck {
-            ("blocked", reason)
-        } else {
-            ("running", String::new())
-        };
-        (status.state, status.reason) = (state.to_owned(), reason);
-        Ok(status)
     }
 
     /// Brings what was replaced to its end: the report, and that the old volumes are forgotten.
@@ -645,217 +489,13 @@ impl Archive {
         }
         self.ship_identity();
     }
-
-    /// `kura volume forget`: takes a volume out of the archive that will not come back.
-    pub(super) fn forget_volume(&self, name: &str, yes: bool) -> Result<String, VerbError> {
-        let member = self.member(name)?;
-        let refuse = |reason: String| Err(other(name, format!("{reason}; nothing was changed")));
-        if member.here().is_some() {
-            return refuse(format!(
-                "it is here: kura volume drain {name} empties it, kura volume eject {name} takes it out"
-            ));
-        }
-        let olds = [member.volume_id.clone()];
-        let judge = self.judge().without(&member.volume_id);
-        let failed = |error: IndexError| other(name, error.to_string());
-        let Some(snapshot) = whole(self).map_err(failed)? else {
-            return refuse(READING_IN.to_owned());
-        };
-        if !self.shelf.all().iter().any(|other| other.here().is_some()) {
-            return refuse("no other volume is here".to_owned());
-        }
-        let (mut lost_count, mut todo_count) = (0_u64, 0_u64);
-        let counted = self.each_left(&snapshot, &olds, &judge, &mut |_, _, left| {
-            match left {
-                Left::Lost => lost_count += 1,
-                Left::Todo => todo_count += 1,
-            }
-            ControlFlow::Continue(())
-        });
-        counted.map_err(failed)?;
-        drop(snapshot);
-        if lost_count > 0 && !yes {
-            return refuse(format!(
-                "{lost_count} instances on it are nowhere else: send them again from the modality, or kura volume forget {name} --yes writes them off"
-            ));
-        }
-        let replaced = self.is_replaced(&member.volume_id);
-        if replaced && todo_count > 0 && !yes {
-            return refuse(format!(
-                "{todo_count} instances that were on it are still to be copied; --yes forgets it all the same"
-            ));
-        }
-        if !replaced {
-            // First: an unknown volume in the configuration would be made anew, on whatever is at its path.
-            self.write_down(|file| config::edit::take_volume(file, name))?;
-        }
-        self.begin_forgetting(&member.volume_id)?;
-        drop(member);
-        self.forget_all(Some(FORGET_PATIENCE)).map_err(failed)?;
-        let written_off = match lost_count {
-            0 => String::new(),
-            _ => format!("; {lost_count} instances are written off"),
-        };
-        tracing::warn!(
-            volume = name,
-            written_off_count = lost_count,
-            "a volume is forgotten"
-        );
-        Ok(match self.shelf.by_name(name) {
-            None => format!("volume {name} is forgotten{written_off}"),
-            Some(_) => {
-                format!("volume {name} is being forgotten, while the server runs{written_off}")
-            }
-        })
-    }
-
-    /// Durable on return: from now on its ledger is not read, also after a restart.
-    fn begin_forgetting(&self, volume_id: &str) -> Result<(), VerbError> {
-        {
-            let mut identity = self.identity();
-            let Some(known) = identity.by_id(volume_id).cloned() else {
-                return Ok(());
-            };
-            if self.shelf.here(volume_id).is_some() {
-                return Err(other(
-                    &known.name,
-                    "it came back; nothing was changed".to_owned(),
-                ));
-            }
-            identity.note(Known {
-                forgetting: true,
-                ..known
-            });
-        }
-        self.save_identity()?;
-        self.keeper.forget_source(volume_id);
-        Ok(())
-    }
-
-    /// Takes volumes out of the index that are to be forgotten, and then out of the archive.
-    fn forget_all(&self, patience: Option<Duration>) -> Result<(), IndexError> {
-        let begun = Instant::now();
-        let known = self.identity().volumes.clone();
-        for known in known.into_iter().filter(|known| known.forgetting) {
-            while self.keeper.forget_some(&known.volume_id, FORGET_COUNT)? {
-                let over = patience.is_some_and(|patience| begun.elapsed() > patience);
-                // Only a complete index can forget.
-                let is_whole = whole(self)?.is_some();
-                if over || !is_whole || self.stopping.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-            }
-            self.identity().forget(&known.volume_id);
-            self.shelf.remove(&known.volume_id);
-            match self.save_identity() {
-                Ok(()) => tracing::info!(volume = known.name, "an old volume is forgotten"),
-                Err(error) => {
-                    tracing::warn!(volume = known.name, %error, "the next start forgets it again");
-                }
-            }
-            self.ship_identity();
-        }
-        Ok(())
-    }
-
-    /// Restores what was on a dead disk where no server runs; `tell` is asked a few times a second.
-    pub fn restore(
-        &self,
-        name: &str,
-        tell: &mut dyn FnMut(&ReplaceStatus),
-    ) -> Result<ReplaceStatus, VerbError> {
-        std::thread::scope(|scope| {
-            let working = scope.spawn(|| {
-                while !self.stopping.load(Ordering::Relaxed) {
-                    self.look_after_replaced();
-                    match self.mirror_next() {
-                        Ok(true) => {}
-                        Ok(false) => self.rest(Duration::from_millis(200)),
-                        Err(error) => self.index_failed(&error),
-                    }
-                }
-            });
-            let done = loop {
-                match self.replace_status(name) {
-                    Ok(status) if matches!(&*status.state, "running" | "unknown") => tell(&status),
-                    // That the old volumes are forgotten belongs to it.
-                    Ok(status) if status.state == "done" && self.is_being_forgotten() => {
-                        tell(&status);
-                    }
-                    other => break other,
-                }
-                std::thread::sleep(Duration::from_millis(200));
-            };
-            self.stopping.store(true, Ordering::Relaxed);
-            drop(working.join());
-            done
-        })
-    }
-
-    fn is_being_forgotten(&self) -> bool {
-        self.identity().volumes.iter().any(|known| known.forgetting)
-    }
-
-    /// What `kura status` says of replaced disks: to do, and whether something is lost.
-    pub(super) fn replaced_actions(&self, actions: &mut Vec<String>) -> bool {
-        let mut is_lost = false;
-        for group in self.groups() {
-            let Ok(Some(counts)) = self.counted(&group) else {
-                continue;
-            };
-            let (name, todo) = (&group.name, counts.todo.count);
-            if !group.is_reported() {
-                let done = counts.total.count - todo;
-                actions.push(format!(
-                    "volume {name} is being restored, {done} of {} instances; it goes on while the server runs",
-                    counts.total.count
-                ));
-            } else if todo > 0 {
-                actions.push(format!(
-                    "{todo} instances that were on the old disk of volume {name} could not be copied: kura report show names them"
-                ));
-            }
-            let olds = |end: &str| {
-                let verbs = group.olds.iter();
-                let verbs = verbs.map(|old| format!("kura volume forget {}{end}", old.name));
-                verbs.collect::<Vec<_>>().join(", ")
-            };
-            if group.is_reported() && counts.total.count < group.listed_count() {
-                actions.push(format!(
-                    "{} instances that were on the old disk of volume {name} are not in any copy of its ledger: see to those that kura report show names, then: {}",
-                    group.listed_count() - counts.total.count,
-                    olds("")
-                ));
-            }
-            if counts.lost.count > 0 {
-                is_lost = true;
-                actions.push(format!(
-                    "{} instances were lost with the old disk of volume {name}: kura report show names them; send them again from the modality, or write them off: {}",
-                    counts.lost.count,
-                    olds(" --yes")
-                ));
-            }
-        }
-        is_lost
-    }
 }
 
-const READING_IN: &str = "the index is being read in";
+pub(super) const READING_IN: &str = "the index is being read in";
 
-fn other(name: &str, reason: String) -> VerbError {
+pub(super) fn other(name: &str, reason: String) -> VerbError {
     VerbError::Other {
         name: name.to_owned(),
         reason,
     }
-}
-
-fn waiting(waiting: &Counted, sources: &[CopiedFrom]) -> String {
-    let away = sources.iter().filter(|source| !source.is_here);
-    let names: BTreeSet<&str> = away.map(|source| source.volume.as_str()).collect();
-    let names: Vec<&str> = names.into_iter().collect();
-    format!(
-        "the other copy of {} instances is on a volume that is away: {}",
-        waiting.count,
-        names.join(", ")
-    )
 }

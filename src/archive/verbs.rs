@@ -11,7 +11,7 @@ use crate::volume::layout::Role;
 use crate::volume::{LabelState, Spec, Volume, VolumeError};
 
 use super::open::known_of;
-use super::restoring::ReplaceStatus;
+use super::replace_status::ReplaceStatus;
 use super::shelf::{Member, Standing};
 use super::shipping::own_source;
 use super::state::Known;
