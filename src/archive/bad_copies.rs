@@ -12,7 +12,8 @@ use crate::index::{Copy, IndexError};
 use crate::volume::{Volume, VolumeState};
 
 use super::content::contents;
-use super::mirror::{Needs, whole};
+use super::due::Needs;
+use super::mirror::whole;
 use super::safety::Need;
 use super::suspects::Suspect;
 use super::{Archive, Line};

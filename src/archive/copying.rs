@@ -44,7 +44,7 @@ pub struct Copied {
     /// SOP Instance UID and reason.
     pub failed: Vec<(String, String)>,
     /// No volume takes copies for now, in words: it makes no sense to go on.
-    pub no_target: Option<String>,
+    pub no_target: BTreeMap<Need, String>,
     /// Was told to end before the end.
     pub stopped: bool,
 }
@@ -98,19 +98,16 @@ impl Archive {
         let work = || {
             loop {
                 let batch = next_batch(&waiting);
-                let over = {
-                    let done = lock_done();
-                    done.stopped || done.no_target.is_some()
-                };
-                if batch.is_empty() || over {
+                if batch.is_empty() || lock_done().stopped {
                     return;
                 }
-                let made = self.copy_batch(batch, judge, brake);
+                let no_target = lock_done().no_target.clone();
+                let made = self.copy_batch(batch, no_target, judge, brake);
                 let mut done = lock_done();
                 done.count += made.count;
                 done.bytes += made.bytes;
                 done.failed.extend(made.failed);
-                done.no_target = done.no_target.take().or(made.no_target);
+                done.no_target.extend(made.no_target);
                 done.stopped |= made.stopped;
             }
         };
@@ -123,13 +120,26 @@ impl Archive {
         done.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn copy_batch(&self, batch: Vec<Task>, judge: &Judge, brake: Brake) -> Copied {
-        let mut made = Copied::default();
+    /// `no_target`: copies that no volume takes, as is known already.
+    fn copy_batch(
+        &self,
+        batch: Vec<Task>,
+        no_target: BTreeMap<Need, String>,
+        judge: &Judge,
+        brake: Brake,
+    ) -> Copied {
+        let mut made = Copied {
+            no_target,
+            ..Copied::default()
+        };
         let mut by_target: BTreeMap<String, (Arc<Volume<Line>>, Vec<Poured>)> = BTreeMap::new();
         let mut buffer = vec![0; PIECE_BYTES];
         for task in batch {
-            let begun = Instant::now();
+            let (begun, need) = (Instant::now(), task.need);
             let sop = task.content.sop_instance_uid.clone();
+            if made.no_target.contains_key(&need) {
+                continue;
+            }
             match self.pour(task, judge, &mut buffer) {
                 Ok((volume, poured)) => {
                     let bytes = poured.source.size_bytes;
@@ -144,8 +154,7 @@ impl Archive {
                     }
                 }
                 Err(Refused::NoTarget(reason)) => {
-                    made.no_target = Some(reason);
-                    break;
+                    made.no_target.insert(need, reason);
                 }
                 Err(Refused::Failed(reason)) => made.failed.push((sop, reason)),
             }

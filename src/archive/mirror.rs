@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use jiff::Zoned;
 
 use crate::config::MirrorWhen;
-use crate::index::{IndexError, SeriesSpread, Snapshot};
+use crate::index::{IndexError, Snapshot};
 use crate::job::{Pace, Politeness, Progress};
 
 use super::Archive;
 use super::content::contents;
 use super::copying::{Task, Underway};
+use super::due::{Asked, Cause, Due, Needs, Order, Pending, due, note};
 use super::safety::{Judge, Need};
 use super::touched::Touched;
 
@@ -49,53 +50,29 @@ pub struct Mirror {
     received: AtomicU64,
 }
 
-/// Where to look.
-#[derive(Default)]
-struct Pending {
-    /// By study and series.
-    series: BTreeMap<(String, String), Due>,
-    /// Series of which a copy turned out bad, and since when that is known: what they need they need at once.
-    urgent: BTreeMap<(String, String), Instant>,
-    /// As the shelf was when every series was looked at; `None`: that is still to be done.
-    judged: Option<Judge>,
-}
-
-/// What a series needs.
-#[derive(Debug, Clone)]
-struct Due {
-    /// Folder of the study's date.
-    date: String,
-    modality: String,
-    /// Contents that need a copy on a mirror volume.
-    mirror_count: u64,
-    /// Contents that have lost a copy: on a disk that was given up, or the good one on an archive volume.
-    heal_count: u64,
-    heal_bytes: u64,
-    /// Those of them of which only one good copy is left.
-    alone_count: u64,
-    /// Of all.
-    bytes: u64,
-    /// Something came to it.
-    touched: Instant,
-    /// By the rules; looked up when it is first asked for.
-    when: Option<MirrorWhen>,
-    /// Something failed: not before then.
-    again: Option<Instant>,
-}
-
 /// What is shown.
 #[derive(Default)]
 pub struct Told {
     /// At work on this exam date and modality.
     pub job: Option<(String, String)>,
     pub progress: Option<Progress>,
-    pub blocked: Option<(String, Instant)>,
+    /// Copies that no volume takes for now: why, and when it is tried again.
+    pub blocked: BTreeMap<Need, (String, Instant)>,
     /// By SOP Instance UID.
     pub failed: HashMap<String, Failed>,
     pub asked: VecDeque<Asked>,
     pub asked_before: u64,
     /// Of the run under way: since there was something to do.
     pub run: Option<Run>,
+}
+
+impl Told {
+    /// Why no volume takes copies for now.
+    pub fn why_blocked(&self) -> Option<String> {
+        let now = Instant::now();
+        let mut blocked = self.blocked.values().filter(|(_, until)| *until > now);
+        blocked.next().map(|(reason, _)| reason.clone())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -105,29 +82,6 @@ pub struct Failed {
     pub reason: String,
 }
 
-/// A job by hand.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Asked {
-    pub number: u64,
-    /// Exam date `YYYYMMDD`; `None`: every.
-    pub date: Option<String>,
-    pub modality: Option<String>,
-    pub done: bool,
-    pub copied_count: u64,
-    pub failed_count: u64,
-}
-
-impl Asked {
-    fn takes(&self, due: &Due) -> bool {
-        let is = |wanted: &Option<String>, there: &str| {
-            wanted
-                .as_ref()
-                .is_none_or(|w| w.eq_ignore_ascii_case(there))
-        };
-        is(&self.date, &due.date) && is(&self.modality, &due.modality)
-    }
-}
-
 /// What was copied since there was something to do.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -135,19 +89,6 @@ pub struct Run {
     pub copied_count: u64,
     pub copied_bytes: u64,
     pub failed_count: u64,
-}
-
-/// Why a job is done now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Cause {
-    /// Only one good copy is left of something that had two: at once, whatever the hour.
-    Alone,
-    /// Something has lost a copy: at once as well.
-    Heal,
-    ByHand,
-    /// Soon after it came.
-    Soon,
-    Window,
 }
 
 struct Job {
@@ -311,7 +252,7 @@ impl Archive {
                 pending.series = all;
                 pending.judged = Some(judge.clone());
                 // What no volume took, another may.
-                self.mirror.told().blocked = None;
+                self.mirror.told().blocked.clear();
             }
         }
         Ok(Some(judge))
@@ -322,12 +263,11 @@ impl Archive {
             return Ok(None);
         }
         let now = Instant::now();
+        let blocked;
         let asked: Vec<Asked> = {
             let mut told = self.mirror.told();
-            if told.blocked.as_ref().is_some_and(|(_, until)| *until > now) {
-                return Ok(None);
-            }
-            told.blocked = None;
+            told.blocked.retain(|_, (_, until)| *until > now);
+            blocked = told.blocked.keys().copied().collect::<Vec<_>>();
             let open = told.asked.iter().filter(|asked| !asked.done);
             open.cloned().collect()
         };
@@ -338,7 +278,8 @@ impl Archive {
         urgent.retain(|place, since| series.contains_key(place) || since.elapsed() < BLOCKED_FOR);
         let mut best: Option<(Order, Job)> = None;
         for (place, due) in series {
-            if due.again.is_some_and(|again| again > now) {
+            let is_blocked = due.needs.iter().all(|need| blocked.contains(need));
+            if is_blocked || due.again.is_some_and(|again| again > now) {
                 continue;
             }
             let cause = if due.alone_count > 0 {
@@ -463,7 +404,7 @@ impl Archive {
             let copied = self.copy_all(tasks, judge, &|bytes, took| {
                 self.go_on_copying(job, bytes, took)
             });
-            let ended = copied.stopped || copied.no_target.is_some();
+            let ended = copied.stopped || !copied.no_target.is_empty();
             self.tell_copied(job, copied);
             self.look_again(&seen, judge, ended)?;
             if ended {
@@ -552,9 +493,10 @@ impl Archive {
                 told.failed.insert(sop, failed);
             }
         }
-        if let Some(reason) = copied.no_target {
-            tracing::error!(reason, "no volume takes second copies for now");
-            told.blocked = Some((reason, Instant::now() + BLOCKED_FOR));
+        for (need, reason) in copied.no_target {
+            tracing::error!(reason, "no volume takes copies for now");
+            told.blocked
+                .insert(need, (reason, Instant::now() + BLOCKED_FOR));
         }
     }
 
@@ -604,11 +546,7 @@ impl Archive {
         if self.mirror.pending().judged.as_ref() != Some(judge) {
             return None;
         }
-        let told = self.mirror.told();
-        let blocked = told.blocked.as_ref();
-        blocked
-            .filter(|(_, until)| *until > Instant::now())
-            .map(|(reason, _)| reason.clone())
+        self.mirror.told().why_blocked()
     }
 
     /// Sleeps so long, unless the server stops.
@@ -631,7 +569,7 @@ impl Archive {
         }
         let mut told = self.mirror.told();
         told.failed.clear();
-        told.blocked = None;
+        told.blocked.clear();
         told.asked_before += 1;
         let number = told.asked_before;
         if told.asked.len() == ASKED_MAX {
@@ -653,7 +591,7 @@ impl Archive {
         let now = Instant::now();
         let pending = self.mirror.pending();
         let mut told = self.mirror.told();
-        let blocked = told.blocked.is_some();
+        let blocked = !told.blocked.is_empty();
         for asked in told.asked.iter_mut().filter(|asked| !asked.done) {
             let can = |due: &Due| due.again.is_none_or(|again| again <= now);
             let left = pending
@@ -680,173 +618,8 @@ impl Archive {
     }
 }
 
-/// Smaller is earlier.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Order(Cause, String, String);
-
-impl Order {
-    fn of(cause: Cause, due: &Due) -> Order {
-        let date = match cause {
-            // The newest first: what a doctor may want tomorrow.
-            Cause::Alone | Cause::Heal => due.date.bytes().map(|b| (0xff - b) as char).collect(),
-            _ => due.date.clone(),
-        };
-        Order(cause, date, due.modality.clone())
-    }
-}
-
-/// Notes what a series needs now; it was touched.
-fn note(pending: &mut Pending, place: (String, String), due: Option<Due>) {
-    match due {
-        Some(due) => drop(pending.series.insert(place, due)),
-        None => drop(pending.series.remove(&place)),
-    }
-}
-
-fn due(series: &SeriesSpread, judge: &Judge, now: Instant) -> Option<Due> {
-    Needs::default().due(series, judge, now)
-}
-
-/// Most series lie on the same few sets of volumes.
-#[derive(Default)]
-pub struct Needs(HashMap<Vec<String>, Judged>);
-
-#[derive(Clone, Copy)]
-struct Judged {
-    need: Need,
-    /// It had a copy more.
-    heal: bool,
-    /// And only one good copy is left of it.
-    alone: bool,
-}
-
-impl Needs {
-    pub fn of(&mut self, volume_ids: &[String], judge: &Judge) -> Need {
-        self.judged(volume_ids, judge).need
-    }
-
-    fn judged(&mut self, volume_ids: &[String], judge: &Judge) -> Judged {
-        if let Some(judged) = self.0.get(volume_ids) {
-            return *judged;
-        }
-        let need = judge.need(volume_ids);
-        let heal = match need {
-            Need::Archive => true,
-            Need::Mirror => judge.was_on_replaced(volume_ids),
-            Need::Nothing | Need::Lost => false,
-        };
-        let alone = heal && judge.good_count(volume_ids) == 1;
-        let judged = Judged { need, heal, alone };
-        self.0.insert(volume_ids.to_vec(), judged);
-        judged
-    }
-
-    fn due(&mut self, series: &SeriesSpread, judge: &Judge, now: Instant) -> Option<Due> {
-        let mut due = Due {
-            date: String::new(),
-            modality: String::new(),
-            mirror_count: 0,
-            heal_count: 0,
-            heal_bytes: 0,
-            alone_count: 0,
-            bytes: 0,
-            touched: now,
-            when: None,
-            again: None,
-        };
-        for spread in &series.spread {
-            let judged = self.judged(&spread.volume_ids, judge);
-            if matches!(judged.need, Need::Nothing | Need::Lost) {
-                continue;
-            }
-            let (count, bytes) = (spread.contents_count, spread.bytes);
-            due.bytes += bytes;
-            match judged.heal {
-                true => {
-                    (due.heal_count, due.heal_bytes) =
-                        (due.heal_count + count, due.heal_bytes + bytes)
-                }
-                false => due.mirror_count += count,
-            }
-            if judged.alone {
-                due.alone_count += count;
-            }
-        }
-        (due.mirror_count + due.heal_count > 0).then(|| Due {
-            date: date_of(&series.folder),
-            modality: series.modality.clone(),
-            ..due
-        })
-    }
-}
-
-/// The study date in the path of a series' folder.
-pub fn date_of(folder: &str) -> String {
-    folder.split('/').next().unwrap_or_default().to_owned()
-}
-
 /// What the index knows, if it knows every line.
 pub(super) fn whole(archive: &Archive) -> Result<Option<Snapshot>, IndexError> {
     let view = archive.view()?;
     Ok(view.rebuilding_percent.is_none().then_some(view.snapshot))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn due(date: &str, modality: &str) -> Due {
-        Due {
-            date: date.to_owned(),
-            modality: modality.to_owned(),
-            mirror_count: 1,
-            heal_count: 0,
-            alone_count: 0,
-            bytes: 1,
-            heal_bytes: 0,
-            touched: Instant::now(),
-            when: None,
-            again: None,
-        }
-    }
-
-    #[test]
-    fn jobs_are_done_dates_first_then_modalities_and_what_has_one_copy_left_newest_first() {
-        let order = [
-            (Cause::Alone, "20260117", "CT"),
-            (Cause::Alone, "20200101", "CT"),
-            (Cause::Heal, "20260118", "CT"),
-            (Cause::Heal, "20200101", "CT"),
-            (Cause::ByHand, "20260118", "XA"),
-            (Cause::Soon, "20260117", "US"),
-            (Cause::Window, "20260115", "CT"),
-            (Cause::Window, "20260115", "MR"),
-            (Cause::Window, "20260116", "CR"),
-        ];
-        let mut jobs = order;
-        jobs.reverse();
-        jobs.sort_by_key(|(cause, date, modality)| Order::of(*cause, &due(date, modality)));
-        assert_eq!(jobs, order);
-    }
-
-    #[test]
-    fn a_job_by_hand_takes_its_date_and_modality_or_all() {
-        let asked = |date: Option<&str>, modality: Option<&str>| Asked {
-            number: 1,
-            date: date.map(str::to_owned),
-            modality: modality.map(str::to_owned),
-            done: false,
-            copied_count: 0,
-            failed_count: 0,
-        };
-        for (asked, taken) in [
-            (asked(None, None), true),
-            (asked(Some("20260115"), None), true),
-            (asked(Some("20260115"), Some("ct")), true),
-            (asked(Some("20260116"), Some("CT")), false),
-            (asked(None, Some("MR")), false),
-        ] {
-            assert_eq!(asked.takes(&due("20260115", "CT")), taken, "{asked:?}");
-        }
-    }
 }

@@ -12,7 +12,8 @@ use crate::index::IndexError;
 use crate::job::ProgressStatus;
 use crate::volume::io::Disk;
 
-use super::mirror::{Asked, Needs, Run, date_of};
+use super::due::{Asked, Needs, date_of};
+use super::mirror::Run;
 use super::safety::Need;
 use super::{Archive, state};
 
@@ -226,10 +227,7 @@ impl Archive {
                 .strftime("%Y-%m-%d %H:%M")
                 .to_string()
         });
-        let blocked = told
-            .blocked
-            .as_ref()
-            .filter(|(_, until)| *until > Instant::now());
+        let blocked = told.why_blocked();
         let (state, reason) = if !is_whole {
             ("unknown", "the index is being read in".to_owned())
         } else if !judge.has_mirror() {
@@ -238,8 +236,8 @@ impl Archive {
             ("paused", "kura mirror resume goes on".to_owned())
         } else if told.job.is_some() {
             ("running", String::new())
-        } else if let Some((reason, _)) = blocked {
-            ("blocked", reason.clone())
+        } else if let Some(reason) = blocked {
+            ("blocked", reason)
         } else if todo_count > 0 {
             ("waiting", String::new())
         } else {

@@ -309,7 +309,7 @@ impl Archive {
         tracing::warn!(volume = name, path = %path.display(), "a new disk stands in the place of a dead one");
         self.choose_copies();
         self.ship_identity();
-        self.mirror.told().blocked = None;
+        self.mirror.told().blocked.clear();
         self.write_path_down(&name, &path, role)
     }
 

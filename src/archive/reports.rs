@@ -14,7 +14,7 @@ use crate::volume::io::{Disk, DiskFile};
 
 use super::Archive;
 use super::content::Content;
-use super::mirror::date_of;
+use super::due::date_of;
 use super::places::key;
 use super::restoring::{Counts, Group, Left};
 use super::safety::Judge;
