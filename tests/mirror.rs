@@ -183,6 +183,77 @@ fn a_rule_says_when_by_sender_modality_and_patient() {
 }
 
 #[test]
+fn study_dates_outside_the_period_of_their_modality_are_left_out_and_it_is_said() {
+    let period = "[[mirror.period]]\nmodality = \"CT\"\nto = \"20251231\"";
+    let server = Server::with(with_mirror(&format!("when = \"immediate\"\n{period}")));
+    server.wait_until_indexed();
+    send_all(&server, &images::images(1, 5));
+    let done = wait_until_mirrored(&server);
+    assert_eq!(done["left_out_count"], 5, "{done}");
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(image_paths(&server.volume("M")).is_empty());
+    let screen = kura(&server, &["mirror", "status"]);
+    assert!(screen.contains("outside 5 instances are outside the study dates"));
+}
+
+#[test]
+fn after_study_means_when_the_study_was_quiet() {
+    let server = Server::with(with_mirror(
+        "when = \"after-study\"\nwindow = \"03:00-03:01\"",
+    ));
+    server.wait_until_indexed();
+    send_all(&server, &images::images(1, 5));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(image_paths(&server.volume("M")).is_empty(), "ten minutes");
+    let soon = Server::with(with_mirror("when = \"after-study\"\nquiet_minutes = 0"));
+    soon.wait_until_indexed();
+    send_all(&soon, &images::images(1, 5));
+    wait_until_mirrored(&soon);
+    assert_same_images(&soon.volume("A"), &soon.volume("M"));
+}
+
+/// Method: the whole screen, with what belongs to the machine masked.
+#[test]
+fn status_says_how_many_good_copies_there_are() {
+    let server = Server::with(with_mirror(NEVER));
+    server.wait_until_indexed();
+    send_all(&server, &images::images(2, 10));
+    kura(&server, &["mirror", "run"]);
+    kura(&server, &["scrub", "run"]);
+    send_all(&server, &images::images(3, 10)[20..]);
+    let screen = kura(&server, &["status"]);
+    let mut lines: Vec<String> = screen.lines().map(str::to_owned).collect();
+    for line in &mut lines {
+        for word in line.clone().split_whitespace() {
+            let is_time = word.len() > 20 && word.ends_with('Z');
+            if is_time {
+                *line = line.replace(word, "TIME");
+            }
+        }
+    }
+    assert_eq!(
+        lines[..3],
+        [
+            "state   ok: 30 instances in 3 studies, 39.84 kB",
+            "copies  20 have two good copies, 10 one; the oldest of these came TIME",
+            "mirror  last copied TIME",
+        ]
+    );
+    assert!(lines[3].starts_with("scrub   20"), "{screen}");
+    assert!(
+        lines[3].contains(" UTC, 0 bad; longest unread 0 days"),
+        "{screen}"
+    );
+    // Without the mirror's disk the same instances have one.
+    kura(&server, &["volume", "eject", "M"]);
+    let copies = &server.kura_json(&["status"])["copies"];
+    assert_eq!(
+        (&copies["two_count"], &copies["one_count"]),
+        (&0.into(), &30.into())
+    );
+}
+
+#[test]
 fn without_a_mirror_volume_it_says_so() {
     let server = Server::with(Settings::default());
     server.wait_until_indexed();

@@ -9,7 +9,7 @@ use crate::index::{IndexError, Snapshot};
 
 use super::content::contents;
 use super::safety::{Judge, Need, Safe};
-use super::{Archive, mirror};
+use super::{Archive, due, mirror};
 
 /// Counts of instances; one that is kept in several forms counts with each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,9 @@ impl Archive {
         let mut lost = Vec::new();
         snapshot.spread(&mut |series| {
             let (mut waits, mut loses) = (false, false);
+            let is_in = self
+                .mirror_config
+                .in_period(&series.modality, &due::date_of(&series.folder));
             for spread in series.spread {
                 let (safe, need) = *judged
                     .entry(spread.volume_ids)
@@ -107,7 +110,7 @@ impl Archive {
                     Safe::Lost => status.lost_count += count,
                 }
                 let one = matches!(safe, Safe::One | Safe::OneDisk);
-                waits |= one && (need != Need::Nothing || !judge.has_mirror());
+                waits |= one && is_in && (need != Need::Nothing || !judge.has_mirror());
                 loses |= safe == Safe::Lost;
             }
             let place = (series.study_instance_uid, series.series_instance_uid);

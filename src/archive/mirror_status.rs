@@ -56,6 +56,8 @@ pub struct MirrorStatus {
     pub todo_bytes: u64,
     pub done_count: u64,
     pub failed_count: u64,
+    /// Without a second copy because their study date is outside `[[mirror.period]]`.
+    pub left_out_count: u64,
     /// Contents without any good copy.
     pub lost_count: u64,
     pub jobs: Vec<JobStatus>,
@@ -178,7 +180,7 @@ impl Archive {
         let judge = self.judge();
         let config = &self.mirror_config;
         let mut jobs: BTreeMap<(String, String), JobStatus> = BTreeMap::new();
-        let mut lost_count = 0;
+        let (mut lost_count, mut left_out_count) = (0, 0);
         let snapshot = super::mirror::whole(self)?;
         let is_whole = snapshot.is_some();
         if let Some(snapshot) = snapshot {
@@ -195,8 +197,10 @@ impl Archive {
                         modality: series.modality.clone(),
                         ..JobStatus::default()
                     });
+                let is_in = config.in_period(&job.modality, &job.date);
                 for spread in &series.spread {
                     match needs.of(&spread.volume_ids, &judge) {
+                        Need::Mirror if !is_in => left_out_count += spread.contents_count,
                         Need::Mirror | Need::Archive => {
                             job.todo_count += spread.contents_count;
                             job.todo_bytes += spread.bytes;
@@ -267,6 +271,7 @@ impl Archive {
             todo_bytes,
             done_count,
             failed_count,
+            left_out_count,
             lost_count,
             last_run: kept.last_run,
             asked: told.asked.iter().cloned().collect(),

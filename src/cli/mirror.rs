@@ -180,6 +180,12 @@ fn screen(status: &MirrorStatus, all: bool) -> String {
         output::bytes(status.todo_bytes),
         status.done_count
     ));
+    if status.left_out_count > 0 {
+        text.push_str(&format!(
+            "outside {} instances are outside the study dates that are mirrored\n",
+            status.left_out_count
+        ));
+    }
     if status.lost_count > 0 {
         text.push_str(&format!(
             "lost    {} instances have no good copy; kura status names them\n",
