@@ -7,11 +7,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kura::archive::{Announced, Archive, MirrorVerb, Mode};
-use kura::config::Config;
+use kura::archive::MirrorVerb;
+
+mod filled;
+
+use filled::{drop_caches, fill, open};
 
 const ROUNDS: usize = 3;
 
@@ -28,7 +30,7 @@ fn main() {
     let place = tempfile::tempdir_in(below).expect("temporary folder");
     let place = place.path();
     fs::create_dir(place.join("A")).expect("folder");
-    let archive = open(place, "first", &[]);
+    let archive = open(place, "first", &[("A", "archive")]);
     fill(&archive, files, bytes);
     drop(archive);
     println!("{files} instances of {bytes} bytes; instances/s, and the ratio within a round");
@@ -61,81 +63,12 @@ fn main() {
     }
 }
 
-fn open(place: &Path, state: &str, mirrors: &[&str]) -> Arc<Archive> {
-    let mut text = format!(
-        "state = {:?}\n[mirror]\nallow_same_device = true\n[[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n",
-        place.join(state),
-        place.join("A")
-    );
-    for name in mirrors {
-        text += &format!(
-            "[[volume]]\nname = {name:?}\npath = {:?}\nrole = \"mirror\"\n",
-            place.join(name)
-        );
-    }
-    let file = place.join("kura.toml");
-    fs::write(&file, text).expect("configuration");
-    let config = Config::load(Some(&file)).expect("configuration");
-    Arc::new(Archive::open(&config, Mode::Create).expect("archive"))
-}
-
-/// Stores over sixteen threads, which share flushes.
-fn fill(archive: &Archive, files: usize, bytes: usize) {
-    std::thread::scope(|scope| {
-        for thread in 0..16 {
-            scope.spawn(move || {
-                for number in (thread..files).step_by(16) {
-                    store(archive, number, bytes);
-                }
-            });
-        }
-    });
-}
-
-fn store(archive: &Archive, number: usize, bytes: usize) {
-    let study = format!("2.25.1{}", number / 250);
-    let sop = format!("{study}.1.{number}");
-    let mut data_set = Vec::new();
-    let mut put = |tag: [u8; 4], vr: &str, value: &str| {
-        let mut value = value.as_bytes().to_vec();
-        if value.len() % 2 == 1 {
-            value.push(if vr == "UI" { 0 } else { b' ' });
-        }
-        data_set.extend_from_slice(&tag);
-        data_set.extend_from_slice(vr.as_bytes());
-        data_set.extend_from_slice(&(value.len() as u16).to_le_bytes());
-        data_set.extend_from_slice(&value);
-    };
-    put([8, 0, 0x16, 0], "UI", CT);
-    put([8, 0, 0x18, 0], "UI", &sop);
-    put([8, 0, 0x20, 0], "DA", "20260115");
-    put([8, 0, 0x60, 0], "CS", "CT");
-    put([0x10, 0, 0x20, 0], "LO", "4711");
-    put([0x20, 0, 0x0d, 0], "UI", &study);
-    put([0x20, 0, 0x0e, 0], "UI", &format!("{study}.1"));
-    data_set.extend_from_slice(&[0xe0, 0x7f, 0x10, 0, b'O', b'W', 0, 0]);
-    data_set.extend_from_slice(&(bytes as u32 & !1).to_le_bytes());
-    data_set.resize(data_set.len() + (bytes & !1), number as u8);
-    let announced = Announced {
-        sop_class_uid: CT.to_owned(),
-        sop_instance_uid: sop,
-        transfer_syntax: "1.2.840.10008.1.2.1".to_owned(),
-        calling_ae_title: "BENCH".to_owned(),
-        prefer: None,
-    };
-    let mut receiving = archive.begin(announced).expect("begin");
-    receiving.write(&data_set).expect("write");
-    receiving.finish().expect("finish").answered();
-}
-
-const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
-
 /// A run to a mirror volume that is new; it and what knows of it are removed afterwards.
 fn mirror(place: &Path, files: usize) -> Duration {
     drop(fs::remove_dir_all(place.join("state")));
     drop(fs::remove_file(place.join("A/ledgers/archive.json")));
     fs::create_dir(place.join("M")).expect("folder");
-    let archive = open(place, "state", &["M"]);
+    let archive = open(place, "state", &[("A", "archive"), ("M", "mirror")]);
     let all = MirrorVerb::Run {
         date: None,
         modality: None,
@@ -176,9 +109,4 @@ fn copy(place: &Path) -> Duration {
     let time = begun.elapsed();
     fs::remove_dir_all(&target).expect("removed");
     time
-}
-
-fn drop_caches() -> bool {
-    rustix::fs::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }

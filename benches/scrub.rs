@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kura::archive::{Announced, Archive, Mode, WorkVerb};
-use kura::config::Config;
+use kura::archive::{Archive, WorkVerb};
+
+mod filled;
 
 /// A CT image of 512 × 512 × 16 bit, bytes.
 const INSTANCE_BYTES: usize = 512 * 512 * 2;
@@ -29,8 +30,8 @@ fn main() {
     fs::create_dir_all(&home).expect("folder");
     let place = tempfile::tempdir_in(home).expect("temporary folder");
     let place = place.path().canonicalize().expect("path");
-    let archive = Arc::new(archive(&place));
-    fill(&archive, files);
+    let archive = filled::open(&place, "state", &[("volume", "archive")]);
+    filled::fill(&archive, files, INSTANCE_BYTES);
     println!("{files} files of {INSTANCE_BYTES} bytes; MB/s, and the ratio within a round");
     for round in 0..ROUNDS {
         let tree = place.join("volume");
@@ -56,70 +57,6 @@ fn main() {
             theirs.as_secs_f64() / ours.as_secs_f64()
         );
     }
-}
-
-fn archive(place: &Path) -> Archive {
-    let text = format!(
-        "state = {:?}\n[[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n",
-        place.join("state"),
-        place.join("volume")
-    );
-    let file = place.join("kura.toml");
-    fs::write(&file, text).expect("configuration");
-    let config = Config::load(Some(&file)).expect("configuration");
-    Archive::open(&config, Mode::Create).expect("archive")
-}
-
-/// Stores over eight threads, which share flushes.
-fn fill(archive: &Archive, files: usize) {
-    std::thread::scope(|scope| {
-        for thread in 0..8 {
-            scope.spawn(move || {
-                for number in (thread..files).step_by(8) {
-                    store(archive, number);
-                }
-            });
-        }
-    });
-}
-
-fn store(archive: &Archive, number: usize) {
-    let study = format!("2.25.1{}", number / 250);
-    let sop = format!("{study}.1.{number}");
-    let mut data = Vec::new();
-    let mut put = |group: u16, element: u16, vr: &[u8; 2], value: &str| {
-        let padded = value.len().next_multiple_of(2);
-        data.extend(group.to_le_bytes());
-        data.extend(element.to_le_bytes());
-        data.extend(vr);
-        data.extend((padded as u16).to_le_bytes());
-        data.extend(value.as_bytes());
-        data.resize(data.len() + padded - value.len(), 0);
-    };
-    let class = "1.2.840.10008.5.1.4.1.1.2";
-    put(0x0008, 0x0016, b"UI", class);
-    put(0x0008, 0x0018, b"UI", &sop);
-    put(0x0008, 0x0020, b"DA", "20260115");
-    put(0x0008, 0x0060, b"CS", "CT");
-    put(0x0010, 0x0020, b"LO", &format!("{}", number / 250));
-    put(0x0020, 0x000D, b"UI", &study);
-    put(0x0020, 0x000E, b"UI", &format!("{study}.1"));
-    data.extend(0x7FE0_u16.to_le_bytes());
-    data.extend(0x0010_u16.to_le_bytes());
-    data.extend(b"OW\0\0");
-    data.extend((INSTANCE_BYTES as u32).to_le_bytes());
-    data.resize(data.len() + INSTANCE_BYTES, 7);
-    let mut receiving = archive
-        .begin(Announced {
-            sop_class_uid: class.to_owned(),
-            sop_instance_uid: sop,
-            transfer_syntax: "1.2.840.10008.1.2.1".to_owned(),
-            calling_ae_title: "BENCH".to_owned(),
-            prefer: None,
-        })
-        .expect("begin");
-    receiving.write(&data).expect("write");
-    receiving.finish().expect("stored").answered();
 }
 
 fn scrub(archive: &Arc<Archive>, files: usize) -> Duration {

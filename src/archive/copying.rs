@@ -84,8 +84,11 @@ struct Poured {
 }
 
 /// Which side failed.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
+    #[error("{0}; it is left as it is")]
     Source(String),
+    #[error(transparent)]
     Target(VolumeError),
 }
 

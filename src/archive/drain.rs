@@ -18,6 +18,7 @@ use super::content::{Content, contents};
 use super::copying::Task;
 use super::ingest::names_given;
 use super::placing::Refusals;
+use super::reread::reread;
 use super::safety::Need;
 use super::shelf::Member;
 use super::{Archive, Line, entry};
@@ -240,21 +241,8 @@ impl Archive {
 
     /// Whether the file is there, byte for byte as its ledger line says; read from the disk, not from memory.
     pub(super) fn is_good(&self, copy: &Copy) -> bool {
-        let check = || {
-            let (file, _volume) = self.open_checked(copy)?;
-            file.forget_cached();
-            let mut crc = crc32fast::Hasher::new();
-            let mut piece = vec![0; PIECE_BYTES];
-            let mut done = 0;
-            while done < copy.size_bytes {
-                let count = piece.len().min((copy.size_bytes - done) as usize);
-                file.read_exact_at(&mut piece[..count], done)?;
-                crc.update(&piece[..count]);
-                done += count as u64;
-            }
-            std::io::Result::Ok(crc.finalize() == copy.file_crc32)
-        };
-        check().unwrap_or(false)
+        let volume = self.shelf.here(&copy.volume_id);
+        volume.is_some_and(|volume| matches!(reread(&volume, copy, &|_, _| true), Ok(Some(()))))
     }
 
     /// A file on another mirror volume that may take the copy.
@@ -296,7 +284,8 @@ impl Archive {
         if to.id() == from.id() {
             return Err("it is not retired".to_owned());
         }
-        self.read_into(copy, &mut incoming)?;
+        let poured = self.pour_from(copy, &mut incoming, &mut vec![0; PIECE_BYTES]);
+        poured.map_err(|error| error.to_string())?;
         let view = self.view().map_err(|error| error.to_string())?;
         let facts = content.facts(&view.snapshot);
         let Some((study, series)) = facts.map_err(|error| error.to_string())? else {
@@ -324,27 +313,6 @@ impl Archive {
                 "its copy on volume {} is not what was written; check that disk",
                 to.name()
             )),
-        }
-    }
-
-    pub(super) fn read_into(&self, copy: &Copy, incoming: &mut Incoming) -> Result<(), String> {
-        let (file, _volume) = self.open_checked(copy).map_err(|error| error.to_string())?;
-        let mut crc = crc32fast::Hasher::new();
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut done = 0;
-        while done < copy.size_bytes {
-            let count = piece.len().min((copy.size_bytes - done) as usize);
-            file.read_exact_at(&mut piece[..count], done)
-                .map_err(|error| error.to_string())?;
-            crc.update(&piece[..count]);
-            incoming
-                .write(&piece[..count])
-                .map_err(|error| error.to_string())?;
-            done += count as u64;
-        }
-        match crc.finalize() == copy.file_crc32 {
-            true => Ok(()),
-            false => Err("its checksum is not the ledger's; it is left as it is".to_owned()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `kura mirror …`: second copies, as the table of jobs that the users know.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::output::{self, Bar};
 use super::{End, Failure};
@@ -106,12 +106,16 @@ fn by_hand(config: &Config, verb: MirrorVerb, no_wait: bool, json: bool) -> Resu
     }
     let mut bar = Bar::new(1);
     let mut job = None;
+    let mut took = Duration::ZERO;
     loop {
-        std::thread::sleep(Duration::from_millis(200));
+        // In a large archive the answer is work too.
+        std::thread::sleep((took * 10).max(Duration::from_millis(200)));
+        let asked_at = Instant::now();
         let request = Request::Mirror(MirrorVerb::Status { all: false });
         let asked = control::ask(&config.state, &request)?;
         let gone = "the server stopped; run the same command again to go on";
         let status = look(asked.ok_or(gone)?)?;
+        took = asked_at.elapsed();
         let mine = status.asked.iter().find(|asked| asked.number == number);
         if mine.is_none_or(|asked| asked.done) || status.state == "paused" {
             bar.end();
