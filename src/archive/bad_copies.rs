@@ -48,8 +48,12 @@ pub struct Told {
     pub looked: Option<Instant>,
     /// Bad copies on volumes whose ledger cannot say so.
     pub passed_over: HashMap<Place, String>,
-    /// When files of a volume could not be read, lately.
+    /// When files of a volume could not be read or were changed, lately.
     pub unreadable: HashMap<String, VecDeque<Instant>>,
+    /// Volume id and SOP Instance UID of what was found changed since the start.
+    pub changed: HashSet<Place>,
+    /// How often, by volume id, a copy made anew was found changed once more.
+    pub relapses: HashMap<String, u32>,
     /// Volumes whose disk fails, as long as they are open.
     pub failing: HashMap<String, Weak<Volume<Line>>>,
 }

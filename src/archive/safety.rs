@@ -1,12 +1,13 @@
 //! Which copies count: how safe a content is now, and what it still needs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::volume::VolumeState;
 use crate::volume::device::{Disks, Shared, share};
 use crate::volume::layout::Role;
+use crate::volume::{Volume, VolumeState};
 
-use super::Archive;
+use super::{Archive, Line};
 
 /// The shelf at one moment, as copies are judged by it.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,7 +185,9 @@ impl Archive {
         let mut places = HashMap::new();
         for member in self.shelf.all() {
             let replaced = self.is_given_up(&member.volume_id);
-            let here = member.here().filter(|volume| volume.answers());
+            let trusted =
+                |volume: &&Arc<Volume<Line>>| volume.answers() && !self.suspects.is_failing(volume);
+            let here = member.here().filter(trusted);
             let disks = here.and_then(|volume| volume.disks().ok());
             let takes = here.is_some_and(|volume| volume.state() == VolumeState::Ok);
             let place = Place {

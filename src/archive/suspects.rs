@@ -18,9 +18,11 @@ use super::{Archive, Line, entry};
 
 /// Suspects that wait; what is beyond is found again when it is read again.
 const WAITING_MAX: usize = 10_000;
-/// More unreadable files within [`BREAKER_TIME`]: it is the disk, not the files.
+/// More unreadable or changed files within [`BREAKER_TIME`]: it is the disk, not the files.
 const BREAKER_COUNT: usize = 1_000;
 const BREAKER_TIME: Duration = Duration::from_secs(3600);
+/// A copy that was made anew and is changed again: so often, and it is the disk.
+const RELAPSES_MAX: u32 = 3;
 /// How long a sender of the same instance may hold up the judgement; then it is made another time.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Before a file that failed is read again: what passes by itself is no fault of the file.
@@ -194,7 +196,10 @@ impl Archive {
                 return Judged::Trouble;
             }
         }
-        if matches!(fault, Fault::Unreadable(_)) && self.too_many_unreadable(&volume) {
+        if fault != Fault::Missing && self.too_many(&volume) {
+            return Judged::Trouble;
+        }
+        if matches!(fault, Fault::Wrong(_)) && self.lies(&volume, sop) {
             return Judged::Trouble;
         }
         self.declare_bad(&volume, &entry, &content, &copy, &fault);
@@ -232,8 +237,8 @@ impl Archive {
         Ok(Some(found.map(|(content, copy)| (entry, content, copy))))
     }
 
-    /// Counts a file that cannot be read; true when the disk is to be replaced rather than its files healed.
-    fn too_many_unreadable(&self, volume: &Arc<Volume<Line>>) -> bool {
+    /// Counts a file that cannot be read or is changed; true when the disk is to be replaced rather than its files healed.
+    fn too_many(&self, volume: &Arc<Volume<Line>>) -> bool {
         let mut told = self.suspects.told();
         let times = told.unreadable.entry(volume.id().to_owned()).or_default();
         let now = Instant::now();
@@ -246,13 +251,43 @@ impl Archive {
         if times.len() <= BREAKER_COUNT {
             return false;
         }
-        times.clear();
+        drop(told);
+        let reason =
+            format!("more than {BREAKER_COUNT} files in an hour were unreadable or changed");
+        self.fails(volume, &reason);
+        true
+    }
+
+    /// Its disk is not to be trusted with anything until it was taken out and looked at.
+    fn fails(&self, volume: &Arc<Volume<Line>>, reason: &str) {
+        let mut told = self.suspects.told();
+        told.unreadable.remove(volume.id());
+        told.relapses.remove(volume.id());
         let failing = Arc::downgrade(volume);
         told.failing.insert(volume.id().to_owned(), failing);
-        tracing::error!(
-            volume = volume.name(),
-            "the disk fails: more than {BREAKER_COUNT} files in an hour could not be read"
-        );
+        drop(told);
+        tracing::error!(volume = volume.name(), reason, "the disk fails");
+        volume.mark_failed(reason);
+    }
+
+    /// Counts a file that is changed; true when what is written to the disk comes back changed again and again. Healing
+    /// would go on until the disk is full of bad copies.
+    fn lies(&self, volume: &Arc<Volume<Line>>, sop_instance_uid: &str) -> bool {
+        let mut told = self.suspects.told();
+        let instance = (volume.id().to_owned(), sop_instance_uid.to_owned());
+        if !told.changed.contains(&instance) {
+            if told.changed.len() < OPEN_MAX {
+                told.changed.insert(instance);
+            }
+            return false;
+        }
+        let relapses = told.relapses.entry(volume.id().to_owned()).or_default();
+        *relapses += 1;
+        if *relapses < RELAPSES_MAX {
+            return false;
+        }
+        drop(told);
+        self.fails(volume, "what is written to it comes back changed");
         true
     }
 
@@ -373,26 +408,30 @@ mod tests {
     use crate::archive::Mode;
     use crate::config::Config;
 
+    fn archive_in(place: &std::path::Path) -> Archive {
+        let file = place.join("kura.toml");
+        let text = format!(
+            "state = {:?}\n[[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n",
+            place.join("state"),
+            place.join("a"),
+        );
+        std::fs::create_dir(place.join("a")).unwrap();
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        Archive::open(&config, Mode::Create).unwrap()
+    }
+
     /// Method: as many files of a disk could not be read as one more than a disk that works may have.
     #[test]
     fn a_disk_that_fails_is_judged_as_a_whole() {
         let place = tempfile::tempdir().unwrap();
-        let file = place.path().join("kura.toml");
-        let text = format!(
-            "state = {:?}\n[[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n",
-            place.path().join("state"),
-            place.path().join("a"),
-        );
-        std::fs::create_dir(place.path().join("a")).unwrap();
-        std::fs::write(&file, text).unwrap();
-        let config = Config::load(Some(&file)).unwrap();
-        let archive = Archive::open(&config, Mode::Create).unwrap();
+        let archive = archive_in(place.path());
         let volume = archive.shelf.all()[0].here().unwrap().clone();
         for _ in 0..BREAKER_COUNT {
-            assert!(!archive.too_many_unreadable(&volume));
+            assert!(!archive.too_many(&volume));
         }
         assert!(archive.working(volume.id()).is_some());
-        assert!(archive.too_many_unreadable(&volume));
+        assert!(archive.too_many(&volume));
         assert!(archive.working(volume.id()).is_none());
         assert_eq!(archive.bad_status().failing, ["A"]);
         let actions = archive.status().actions.join("\n");
@@ -412,5 +451,21 @@ mod tests {
         drop((member, volume));
         archive.look_for_healed();
         assert!(archive.suspects.told().failing.is_empty());
+    }
+
+    #[test]
+    fn a_disk_on_which_healed_copies_are_changed_again_is_not_written_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive_in(folder.path());
+        let volume = archive.shelf.all()[0].here().unwrap().clone();
+        for sop in ["1.1", "1.2", "1.3", "1.4"] {
+            assert!(!archive.lies(&volume, sop), "the first time");
+        }
+        assert!(!archive.lies(&volume, "1.1"));
+        assert!(!archive.lies(&volume, "1.2"));
+        assert!(archive.lies(&volume, "1.3"));
+        assert!(matches!(volume.state(), VolumeState::Failed(_)));
+        assert_eq!(archive.bad_status().failing, ["A"]);
+        assert_eq!(archive.status().state, "degraded");
     }
 }
