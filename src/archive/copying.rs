@@ -241,7 +241,8 @@ impl Archive {
             done += count as u64;
         }
         match crc.finalize() == source.file_crc32 {
-            true => Ok(()),
+            // Now, so that a batch holds no memory while it waits for its flush.
+            true => incoming.write_out().map_err(CopyError::Target),
             false => Err(CopyError::Source(
                 "its checksum is not the ledger's".to_owned(),
             )),

@@ -203,7 +203,7 @@ impl Incoming {
 
     /// Writes what is in memory, and keeps none of it: for a file that can be
     /// made again when this disk fails.
-    pub(super) fn write_out(&mut self) -> Result<(), VolumeError> {
+    pub fn write_out(&mut self) -> Result<(), VolumeError> {
         self.write_held()?;
         self.held_from = self.written;
         for buffer in self.held.drain(..) {
