@@ -2,6 +2,17 @@
 //!
 //! An [`Archive`] is the volumes, the index beside them and the rules between the two. It knows nothing of associations;
 //! it hands out instances being received, instances opened for reading, and matches of a query.
+//!
+//! | for | files |
+//! |---|---|
+//! | receiving, answering, handing back | `ingest`, `placing`, `places`, `locks`, `before_ack`, `find`, `fetch` |
+//! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `content` |
+//! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
+//! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
+//! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies` |
+//! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
+//! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `at_rest`, `drill`, `drill_report`, `scratch` |
+//! | what is said of all | `status`, `capacity` |
 
 mod adopt;
 mod at_rest;
