@@ -4,6 +4,7 @@ use dicom_core::{Tag, VR};
 
 use super::attributes::vr_of;
 use super::elements::has_long_length;
+use super::uid::{Encoding, encoding_of};
 
 /// A length of all ones: undefined, ended by a delimiter. Source: PS3.5 7.1.1.
 pub(super) const UNDEFINED: u32 = 0xFFFF_FFFF;
@@ -20,6 +21,15 @@ pub(super) struct Form {
 }
 
 impl Form {
+    /// What a transfer syntax says.
+    pub(super) fn of(transfer_syntax: &str) -> Form {
+        let encoding = encoding_of(transfer_syntax);
+        Form {
+            explicit: encoding != Encoding::ImplicitLittle,
+            big: encoding == Encoding::ExplicitBig,
+        }
+    }
+
     fn u16(self, bytes: &[u8; 12], at: usize) -> u16 {
         let pair = [bytes[at], bytes[at + 1]];
         if self.big {

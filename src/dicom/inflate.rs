@@ -37,21 +37,23 @@ impl Inflater {
         }
     }
 
-    /// Whether the end of the deflated stream was seen.
-    pub(super) fn ended(&self) -> bool {
-        self.ended
+    /// An error when the deflated bytes ended before their stream did. No bytes at all are an empty data set.
+    pub(super) fn finish(&self) -> Result<(), ScanError> {
+        let offset = self.stream.total_in();
+        if self.ended || offset == 0 {
+            return Ok(());
+        }
+        Err(ScanError::Truncated {
+            offset,
+            within: "the deflated bytes",
+        })
     }
 
-    /// Deflated bytes consumed so far.
-    pub(super) fn consumed(&self) -> u64 {
-        self.stream.total_in()
-    }
-
-    pub(super) fn feed(
+    pub(super) fn feed<E: From<ScanError>>(
         &mut self,
         mut bytes: &[u8],
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), ScanError>,
-    ) -> Result<(), ScanError> {
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         while !self.ended {
             let (in_before, out_before) = (self.stream.total_in(), self.stream.total_out());
             let status = self
@@ -69,7 +71,8 @@ impl Inflater {
                 return Err(ScanError::DeflateTooLarge {
                     offset: read,
                     inflated_bytes: inflated,
-                });
+                }
+                .into());
             }
             self.ended = status == Status::StreamEnd;
             sink(&self.buffer[..made])?;
@@ -84,7 +87,8 @@ impl Inflater {
             if bytes[skipped..].iter().any(|&byte| byte != 0) {
                 return Err(ScanError::AfterEnd {
                     offset: self.stream.total_in(),
-                });
+                }
+                .into());
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ pub mod part10;
 pub mod scan;
 pub mod uid;
 mod values;
+mod walk;
 
 pub use ae_title::{AeTitle, AeTitleError};
 pub use attributes::{INDEXED, Level, level_of, vr_of};

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::*;
 use crate::dicom::elements::{has_long_length, put};
+use crate::dicom::header::{ITEM, ITEM_END, SEQUENCE_END, UNDEFINED};
 use crate::dicom::{Level, ts};
 
 const LE: &str = ts::EXPLICIT_VR_LITTLE_ENDIAN;
