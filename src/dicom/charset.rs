@@ -13,7 +13,7 @@ const ESC: u8 = 0x1B;
 
 /// A set that can stand in G0 or G1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Set {
+pub(super) enum Set {
     /// ISO-IR 6 and, since 5CH stays a delimiter and 7EH is not used in names, ISO-IR 14.
     Ascii,
     /// JIS X 0201 half-width katakana. Bytes that only make sense as Shift JIS are taken for it: Windows writes so.
@@ -98,7 +98,7 @@ impl CharacterSet {
 }
 
 /// VRs whose text is in the declared set. UN is, as what it hides most often is text. Source: PS3.5 6.1.2.3.
-fn is_affected(vr: VR) -> bool {
+pub(super) fn is_affected(vr: VR) -> bool {
     matches!(
         vr,
         VR::SH | VR::LO | VR::ST | VR::PN | VR::LT | VR::UC | VR::UT | VR::UN
@@ -127,13 +127,13 @@ fn guess(bytes: &[u8], declared: Option<Set>) -> String {
     table.decode_without_bom_handling(bytes).0.into_owned()
 }
 
-enum Named {
+pub(super) enum Named {
     Whole(&'static Table),
     Set(Set),
 }
 
 /// The set of a defined term, with or without code extensions. Source: PS3.3 Tables C.12-2 to C.12-5.
-fn named(term: &str) -> Option<Named> {
+pub(super) fn named(term: &str) -> Option<Named> {
     let term: String = term
         .chars()
         .filter(char::is_ascii_alphanumeric)

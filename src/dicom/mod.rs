@@ -7,6 +7,7 @@
 pub mod ae_title;
 pub mod attributes;
 pub mod charset;
+pub mod charset_encode;
 pub mod elements;
 mod header;
 mod inflate;
@@ -19,6 +20,7 @@ mod walk;
 pub use ae_title::{AeTitle, AeTitleError};
 pub use attributes::{INDEXED, Level, level_of, vr_of};
 pub use charset::CharacterSet;
+pub use charset_encode::TextEncoder;
 pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::tags;
 pub use part10::{FileMeta, MetaError, read_meta, read_start};
