@@ -97,6 +97,20 @@ impl CharacterSet {
     }
 }
 
+impl CharacterSet {
+    /// As [`Self::decode`], but None where a character is lost, or where nothing says which one is meant.
+    pub(super) fn decode_surely(&self, bytes: &[u8], vr: VR) -> Option<String> {
+        let told = match &self.0 {
+            Kind::Extended { declared: None, .. } => {
+                bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() && !bytes.contains(&ESC)
+            }
+            _ => true,
+        };
+        let text = told.then(|| self.decode(bytes, vr))?;
+        (!text.contains(char::REPLACEMENT_CHARACTER)).then_some(text)
+    }
+}
+
 /// VRs whose text is in the declared set. UN is, as what it hides most often is text. Source: PS3.5 6.1.2.3.
 pub(super) fn is_affected(vr: VR) -> bool {
     matches!(

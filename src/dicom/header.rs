@@ -78,6 +78,7 @@ impl Form {
 }
 
 /// A complete element header.
+#[derive(Debug, Clone)]
 pub(super) struct Header {
     pub(super) tag: Tag,
     pub(super) vr: VR,

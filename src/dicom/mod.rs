@@ -5,6 +5,7 @@
 //! depths and counts are bounded before they are believed.
 
 pub mod ae_title;
+pub mod amend;
 pub mod attributes;
 pub mod charset;
 pub mod charset_encode;
