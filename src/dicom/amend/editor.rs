@@ -59,6 +59,13 @@ struct Charset {
     reader: CharacterSet,
     /// Everything becomes UTF-8.
     recode: bool,
+    new: Encoded,
+}
+
+/// Everything new in the bytes of one character set.
+struct Encoded {
+    /// The changes in the order of their tags.
+    planned: Vec<Planned>,
     system: Vec<u8>,
     source: Vec<u8>,
 }
@@ -302,21 +309,19 @@ impl Editor {
         let value = declared.as_ref().map_or(&[][..], |(_, _, value)| value);
         let name = String::from_utf8_lossy(value);
         let name = name.trim_end_matches(['\0', ' ']).to_owned();
-        let (planned, system, source, recode) = match self.encoded(&name) {
-            Ok((planned, system, source)) => (planned, system, source, false),
+        let (mut new, recode) = match self.encoded(&name) {
+            Ok(new) => (new, false),
             Err(AmendError::NotEncodable { .. }) if self.amendment.allow_utf8 => {
-                let (planned, system, source) = self.encoded(UTF_8)?;
-                (planned, system, source, true)
+                (self.encoded(UTF_8)?, true)
             }
             Err(error) => return Err(error),
         };
-        self.planned = planned;
+        self.planned = std::mem::take(&mut new.planned);
         self.charset = Some(Charset {
             reader: CharacterSet::new(&name),
             declared: name,
             recode,
-            system,
-            source,
+            new,
         });
         match declared {
             Some((_, raw, value)) if !recode => {
@@ -337,7 +342,7 @@ impl Editor {
     }
 
     /// Everything new under a character set.
-    fn encoded(&self, charset: &str) -> Result<(Vec<Planned>, Vec<u8>, Vec<u8>), AmendError> {
+    fn encoded(&self, charset: &str) -> Result<Encoded, AmendError> {
         let encoder = TextEncoder::new(charset);
         let encode = |tag, vr, text: &str| {
             let lacking = || AmendError::NotEncodable {
@@ -367,7 +372,11 @@ impl Editor {
             VR::LO,
             &amendment.previous_source,
         )?;
-        Ok((planned, system, source))
+        Ok(Encoded {
+            planned,
+            system,
+            source,
+        })
     }
 
     /// Puts in what is new and belongs before this element of the data set.
@@ -474,8 +483,8 @@ impl Editor {
             self.originals_form,
             &self.originals,
             &self.amendment,
-            &charset.system,
-            &charset.source,
+            &charset.new.system,
+            &charset.new.source,
         );
         if self.originals_found {
             return item;

@@ -247,7 +247,7 @@ fn group_lengths_are_right_where_something_changed_and_as_they_were_elsewhere() 
         assert_eq!(amend(&before, LE, &amendment(changes)), Ok(after.concat()));
     };
     let new_id = (tags::PATIENT_ID, text("NEWER ID"));
-    check(&[new_id.clone()], b"", &id(b"OLD"), b"");
+    check(std::slice::from_ref(&new_id), b"", &id(b"OLD"), b"");
     // What changes behind the Original Attributes Sequence is in it too.
     let plan = [group(0x300A, 99), label(b"A")].concat();
     let new_plan = [group(0x300A, 12), label(b"BCD")].concat();

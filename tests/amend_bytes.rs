@@ -1,0 +1,312 @@
+//! Promise: an amended data set differs from the old one in what was changed and in nothing else, for our reader, for
+//! pydicom and for DCMTK.
+//!
+//! Real files are not part of the source; where there is no folder of samples, those that the project makes are read.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::tools::{peer_script, run, run_within, tool};
+use common::{elements, files};
+use kura::dicom::amend::{AmendError, Amendment, Reason, Rewriter, Value, amend, meta_after};
+use kura::dicom::{FileMeta, Tag, Wanted, read_meta, scan, tags};
+
+const ORIGINALS: Tag = tags::ORIGINAL_ATTRIBUTES_SEQUENCE;
+
+/// A DICOM file in two parts.
+struct Sample {
+    path: PathBuf,
+    meta: FileMeta,
+    data_set: Vec<u8>,
+}
+
+/// Every file of `testdata/` and of the samples whose data set a scan takes.
+fn good_samples() -> Vec<Sample> {
+    let folder = files::samples();
+    if folder.is_none() {
+        eprintln!("skipped: no folder of samples (KURA_DICOM_SAMPLES); testdata only");
+    }
+    let folders = [Some(files::testdata()), folder];
+    let paths = folders
+        .iter()
+        .flatten()
+        .flat_map(|folder| files::below(folder));
+    let samples: Vec<_> = paths.filter_map(sample).collect();
+    assert!(samples.len() > 30, "only {} files", samples.len());
+    samples
+}
+
+fn sample(path: PathBuf) -> Option<Sample> {
+    let file = std::fs::read(&path).expect("a file of the folder can be read");
+    let (meta, offset) = read_meta(&mut file.as_slice()).ok()?;
+    let data_set = file[usize::try_from(offset).ok()?..].to_vec();
+    scan(&data_set, &meta.transfer_syntax, Wanted::Indexed).ok()?;
+    Some(Sample {
+        path,
+        meta,
+        data_set,
+    })
+}
+
+fn amendment(changes: &[(Tag, &str)], allow_utf8: bool) -> Amendment {
+    let changes = changes
+        .iter()
+        .map(|(tag, text)| (*tag, Value::Text((*text).to_owned())));
+    Amendment {
+        changes: changes.collect(),
+        modified_at: "20260102030405+0000".into(),
+        modifying_system: "KURA".into(),
+        previous_source: String::new(),
+        reason: Reason::Correct,
+        allow_utf8,
+    }
+}
+
+/// What a merge changes: in ASCII, so that every character set has it.
+const MERGE: [(Tag, &str); 5] = [
+    (tags::PATIENT_ID, "AMENDED-0815"),
+    (tags::PATIENT_NAME, "Amended^Name"),
+    (tags::ACCESSION_NUMBER, "A-4711"),
+    (tags::STUDY_DESCRIPTION, "amended study"),
+    (tags::SOP_INSTANCE_UID, "1.2.826.0.1.3680043.9.9.1"),
+];
+
+/// Amended, or None where the order of the data set leaves open what is meant (printed).
+fn amended(sample: &Sample, amendment: &Amendment) -> Option<Vec<u8>> {
+    let shown = sample.path.display();
+    match amend(&sample.data_set, &sample.meta.transfer_syntax, amendment) {
+        Ok(after) => Some(after),
+        Err(error @ (AmendError::OutOfOrder { .. } | AmendError::NotDecodable { .. })) => {
+            println!("refused\t{shown}\t{error}");
+            None
+        }
+        Err(error) => panic!("{shown}: {error}"),
+    }
+}
+
+/// Method: each file through a rewriter that has nothing to change, in pieces of 4093 bytes.
+#[test]
+fn an_amendment_of_nothing_changes_no_byte() {
+    for sample in good_samples() {
+        let mut rewriter =
+            Rewriter::new(&sample.meta.transfer_syntax, &amendment(&[], true)).expect("no change");
+        let mut out = Vec::new();
+        for piece in sample.data_set.chunks(4093) {
+            rewriter.feed(piece, &mut out).expect("well formed");
+        }
+        rewriter.finish(&mut out).expect("well formed");
+        assert!(out == sample.data_set, "{}", sample.path.display());
+    }
+}
+
+/// Method: each file amended twice, whole and in pieces; all top-level elements are read by the tests' own reader and
+/// compared.
+#[test]
+fn every_other_element_of_real_files_stays_as_it_was() {
+    let (mut amended_count, mut refused_count) = (0, 0);
+    for sample in good_samples() {
+        let shown = sample.path.display();
+        let syntax = &sample.meta.transfer_syntax;
+        let Some(after) = amended(&sample, &amendment(&MERGE, false)) else {
+            refused_count += 1;
+            continue;
+        };
+        amended_count += 1;
+        let mut rewriter = Rewriter::new(syntax, &amendment(&MERGE, false)).expect("good values");
+        let mut pieces = Vec::new();
+        for piece in sample.data_set.chunks(777) {
+            rewriter.feed(piece, &mut pieces).expect("as whole");
+        }
+        rewriter.finish(&mut pieces).expect("as whole");
+        assert!(pieces == after, "{shown}");
+
+        let again = amendment(&[(tags::PATIENT_ID, "AMENDED AGAIN")], false);
+        let twice = amend(&after, syntax, &again).expect("amended once");
+        let found = scan(&twice, syntax, Wanted::All).unwrap_or_else(|e| panic!("{shown}: {e}"));
+        let id = found.text(tags::PATIENT_ID);
+        assert_eq!(id.as_deref(), Some("AMENDED AGAIN"), "{shown}");
+        let name = found.text(tags::PATIENT_NAME);
+        assert_eq!(name.as_deref(), Some("Amended^Name"), "{shown}");
+
+        let (Some(before), Some(after), Some(twice)) = (
+            elements::read(&sample.data_set, syntax),
+            elements::read(&after, syntax),
+            elements::read(&twice, syntax),
+        ) else {
+            println!("not read by the tests' own reader\t{shown}");
+            continue;
+        };
+        let changed = |group: u16, element: u16| {
+            let tag = Tag(group, element);
+            element == 0 || tag == ORIGINALS || MERGE.iter().any(|(one, _)| *one == tag)
+        };
+        let others = |all: &[(common::build::Tag, Vec<u8>)]| -> Vec<_> {
+            let kept = all.iter().filter(|(tag, _)| !changed(tag.0, tag.1));
+            kept.cloned().collect()
+        };
+        assert!(others(&before) == others(&after), "{shown}");
+        assert!(others(&before) == others(&twice), "{shown}");
+        let length = |all: &[_]| elements::raw(all, 0x0400, 0x0561).map_or(0, <[u8]>::len);
+        assert!(length(&before) < length(&after), "{shown}");
+        assert!(length(&after) < length(&twice), "{shown}");
+    }
+    println!("{amended_count} amended, {refused_count} refused");
+    assert!(amended_count > refused_count * 20);
+}
+
+/// Writes the amended files, with their file meta information, and says which came from where.
+fn write_all(
+    samples: &[Sample],
+    folder: &Path,
+    of: impl Fn(&Sample) -> (Amendment, bool),
+) -> (Vec<(PathBuf, PathBuf)>, PathBuf) {
+    let (mut pairs, mut list) = (Vec::new(), String::new());
+    for (at, sample) in samples.iter().enumerate() {
+        let (amendment, utf8) = of(sample);
+        let Some(after) = amended(sample, &amendment) else {
+            continue;
+        };
+        let path = folder.join(format!("{at}.dcm"));
+        let mut file = meta_after(&sample.meta, &amendment).encode();
+        file.extend_from_slice(&after);
+        std::fs::write(&path, file).expect("write into the temporary folder");
+        let changes: serde_json::Map<_, _> = amendment
+            .changes
+            .iter()
+            .map(|(tag, value)| {
+                let Value::Text(text) = value else {
+                    panic!("a text");
+                };
+                (keyword(*tag).to_owned(), text.clone().into())
+            })
+            .collect();
+        let line = serde_json::json!({
+            "before": sample.path, "after": path, "changes": changes, "utf8": utf8,
+        });
+        list.push_str(&format!("{line}\n"));
+        pairs.push((sample.path.clone(), path));
+    }
+    let path = folder.join("list");
+    std::fs::write(&path, list).expect("write into the temporary folder");
+    (pairs, path)
+}
+
+fn keyword(tag: Tag) -> &'static str {
+    match tag {
+        tags::PATIENT_ID => "PatientID",
+        tags::PATIENT_NAME => "PatientName",
+        tags::ACCESSION_NUMBER => "AccessionNumber",
+        tags::STUDY_DESCRIPTION => "StudyDescription",
+        tags::SOP_INSTANCE_UID => "SOPInstanceUID",
+        _ => panic!("{tag} has no keyword here"),
+    }
+}
+
+fn pydicom_agrees(list: &Path) {
+    let Some(mut script) = peer_script("amended.py") else {
+        return;
+    };
+    let outcome = run_within(
+        script.arg(list).env("PYTHONIOENCODING", "utf-8"),
+        std::time::Duration::from_secs(400),
+    );
+    assert!(outcome.success(), "{}", outcome.text());
+    let lines: Vec<_> = outcome.stdout.lines().collect();
+    let [said] = lines.as_slice() else {
+        panic!("pydicom sees differences:\n{}", outcome.stdout);
+    };
+    println!("pydicom {said}");
+}
+
+/// Whether it could read the file.
+fn dcmdump(program: &Path, path: &Path) -> bool {
+    run(Command::new(program).args(["-q", "-M"]).arg(path)).success()
+}
+
+/// Method: the merge on every file; pydicom compares each pair, dcmdump reads each file that it could read before.
+#[test]
+fn other_programs_see_the_new_values_and_every_old_one() {
+    let samples = good_samples();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (pairs, list) = write_all(&samples, folder.path(), |_| {
+        (amendment(&MERGE, false), false)
+    });
+    pydicom_agrees(&list);
+    let Some(program) = tool("dcmdump") else {
+        return;
+    };
+    let mut count = 0;
+    for (before, after) in pairs {
+        if dcmdump(&program, &before) {
+            assert!(dcmdump(&program, &after), "{}", before.display());
+            count += 1;
+        }
+    }
+    println!("dcmdump read {count}");
+    assert!(count > 0);
+}
+
+/// A name in the script of a file's own character set.
+fn local_name(charset: &str) -> Option<&'static str> {
+    let names = [
+        ("ISO 2022 IR 87", "Suzuki^Hanako=鈴木^花子=すずき^はなこ"),
+        ("ISO 2022 IR 149", "Kim^Huijung=金^喜中=김^희중"),
+        ("ISO 2022 IR 58", "Wang^XiaoDong=王^小东=小^东"),
+        ("GB18030", "Wang^XiaoDong=王^小東=홍^길동"),
+        ("GBK", "Wang^XiaoDong=王^小东=小^东"),
+        ("ISO_IR 100", "Müller^Jérôme"),
+        ("ISO_IR 101", "Wałęsa^Jan"),
+        ("ISO_IR 126", "Διονυσιος^Νεος"),
+        ("ISO_IR 127", "قباني^لنزارة"),
+        ("ISO_IR 138", "שרון^דבורהה"),
+        ("ISO_IR 144", "Люкceмбypг^Новый"),
+        ("ISO_IR 148", "Çavuşoğlu"),
+        ("ISO_IR 166", "นามสกุล"),
+        ("ISO_IR 192", "Hong^Gildong=洪^吉洞=홍^길동"),
+        // Behind 138, which begins like it.
+        ("ISO_IR 13", "ﾔﾏﾀﾞ^ﾊﾅｺ"),
+    ];
+    names
+        .iter()
+        .find(|(term, _)| charset.contains(term))
+        .map(|(_, name)| *name)
+}
+
+/// Method: a name in the declared set of each file, read back by pydicom.
+#[test]
+fn names_are_written_in_the_declared_character_set() {
+    let samples: Vec<_> = good_samples();
+    let charset_of = |sample: &Sample| {
+        let found = scan(&sample.data_set, &sample.meta.transfer_syntax, Wanted::All);
+        let charset = found
+            .ok()
+            .and_then(|all| all.text(tags::SPECIFIC_CHARACTER_SET));
+        charset.unwrap_or_default()
+    };
+    let samples: Vec<_> = samples
+        .into_iter()
+        .filter(|sample| local_name(&charset_of(sample)).is_some())
+        .collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (pairs, list) = write_all(&samples, folder.path(), |sample| {
+        let name = local_name(&charset_of(sample)).expect("filtered");
+        (amendment(&[(tags::PATIENT_NAME, name)], false), false)
+    });
+    assert!(pairs.len() > 10);
+    pydicom_agrees(&list);
+}
+
+/// Method: a name that no other set has; pydicom reads every text of each file as it did before.
+#[test]
+fn in_utf_8_every_text_says_what_it_said() {
+    let samples = good_samples();
+    let name = "Łukasz^Ωmega=山田^홍=やまだ";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (pairs, list) = write_all(&samples, folder.path(), |_| {
+        (amendment(&[(tags::PATIENT_NAME, name)], true), true)
+    });
+    assert!(pairs.len() > 30);
+    pydicom_agrees(&list);
+}
