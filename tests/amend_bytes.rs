@@ -248,6 +248,48 @@ fn other_programs_see_the_new_values_and_every_old_one() {
     assert!(count > 0);
 }
 
+/// The errors that dciodvfy finds, each with how often.
+fn errors_of(program: &Path, path: &Path) -> std::collections::BTreeMap<String, usize> {
+    let outcome = run(Command::new(program).arg(path));
+    let mut errors = std::collections::BTreeMap::new();
+    for line in outcome
+        .text()
+        .lines()
+        .filter(|line| line.starts_with("Error"))
+    {
+        *errors.entry(line.to_owned()).or_default() += 1;
+    }
+    errors
+}
+
+/// Method: what dciodvfy (not part of `make tools`) says of each file of `testdata/` before and after. Its complaints
+/// about an old value come once more, as that value is kept as it was.
+#[test]
+fn a_checker_finds_no_new_error() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("dciodvfy"));
+    let Some(program) = found.into_iter().find(|file| file.is_file()) else {
+        eprintln!("skipped: dciodvfy is not installed (package dicom3tools)");
+        return;
+    };
+    let samples: Vec<_> = files::below(&files::testdata())
+        .into_iter()
+        .filter_map(sample)
+        .collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (pairs, _) = write_all(&samples, folder.path(), |_| {
+        (amendment(&MERGE, false), false)
+    });
+    for (before, after) in pairs {
+        let (old, new) = (errors_of(&program, &before), errors_of(&program, &after));
+        let fresh: Vec<_> = new
+            .keys()
+            .filter(|error| !old.contains_key(*error))
+            .collect();
+        assert!(fresh.is_empty(), "{}: {fresh:#?}", before.display());
+    }
+}
+
 /// A name in the script of a file's own character set.
 fn local_name(charset: &str) -> Option<&'static str> {
     let names = [

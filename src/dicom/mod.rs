@@ -9,6 +9,7 @@ pub mod amend;
 pub mod attributes;
 pub mod charset;
 pub mod charset_encode;
+pub mod differences;
 pub mod elements;
 mod header;
 mod inflate;

@@ -52,7 +52,8 @@ impl Attributes {
     /// `\`, padding trimmed off each. None when absent, empty or not text.
     pub fn text(&self, tag: Tag) -> Option<String> {
         let entry = self.entries.get(&tag)?;
-        let text = self.decoded(entry.vr, self.slice(entry)?);
+        let raw = self.slice(entry)?;
+        let text = decoded(&self.charset, self.big_endian, entry.vr, raw);
         Some(text).filter(|text| !text.is_empty())
     }
 
@@ -101,58 +102,6 @@ impl Attributes {
         self.bytes.get(start..end)
     }
 
-    fn decoded(&self, vr: VR, raw: &[u8]) -> String {
-        let big = self.big_endian;
-        macro_rules! numbers {
-            ($number:ty) => {
-                joined(raw, |bytes| {
-                    let number = if big {
-                        <$number>::from_be_bytes(bytes)
-                    } else {
-                        <$number>::from_le_bytes(bytes)
-                    };
-                    number.to_string()
-                })
-            };
-        }
-        match vr {
-            VR::US => numbers!(u16),
-            VR::SS => numbers!(i16),
-            VR::UL => numbers!(u32),
-            VR::SL => numbers!(i32),
-            VR::UV => numbers!(u64),
-            VR::SV => numbers!(i64),
-            VR::FL => numbers!(f32),
-            VR::FD => numbers!(f64),
-            VR::AT => joined(raw, |[a, b, c, d]: [u8; 4]| {
-                if big {
-                    format!("{a:02X}{b:02X}{c:02X}{d:02X}")
-                } else {
-                    format!("{b:02X}{a:02X}{d:02X}{c:02X}")
-                }
-            }),
-            VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::SQ => String::new(),
-            // In these a backslash is a character, and leading spaces count (PS3.5 6.2).
-            VR::ST | VR::LT | VR::UT | VR::UR => self
-                .charset
-                .decode(raw, vr)
-                .trim_end_matches([' ', '\0'])
-                .to_owned(),
-            VR::UI => trim_uid(raw)
-                .split('\\')
-                .map(|one| one.trim_matches([' ', '\0']))
-                .collect::<Vec<_>>()
-                .join("\\"),
-            _ => {
-                let text = self.charset.decode(raw, vr);
-                text.split('\\')
-                    .map(|one| one.trim_matches([' ', '\0']))
-                    .collect::<Vec<_>>()
-                    .join("\\")
-            }
-        }
-    }
-
     /// Notes an element; true when its value is wanted: then exactly `length` bytes follow through [`Self::push`].
     /// The first of several elements of one tag counts.
     pub(super) fn note(&mut self, tag: Tag, vr: VR, length: Option<u64>) -> bool {
@@ -187,6 +136,57 @@ impl Attributes {
             self.charset = CharacterSet::new(&String::from_utf8_lossy(raw));
         }
         self
+    }
+}
+
+/// A value as text; empty where it is no text or number.
+pub(super) fn decoded(charset: &CharacterSet, big: bool, vr: VR, raw: &[u8]) -> String {
+    macro_rules! numbers {
+        ($number:ty) => {
+            joined(raw, |bytes| {
+                let number = if big {
+                    <$number>::from_be_bytes(bytes)
+                } else {
+                    <$number>::from_le_bytes(bytes)
+                };
+                number.to_string()
+            })
+        };
+    }
+    match vr {
+        VR::US => numbers!(u16),
+        VR::SS => numbers!(i16),
+        VR::UL => numbers!(u32),
+        VR::SL => numbers!(i32),
+        VR::UV => numbers!(u64),
+        VR::SV => numbers!(i64),
+        VR::FL => numbers!(f32),
+        VR::FD => numbers!(f64),
+        VR::AT => joined(raw, |[a, b, c, d]: [u8; 4]| {
+            if big {
+                format!("{a:02X}{b:02X}{c:02X}{d:02X}")
+            } else {
+                format!("{b:02X}{a:02X}{d:02X}{c:02X}")
+            }
+        }),
+        VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::SQ => String::new(),
+        // In these a backslash is a character, and leading spaces count (PS3.5 6.2).
+        VR::ST | VR::LT | VR::UT | VR::UR => charset
+            .decode(raw, vr)
+            .trim_end_matches([' ', '\0'])
+            .to_owned(),
+        VR::UI => trim_uid(raw)
+            .split('\\')
+            .map(|one| one.trim_matches([' ', '\0']))
+            .collect::<Vec<_>>()
+            .join("\\"),
+        _ => {
+            let text = charset.decode(raw, vr);
+            text.split('\\')
+                .map(|one| one.trim_matches([' ', '\0']))
+                .collect::<Vec<_>>()
+                .join("\\")
+        }
     }
 }
 

@@ -50,11 +50,7 @@ impl Held {
             self.ready.extend_from_slice(bytes);
             return Ok(());
         }
-        if self.held.len() + bytes.len() > HELD_LENGTH_MAX && !self.forget_group_length() {
-            return Err(AmendError::TooLarge {
-                held_bytes: HELD_LENGTH_MAX,
-            });
-        }
+        self.make_room(bytes.len())?;
         if self.is_holding() {
             self.held.extend_from_slice(bytes);
         } else {
@@ -63,7 +59,17 @@ impl Held {
         Ok(())
     }
 
-    fn is_holding(&self) -> bool {
+    fn make_room(&mut self, length: usize) -> Result<(), AmendError> {
+        if self.held.len() + length > HELD_LENGTH_MAX && !self.forget_group_length() {
+            return Err(AmendError::TooLarge {
+                held_bytes: HELD_LENGTH_MAX,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether anything waits.
+    pub(super) fn is_holding(&self) -> bool {
         !self.groups.is_empty() || !self.open.is_empty() || self.late.is_some()
     }
 
@@ -95,6 +101,11 @@ impl Held {
         });
     }
 
+    /// Whether the group that goes on has had its group length.
+    pub(super) fn in_group(&self) -> bool {
+        self.groups.last().is_some_and(|group| group.end.is_none())
+    }
+
     /// The group that goes on is no longer what its length says.
     pub(super) fn group_changed(&mut self) {
         if let Some(group) = self.groups.last_mut().filter(|group| group.end.is_none()) {
@@ -117,11 +128,8 @@ impl Held {
         defined: bool,
         big: bool,
     ) -> Result<(), AmendError> {
-        if self.is_holding() {
-            self.put(header)?;
-        } else {
-            self.held.extend_from_slice(header);
-        }
+        self.make_room(header.len())?;
+        self.held.extend_from_slice(header);
         let start = self.held.len();
         // Wherever a sequence or item has its length: at the end of its header, in 32 bits.
         let at = start - 4;

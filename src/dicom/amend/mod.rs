@@ -9,6 +9,7 @@
 mod check;
 mod editor;
 mod held;
+mod opaque;
 mod original;
 
 use dicom_core::Tag;

@@ -5,6 +5,7 @@ use dicom_core::VR;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dicom::differences::{Outline, differences};
 use crate::dicom::elements::put;
 use crate::dicom::{Attributes, Wanted, scan, ts};
 
@@ -362,6 +363,39 @@ fn where_it_is_allowed_every_text_becomes_utf_8() {
     );
 }
 
+/// Method: items in a value of VR UN, in implicit VR: with ASCII only, with text of another set, with half a header.
+#[test]
+fn a_sequence_of_unknown_vr_stays_as_it_is_or_stops_the_change_to_utf_8() {
+    let implicit = |tag, vr, value: &[u8]| element(false, tag, vr, value);
+    let items = |text: &[u8]| implicit(ITEM, VR::UN, &implicit(tags::CODE_MEANING, VR::LO, text));
+    let mut allowed = amendment(&[(tags::PATIENT_NAME, text("홍"))]);
+    allowed.allow_utf8 = true;
+    for (value, good) in [
+        (items(b"ab"), true),
+        (items(b""), true),
+        (items(b"\xE9"), false),
+        (items(b"ab")[..12].to_vec(), false),
+    ] {
+        let sequence = le(tags::PROCEDURE_CODE_SEQUENCE, VR::UN, &value);
+        let charset = le(tags::SPECIFIC_CHARACTER_SET, VR::CS, b"ISO_IR 100");
+        match amend(&[charset, sequence.clone()].concat(), LE, &allowed) {
+            Ok(after) => {
+                assert!(good);
+                let kept = after
+                    .windows(sequence.len())
+                    .any(|window| window == sequence);
+                assert!(kept);
+            }
+            Err(error) => {
+                assert!(
+                    !good && matches!(error, AmendError::NotDecodable { .. }),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn the_issuer_is_kept_beside_an_old_patient_id() {
     let issuer = le(tags::ISSUER_OF_PATIENT_ID, VR::LO, b"HOSP");
@@ -525,6 +559,34 @@ fn pixel_data_go_through_without_being_held() {
     out.clear();
     rewriter.finish(&mut out).unwrap();
     assert_eq!(out, b"");
+}
+
+/// Method: a group length that comes twice in its group, and a sequence at the end of what can wait.
+#[test]
+fn nothing_that_waits_is_forgotten() {
+    let length = le(Tag(0x10, 0), VR::UL, &[1, 0, 0, 0]);
+    let id = |id: &[u8]| le(tags::PATIENT_ID, VR::LO, id);
+    let before = [length.clone(), length.clone(), id(b"OLD")].concat();
+    let changes = amendment(&[(tags::PATIENT_ID, text("NEW"))]);
+    let after = amend(&before, LE, &changes).unwrap();
+    let first = le(Tag(0x10, 0), VR::UL, &[24, 0, 0, 0]);
+    assert!(after.starts_with(&[first, length.clone(), id(b"NEW")].concat()));
+    let mut recoding = amendment(&[(tags::PATIENT_NAME, text("홍"))]);
+    recoding.allow_utf8 = true;
+    for short in 0..24 {
+        let big = le(
+            Tag(0x0018, 0x1000),
+            VR::UT,
+            &vec![b'x'; 16 * 1024 * 1024 - 2 * short],
+        );
+        let length = le(Tag(0x18, 0), VR::UL, &[1, 0, 0, 0]);
+        let sequence = le(Tag(0x0018, 0x9346), VR::SQ, &le(ITEM, VR::UN, &[]));
+        let before = [length, big.clone(), sequence.clone()].concat();
+        match amend(&before, LE, &recoding) {
+            Ok(after) => assert!(after.windows(20).rev().any(|w| w == sequence)),
+            Err(error) => assert!(matches!(error, AmendError::TooLarge { .. }), "{error}"),
+        }
+    }
 }
 
 /// Method: a changed group of 17 MiB with a group length: the length is left out, the rest is right.
@@ -692,6 +754,20 @@ proptest! {
             if let Ok(after) = result {
                 prop_assert!(scan(&after, syntax, Wanted::All).is_ok());
                 prop_assert!(after.len() < bytes.len() * 2 + 4096);
+                // What every file may lose or gain, whatever is wrong with it.
+                let changes = changes(which, true);
+                let expected = |tag: Tag| {
+                    tag.element() == 0
+                        || [ORIGINALS, tags::SPECIFIC_CHARACTER_SET].contains(&tag)
+                        || changes.changes.iter().any(|(one, _)| *one == tag)
+                };
+                let outline = |bytes: &[u8]| Outline::of(bytes, syntax).unwrap();
+                let found = differences(&outline(&bytes), &outline(&after));
+                let wrong = found.iter().find(|one| !expected(one.tag));
+                prop_assert!(wrong.is_none() || which & 2 != 0, "{wrong:?}");
+                for one in found.iter().filter(|one| !expected(one.tag)) {
+                    prop_assert!(one.before.is_some() && one.after.is_some(), "{one:?}");
+                }
             }
         }
     }

@@ -1,24 +1,25 @@
 //! What becomes of each element that the walk meets.
 
+mod originals;
+mod texts;
+
 use std::collections::BTreeMap;
 
 use dicom_core::{Tag, VR};
 
 use super::check::{Change, check, keyword};
 use super::held::Held;
+use super::opaque;
 use super::original::{self, Original};
 use super::{AmendError, Amendment, CHANGES_MAX, Value};
 use crate::dicom::charset::is_affected;
-use crate::dicom::elements::has_long_length;
 use crate::dicom::header::{Form, Header, ITEM_END, UNDEFINED};
-use crate::dicom::walk::{Closed, Kind, Step, Visit, inner_form};
-use crate::dicom::{CharacterSet, TextEncoder, tags, vr_of};
+use crate::dicom::walk::{Closed, Kind, Step, Visit};
+use crate::dicom::{CharacterSet, tags};
+pub(super) use texts::text_vr;
 
 const CHARSET: Tag = tags::SPECIFIC_CHARACTER_SET;
 const ORIGINALS: Tag = tags::ORIGINAL_ATTRIBUTES_SEQUENCE;
-
-/// ISO_IR 192 is UTF-8. Source: PS3.3 Table C.12-5.
-const UTF_8: &str = "ISO_IR 192";
 
 /// Most old values that are kept for the Original Attributes Sequence, in bytes.
 const OLD_LENGTH_MAX: usize = 4 * 1024 * 1024;
@@ -36,6 +37,8 @@ enum Purpose {
     Witness,
     /// Text for UTF-8.
     Text,
+    /// Items that the walk does not enter, in a value of VR UN.
+    Opaque,
 }
 
 /// What happens to the bytes of the value that goes by.
@@ -185,7 +188,8 @@ impl Editor {
         }
         self.place_before(tag)?;
         self.enter(tag.group());
-        if tag.element() == 0 && step == Step::Value && header.length == 4 && self.may_change(tag) {
+        let is_group_length = tag.element() == 0 && step == Step::Value && header.length == 4;
+        if is_group_length && self.may_change(tag) && !self.held.in_group() {
             self.held.open_group(raw, header.form.big);
             return Ok(());
         }
@@ -232,9 +236,8 @@ impl Editor {
                 if is_affected(vr) && vr != VR::UN {
                     return self.collect(Purpose::Text, header, raw, step);
                 }
-                if header.vr == VR::UN && vr_of(header.tag) == VR::SQ {
-                    // Items that nobody has looked into.
-                    return Err(self.not_decodable(header.tag));
+                if header.vr == VR::UN && vr == VR::SQ {
+                    return self.collect(Purpose::Opaque, header, raw, step);
                 }
             }
             Step::Value | Step::Delimiter => {}
@@ -253,7 +256,7 @@ impl Editor {
             return Err(AmendError::NotAsExpected { tag: header.tag });
         }
         let (length, most) = match purpose {
-            Purpose::Text => (header.length as usize, TEXT_LENGTH_MAX),
+            Purpose::Text | Purpose::Opaque => (header.length as usize, TEXT_LENGTH_MAX),
             _ => (self.old_bytes + header.length as usize, OLD_LENGTH_MAX),
         };
         if length > most {
@@ -285,6 +288,11 @@ impl Editor {
         match purpose {
             Purpose::Charset => self.decide(Some((header, raw, value))),
             Purpose::Text => self.recode(&header, &raw, &value),
+            Purpose::Opaque if opaque::may_hold_text(&value) => Err(self.not_decodable(header.tag)),
+            Purpose::Opaque => {
+                self.held.put(&raw)?;
+                self.held.put(&value)
+            }
             Purpose::Witness => {
                 if self.recodes() {
                     self.recode(&header, &raw, &value)?;
@@ -302,81 +310,6 @@ impl Editor {
     fn remember(&mut self, original: Original) {
         self.old_bytes += original.value.len();
         self.originals.push(original);
-    }
-
-    /// The character set is known, and with it the bytes of everything new. `declared`: its element.
-    fn decide(&mut self, declared: Option<(Header, Vec<u8>, Vec<u8>)>) -> Result<(), AmendError> {
-        let value = declared.as_ref().map_or(&[][..], |(_, _, value)| value);
-        let name = String::from_utf8_lossy(value);
-        let name = name.trim_end_matches(['\0', ' ']).to_owned();
-        let (mut new, recode) = match self.encoded(&name) {
-            Ok(new) => (new, false),
-            Err(AmendError::NotEncodable { .. }) if self.amendment.allow_utf8 => {
-                (self.encoded(UTF_8)?, true)
-            }
-            Err(error) => return Err(error),
-        };
-        self.planned = std::mem::take(&mut new.planned);
-        self.charset = Some(Charset {
-            reader: CharacterSet::new(&name),
-            declared: name,
-            recode,
-            new,
-        });
-        match declared {
-            Some((_, raw, value)) if !recode => {
-                self.held.put(&raw)?;
-                self.held.put(&value)
-            }
-            None if !recode => Ok(()),
-            declared => {
-                self.changed = true;
-                self.remember(match declared {
-                    Some((header, raw, value)) => Original::present(&header, &raw, value),
-                    None => Original::absent(CHARSET, VR::CS),
-                });
-                self.enter(CHARSET.group());
-                self.put_element(CHARSET, VR::CS, UTF_8.as_bytes())
-            }
-        }
-    }
-
-    /// Everything new under a character set.
-    fn encoded(&self, charset: &str) -> Result<Encoded, AmendError> {
-        let encoder = TextEncoder::new(charset);
-        let encode = |tag, vr, text: &str| {
-            let lacking = || AmendError::NotEncodable {
-                tag,
-                text: text.to_owned(),
-                charset: charset.to_owned(),
-            };
-            let bytes = encoder.encode(text, vr).ok_or_else(lacking)?;
-            if bytes.len() > length_max(vr) {
-                let length = bytes.len();
-                return Err(AmendError::TooLong { tag, length });
-            }
-            Ok(bytes)
-        };
-        let mut planned = Vec::new();
-        for (tag, change) in &self.changes {
-            let new = match change {
-                Change::Text(vr, text) => Some((*vr, encode(*tag, *vr, text)?)),
-                Change::Absent => None,
-            };
-            planned.push((*tag, new));
-        }
-        let amendment = &self.amendment;
-        let system = encode(tags::MODIFYING_SYSTEM, VR::LO, &amendment.modifying_system)?;
-        let source = encode(
-            tags::SOURCE_OF_PREVIOUS_VALUES,
-            VR::LO,
-            &amendment.previous_source,
-        )?;
-        Ok(Encoded {
-            planned,
-            system,
-            source,
-        })
     }
 
     /// Puts in what is new and belongs before this element of the data set.
@@ -429,21 +362,6 @@ impl Editor {
         self.done()
     }
 
-    /// Whether an old value is the new one already, but for padding and the character set.
-    fn says(&self, header: &Header, old: &[u8], new: &[u8]) -> bool {
-        let end = old
-            .iter()
-            .rposition(|byte| !matches!(byte, 0 | b' '))
-            .map_or(0, |last| last + 1);
-        let old = &old[..end];
-        match &self.charset {
-            Some(charset) if charset.recode => {
-                charset.reader.decode(old, text_vr(header)).as_bytes() == new
-            }
-            _ => old == new,
-        }
-    }
-
     /// One change is done; with the last one, the Original Attributes Sequence can be.
     fn done(&mut self) -> Result<(), AmendError> {
         self.next += 1;
@@ -453,145 +371,6 @@ impl Editor {
             self.held.put_late(&bytes);
         }
         Ok(())
-    }
-
-    /// The place of an Original Attributes Sequence that is not there.
-    fn place_originals(&mut self) -> Result<(), AmendError> {
-        self.originals_placed = true;
-        self.originals_form = self.form;
-        if self.next < self.planned.len() {
-            self.enter(ORIGINALS.group());
-            self.waits = true;
-            self.held.late(false);
-            return Ok(());
-        }
-        let bytes = self.new_originals();
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.enter(ORIGINALS.group());
-        self.held.group_changed();
-        self.held.put(&bytes)
-    }
-
-    /// What is new in the Original Attributes Sequence, itself included where it is new; nothing when nothing changed.
-    fn new_originals(&self) -> Vec<u8> {
-        let Some(charset) = self.charset.as_ref().filter(|_| self.changed) else {
-            return Vec::new();
-        };
-        let item = original::item(
-            self.originals_form,
-            &self.originals,
-            &self.amendment,
-            &charset.new.system,
-            &charset.new.source,
-        );
-        if self.originals_found {
-            return item;
-        }
-        let mut element = Vec::new();
-        original::put(&mut element, self.form, ORIGINALS, VR::SQ, &item);
-        element
-    }
-
-    /// The Original Attributes Sequence that is there already.
-    fn original_attributes(
-        &mut self,
-        header: &Header,
-        raw: &[u8],
-        step: Step,
-    ) -> Result<(), AmendError> {
-        let tag = header.tag;
-        if self.originals_placed {
-            return Err(AmendError::OutOfOrder { tag });
-        }
-        self.originals_found = true;
-        self.originals_form = inner_form(header);
-        let defined = header.length != UNDEFINED;
-        match step {
-            Step::Open(Kind::Sequence) => {
-                self.in_originals = true;
-                self.open.push(false);
-                self.held.open(raw, defined, header.form.big)
-            }
-            Step::Value if header.vr == VR::UN && !self.recodes() => {
-                self.held.open(raw, defined, header.form.big)?;
-                self.current = Current::Opaque {
-                    left: header.length,
-                };
-                if header.length == 0 {
-                    self.end_originals()?;
-                }
-                Ok(())
-            }
-            _ => Err(AmendError::NotAsExpected { tag }),
-        }
-    }
-
-    /// The end of the items that were there; one more comes here.
-    fn end_originals(&mut self) -> Result<(), AmendError> {
-        self.current = Current::Pass;
-        self.in_originals = false;
-        self.originals_placed = true;
-        if self.next < self.planned.len() {
-            self.waits = true;
-            self.held.late(true);
-            return Ok(());
-        }
-        let bytes = self.new_originals();
-        if !bytes.is_empty() {
-            self.held.put(&bytes)?;
-            self.held.group_changed();
-        }
-        self.held.close();
-        Ok(())
-    }
-
-    /// Text that is kept, in UTF-8.
-    fn recode(&mut self, header: &Header, raw: &[u8], value: &[u8]) -> Result<(), AmendError> {
-        let (tag, vr) = (header.tag, text_vr(header));
-        let plain = value.iter().all(|&byte| byte < 0x80 && byte != 0x1B);
-        let Some(charset) = self.charset.as_ref().filter(|_| !plain && is_affected(vr)) else {
-            self.held.put(raw)?;
-            return self.held.put(value);
-        };
-        let Some(text) = charset.reader.decode_surely(value, vr) else {
-            return Err(self.not_decodable(tag));
-        };
-        let mut bytes = text.into_bytes();
-        if bytes.len() % 2 == 1 && bytes.pop_if(|byte| *byte == b' ').is_none() {
-            bytes.push(b' ');
-        }
-        let long = raw.len() == 12 || !header.form.explicit;
-        let most = if long { TEXT_LENGTH_MAX } else { 0xFFFE };
-        if bytes.len() > most {
-            let length = bytes.len();
-            return Err(AmendError::TooLong { tag, length });
-        }
-        // Both conversions are exact by the check above.
-        let length = bytes.len() as u32;
-        let mut raw = raw.to_vec();
-        let field = if long { 4 } else { 2 };
-        raw.truncate(raw.len() - field);
-        if header.form.big {
-            raw.extend_from_slice(&length.to_be_bytes()[4 - field..]);
-        } else {
-            raw.extend_from_slice(&length.to_le_bytes()[..field]);
-        }
-        self.held.group_changed();
-        self.held.put(&raw)?;
-        self.held.put(&bytes)
-    }
-
-    fn not_decodable(&self, tag: Tag) -> AmendError {
-        let declared = self
-            .charset
-            .as_ref()
-            .map(|charset| charset.declared.clone());
-        AmendError::NotDecodable {
-            tag,
-            charset: declared.unwrap_or_default(),
-        }
     }
 
     fn put_element(&mut self, tag: Tag, vr: VR, value: &[u8]) -> Result<(), AmendError> {
@@ -629,6 +408,7 @@ impl Editor {
         }
         self.place_before(Tag(0xFFFF, 0xFFFF))?;
         self.held.close_group();
+        debug_assert!(!self.held.is_holding());
         Ok(())
     }
 }
@@ -705,22 +485,5 @@ impl Visit for Editor {
     fn padding(&mut self, zeros: &[u8]) -> Result<(), AmendError> {
         self.end()?;
         self.held.put(zeros)
-    }
-}
-
-/// The VR by which the text of an element is read: the dictionary's where a writer did not know it.
-fn text_vr(header: &Header) -> VR {
-    match header.vr {
-        VR::UN => vr_of(header.tag),
-        vr => vr,
-    }
-}
-
-/// Most bytes of a value that the header of its VR can say.
-fn length_max(vr: VR) -> usize {
-    if has_long_length(vr) {
-        TEXT_LENGTH_MAX
-    } else {
-        0xFFFE
     }
 }
