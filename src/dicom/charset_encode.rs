@@ -101,9 +101,15 @@ impl TextEncoder {
         }
         let bytes = match &self.kind {
             Kind::Whole(table) if *table == tables::UTF_8 => text.as_bytes().to_vec(),
-            // A single byte 80H in Windows' table, and nowhere in GBK's own.
-            Kind::Whole(table) if *table == tables::GBK && text.contains('€') => return None,
-            Kind::Whole(table) => mapped(table, text)?,
+            // What they mean is agreed on by nobody, and differs between editions of these sets.
+            _ if text.chars().any(is_private_use) => return None,
+            Kind::Whole(table) => {
+                let bytes = mapped(table, text)?;
+                if *table == tables::GBK && !is_gbk(&bytes) {
+                    return None;
+                }
+                bytes
+            }
             Kind::Sets {
                 sets,
                 first,
@@ -129,6 +135,28 @@ impl TextEncoder {
 fn mapped(table: &'static Table, text: &str) -> Option<Vec<u8>> {
     let (bytes, _, lacking) = table.encode(text);
     (!lacking).then(|| bytes.into_owned())
+}
+
+fn is_private_use(one: char) -> bool {
+    ('\u{E000}'..='\u{F8FF}').contains(&one)
+}
+
+/// Whether this is GBK alone, without the codes that GB 18030 added to it in two bytes, and without the 80H of Windows.
+fn is_gbk(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let [first, behind @ ..] = rest {
+        rest = match (first, behind) {
+            (..0x80, _) => behind,
+            (0xA6, [0xD9..=0xDF | 0xEC | 0xED | 0xF3, ..])
+            | (0xA8, [0xBC | 0xBF, ..])
+            | (0xA9, [0x89..=0x95, ..])
+            | (0xFE, [..=0xA0, ..])
+            | (0x80, _) => return false,
+            (_, [_, behind @ ..]) => behind,
+            (_, []) => return false,
+        };
+    }
+    true
 }
 
 fn is_in_g0(set: Set) -> bool {

@@ -84,6 +84,9 @@ fn what_a_set_lacks_is_not_written() {
         ("\\ISO 2022 IR 149", "똠"), // Windows' addition
         ("\\ISO 2022 IR 58", "東"),  // GBK only
         ("GBK", "홍"),
+        ("GBK", "€"),
+        ("GBK", "䶮"), // GB 18030 only
+        ("GB18030", "\u{E000}"),
         ("ISO_IR 192", "a\x1B"),
     ] {
         assert_eq!(name(charset, text), None, "{text:?} in {charset:?}");

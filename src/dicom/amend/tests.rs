@@ -406,8 +406,12 @@ fn the_issuer_is_kept_beside_an_old_patient_id() {
         issuer.clone(),
         le(ORIGINALS, VR::SQ, &item(&[id, issuer].concat())),
     ];
-    let changes = amendment(&[(tags::PATIENT_ID, text("NEW"))]);
-    assert_eq!(amend(&before, LE, &changes), Ok(after.concat()));
+    let new = (tags::PATIENT_ID, text("NEW"));
+    let same = (tags::ISSUER_OF_PATIENT_ID, text("HOSP"));
+    for changes in [vec![new.clone()], vec![new, same]] {
+        let amended = amend(&before, LE, &amendment(&changes));
+        assert_eq!(amended, Ok(after.concat()));
+    }
 }
 
 #[test]

@@ -202,11 +202,7 @@ impl Editor {
         if tag == ORIGINALS {
             return self.original_attributes(header, raw, step);
         }
-        // Says whose the old Patient ID was (PS3.3 C.12.1.1.9).
-        let witness = tag == tags::ISSUER_OF_PATIENT_ID
-            && step == Step::Value
-            && header.length <= 1024
-            && self.originals.last().map(|old| old.tag) == Some(tags::PATIENT_ID);
+        let witness = step == Step::Value && header.length <= 1024 && self.is_witness(tag);
         if witness {
             return self.collect(Purpose::Witness, header, raw, step);
         }
@@ -307,6 +303,12 @@ impl Editor {
         }
     }
 
+    /// Whether this says whose the old Patient ID was, kept before it (PS3.3 C.12.1.1.9).
+    fn is_witness(&self, tag: Tag) -> bool {
+        tag == tags::ISSUER_OF_PATIENT_ID
+            && self.originals.last().map(|old| old.tag) == Some(tags::PATIENT_ID)
+    }
+
     fn remember(&mut self, original: Original) {
         self.old_bytes += original.value.len();
         self.originals.push(original);
@@ -348,6 +350,9 @@ impl Editor {
                 } else {
                     self.held.put(raw)?;
                     self.held.put(&old)?;
+                }
+                if self.is_witness(tag) {
+                    self.remember(Original::present(header, raw, old));
                 }
             }
             new => {
