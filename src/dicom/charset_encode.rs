@@ -186,7 +186,7 @@ impl Writer<'_> {
     fn run(mut self, text: &str) -> Option<Vec<u8>> {
         for one in text.chars() {
             match u8::try_from(one).ok().filter(u8::is_ascii) {
-                Some(byte) => self.ascii(byte)?,
+                Some(byte) => self.ascii(byte),
                 None => self.other(one)?,
             }
         }
@@ -194,13 +194,9 @@ impl Writer<'_> {
         Some(self.out)
     }
 
-    /// ASCII, before which G0 is brought back; delimiters and control characters bring back G1 too (PS3.5
-    /// 6.1.2.5.3).
-    fn ascii(&mut self, byte: u8) -> Option<()> {
-        if byte == b'~' && self.first == Some(Set::Kana) {
-            // JIS X 0201 has an overline there.
-            return None;
-        }
+    /// ASCII, before which G0 is brought back; delimiters and control characters bring back G1 too (PS3.5 6.1.2.5.3).
+    /// 7EH, an overline in ISO-IR 14, is read as a tilde by everybody.
+    fn ascii(&mut self, byte: u8) {
         self.leave_g0();
         let resets = match byte {
             b'\\' => !matches!(self.vr, VR::ST | VR::LT | VR::UT),
@@ -211,7 +207,6 @@ impl Writer<'_> {
             self.g1 = self.first;
         }
         self.out.push(byte);
-        Some(())
     }
 
     fn leave_g0(&mut self) {

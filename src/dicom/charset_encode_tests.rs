@@ -77,7 +77,6 @@ fn what_a_set_lacks_is_not_written() {
         ("ISO_IR 100", "€"), // Windows only
         ("ISO_IR 144", "é"),
         ("ISO_IR 13", "山"),        // Shift JIS, but the set is JIS X 0201
-        ("ISO_IR 13", "ﾔ~"),        // an overline there
         ("\\ISO 2022 IR 87", "髙"), // IBM's addition
         ("\\ISO 2022 IR 87", "①"),  // NEC's
         ("\\ISO 2022 IR 87", "홍"),
