@@ -365,8 +365,17 @@ impl Server {
         ]);
         let start = Instant::now();
         loop {
-            let mut client =
-                self.associate(&[(1, wire::STUDY_ROOT_FIND, &[wire::IMPLICIT_LITTLE])]);
+            let find: &[(u8, &str, &[&str])] =
+                &[(1, wire::STUDY_ROOT_FIND, &[wire::IMPLICIT_LITTLE])];
+            let mut client = match self.try_associate(find) {
+                Ok(client) => client,
+                // Somebody else who looked for a free port had this one for a moment.
+                Err(_) if start.elapsed() < START_LIMIT => {
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
+                Err(error) => panic!("association: {error}\n{}", self.log_text()),
+            };
             let found = client.c_find(1, &nobody).expect("query");
             let _ = client.release();
             if found.status == 0 {
