@@ -264,6 +264,7 @@ fn without_a_mirror_volume_it_says_so() {
         off.text()
             .contains("kura volume add NAME PATH --role mirror")
     );
+    assert!(off.text().contains("0 have their second copy"));
     // Added while the server runs, it is filled.
     let at = server.folder().join("m");
     std::fs::create_dir(&at).expect("folder");

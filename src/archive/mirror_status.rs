@@ -205,7 +205,10 @@ impl Archive {
                             job.todo_count += spread.contents_count;
                             job.todo_bytes += spread.bytes;
                         }
-                        Need::Nothing => job.done_count += spread.contents_count,
+                        Need::Nothing if judge.has_mirror() => {
+                            job.done_count += spread.contents_count;
+                        }
+                        Need::Nothing => {}
                         Need::Lost => lost_count += spread.contents_count,
                     }
                 }
