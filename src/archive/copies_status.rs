@@ -194,10 +194,15 @@ impl Archive {
         })
     }
 
-    /// What an administrator is to do about copies, a sentence each.
-    pub(super) fn copies_actions(&self, judge: &Judge, status: &CopiesStatus) -> Vec<String> {
+    /// What an administrator is to do about copies, a sentence each. `lost_with_disk`: what is lost is spoken of already.
+    pub(super) fn copies_actions(
+        &self,
+        judge: &Judge,
+        status: &CopiesStatus,
+        lost_with_disk: bool,
+    ) -> Vec<String> {
         let mut actions = Vec::new();
-        if status.lost_count > 0 {
+        if status.lost_count > 0 && !lost_with_disk {
             actions.push(format!(
                 "{} instances have no good copy left: send them again from the modality; kura status --json names them",
                 status.lost_count

@@ -123,10 +123,12 @@ impl Archive {
         let (index, conflicts) = self.index_status(&mut actions);
         let judge = self.judge();
         let copies = self.copies_status(&judge);
-        actions.splice(0..0, self.copies_actions(&judge, &copies));
         let checked = self.checked_status();
         checked.say_actions(&mut actions);
-        let is_lost = self.replaced_actions(&mut actions) || copies.lost_count > 0;
+        let lost_with_disk = self.replaced_actions(&mut actions);
+        let about_copies = self.copies_actions(&judge, &copies, lost_with_disk);
+        actions.splice(0..0, about_copies);
+        let is_lost = lost_with_disk || copies.lost_count > 0;
         let state = match (is_lost, actions.is_empty()) {
             (true, _) => "lost",
             (false, true) => "ok",
