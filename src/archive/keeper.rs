@@ -134,7 +134,6 @@ impl Keeper {
     ///
     /// `All` at first, each time the index went live anew, after a volume was forgotten, and when it is more than 100,000
     /// series.
-    #[allow(dead_code)]
     pub fn take_touched(&self) -> Touched {
         self.touched.take()
     }
@@ -142,7 +141,6 @@ impl Keeper {
     /// Forgets the copies on a volume that will not come back, those of up to `most` instances at a time; its ledger is not
     /// read any more. True: to be called again, later while the index is being read in. Whoever calls sees to it that the
     /// next start does not give its ledger as a source: that would bring the copies back.
-    #[allow(dead_code)]
     pub fn forget_some(&self, volume_id: &str, most: usize) -> Result<bool, IndexError> {
         self.forget_source(volume_id);
         let forgotten = {

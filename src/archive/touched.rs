@@ -10,7 +10,6 @@ const SERIES_MAX: usize = 100_000;
 ///
 /// A hint for who looks for what needs a second copy: it may name more than that, and it is lost with the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code)] // until something asks for it
 pub enum Touched {
     /// Perhaps every series.
     All,

@@ -28,12 +28,7 @@ pub fn run(verb: Adopt, config: &Config, json: bool) -> Result<End, Failure> {
     };
     let status = wait(config, work)?;
     if json {
-        let mut value = serde_json::to_value(&status)?;
-        value["version"] = 1.into();
-        if let Some(object) = value.as_object_mut() {
-            object.remove("what");
-        }
-        output::json(&value);
+        super::equalize::print_json(&status)?;
     } else {
         for report in &status.volumes {
             output::line(&screen(report, verb.copy));

@@ -137,15 +137,21 @@ fn progress(
     }
 }
 
+/// The whole status, as one object.
+pub fn print_json(status: &WorkStatus) -> Result<(), Failure> {
+    let mut value = serde_json::to_value(status)?;
+    value["version"] = 1.into();
+    // How it was asked for, between the parts of this program.
+    if let Some(object) = value.as_object_mut() {
+        object.remove("what");
+    }
+    output::json(&value);
+    Ok(())
+}
+
 fn end(status: WorkStatus, json: bool) -> Result<End, Failure> {
     if json {
-        let mut value = serde_json::to_value(&status)?;
-        value["version"] = 1.into();
-        // How it was asked for, between the parts of this program.
-        if let Some(object) = value.as_object_mut() {
-            object.remove("what");
-        }
-        output::json(&value);
+        print_json(&status)?;
     } else {
         output::line(&screen(&status.volumes));
     }

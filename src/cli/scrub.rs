@@ -197,13 +197,7 @@ fn minute(time: &str) -> String {
 
 fn ended(status: WorkStatus, now: &Asked, json: bool) -> Result<End, Failure> {
     if json {
-        let mut value = serde_json::to_value(&status)?;
-        value["version"] = 1.into();
-        // How it was asked for, between the parts of this program.
-        if let Some(object) = value.as_object_mut() {
-            object.remove("what");
-        }
-        output::json(&value);
+        super::equalize::print_json(&status)?;
     } else {
         output::line(&report(&status.volumes));
     }
