@@ -505,13 +505,17 @@ mod tests {
         let (mut acceptor, mut requestor) = pair();
         let handle = acceptor.handle();
         assert!(!handle.is_idle() && !handle.shutdown_if_idle());
+        let (came, first) = std::sync::mpsc::channel();
         let server = std::thread::spawn(move || {
             acceptor.next_command().unwrap();
+            came.send(()).unwrap();
             acceptor.next_command().map(drop)
         });
         requestor
             .send(1, &CommandSet::new(C_ECHO_RQ), None)
             .unwrap();
+        // Before its first message has come the association is idle too.
+        first.recv_timeout(Duration::from_secs(5)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
         while !handle.shutdown_if_idle() {
             assert!(Instant::now() < deadline, "never idle");
