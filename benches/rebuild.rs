@@ -516,6 +516,7 @@ impl OneSeries {
             ]),
             received: format!("2026-01-15T01:02:03.{:03}Z", crc32 % 1000),
             source_ae_title: "CT01".into(),
+            origin: Default::default(),
             copy: Copy {
                 volume_id: volume_id.to_owned(),
                 path: format!("{folder}/{}", layout::file_name(&uid)),

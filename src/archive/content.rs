@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::index::{
-    Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, SeriesFacts, Snapshot, Stored,
-    StudyFacts, Values,
+    Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Origin, SeriesFacts, Snapshot,
+    Stored, StudyFacts, Values,
 };
 
 /// The content that is answered, or another that is kept under the same SOP Instance UID.
@@ -19,6 +19,7 @@ pub struct Content {
     pub values: Values,
     pub received: String,
     pub source_ae_title: String,
+    pub origin: Origin,
     /// Good and bad ones.
     pub copies: Vec<Copy>,
 }
@@ -64,6 +65,7 @@ impl Content {
                 values: self.values.clone(),
                 received: self.received.clone(),
                 source_ae_title: self.source_ae_title.clone(),
+                origin: self.origin.clone(),
                 copy,
             },
         }
@@ -71,11 +73,11 @@ impl Content {
 
     /// The facts of its study and series, if the index knows them.
     pub fn facts(&self, snapshot: &Snapshot) -> Result<Option<Facts>, IndexError> {
-        let study = snapshot.study(&self.study_instance_uid)?;
-        let series = snapshot.series(&self.study_instance_uid, &self.series_instance_uid)?;
-        Ok(study
-            .zip(series)
-            .map(|(study, series)| (Arc::new(study.facts), Arc::new(series.facts))))
+        let (study, series) = (&self.study_instance_uid, &self.series_instance_uid);
+        let by = self.origin.by;
+        let facts = snapshot.study_facts(study, by)?;
+        let facts = facts.zip(snapshot.series_facts(study, series, by)?);
+        Ok(facts.map(|(study, series)| (Arc::new(study), Arc::new(series))))
     }
 }
 
@@ -95,6 +97,7 @@ pub fn contents(entry: &InstanceEntry) -> Vec<Content> {
         values: record.values.clone(),
         received: record.received.clone(),
         source_ae_title: record.source_ae_title.clone(),
+        origin: record.origin.clone(),
         copies: record.copies.clone(),
     };
     let others = record.others.iter().map(|other| Content {
@@ -107,6 +110,7 @@ pub fn contents(entry: &InstanceEntry) -> Vec<Content> {
         values: other.values.clone(),
         received: other.received.clone(),
         source_ae_title: other.source_ae_title.clone(),
+        origin: other.origin.clone(),
         copies: other.copies.clone(),
     });
     std::iter::once(answered).chain(others).collect()

@@ -2,7 +2,8 @@
 //!
 //! Three kinds of line carry one stored instance. `study` and `series` lines hold what all their instances share and are
 //! written once a segment; the `stored` line names both. A `gone` line takes one file back, a `bad` line says that it is not
-//! what it should be. `storage-layout.md` shows each with all of its fields. Lines and fields of later versions are passed over.
+//! what it should be. A `correction` line puts the `ruled` lines with its number, and what was stored `by` it, in or out of
+//! effect. `storage-layout.md` shows each with all of its fields. Lines and fields of later versions are passed over.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -11,13 +12,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::index::{
-    Bad, Change, Copy, Gone, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values,
+    Bad, Change, ContentId, Copy, Correction, CorrectionFacts, Gone, InstanceFacts, Origin, Ruling,
+    SeriesFacts, Stored, StudyFacts, Values, Verdict,
 };
 use crate::volume::layout;
 
 #[derive(Serialize, Deserialize)]
 struct StudyLine {
     study: String,
+    /// For the lines of that correction only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    by: u64,
     date: String,
     #[serde(with = "hex_keys")]
     values: Values,
@@ -27,6 +32,8 @@ struct StudyLine {
 struct SeriesLine {
     series: String,
     of: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    by: u64,
     folder: String,
     #[serde(with = "hex_keys")]
     values: Values,
@@ -53,6 +60,14 @@ struct StoredLine {
     file_crc32: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     from: String,
+    /// The correction that made it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    by: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    newest: bool,
+    /// Length and CRC-32 of the data set as it was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<(u64, String)>,
     #[serde(with = "hex_keys")]
     values: Values,
 }
@@ -77,6 +92,61 @@ struct BadLine {
     path: String,
     #[serde(default)]
     why: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RuledLine {
+    seq: u64,
+    #[serde(default)]
+    at: String,
+    ruled: String,
+    by: u64,
+    verdict: Verdict,
+    syntax: String,
+    /// Of the data set, bytes.
+    length: u64,
+    crc32: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CorrectionLine {
+    seq: u64,
+    correction: u64,
+    in_effect: bool,
+    #[serde(flatten)]
+    facts: CorrectionLineFacts,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CorrectionLineFacts {
+    at: String,
+    did: crate::index::Did,
+    #[serde(default)]
+    who: String,
+    #[serde(default)]
+    why: String,
+    #[serde(default)]
+    way: String,
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    of: Vec<String>,
+    #[serde(default)]
+    studies: Vec<String>,
+    #[serde(default)]
+    instances: u64,
+    #[serde(default, with = "hex_keys")]
+    before: Values,
+    #[serde(default, with = "hex_keys")]
+    after: Values,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn crc_of(hex: &str) -> Result<u32, String> {
+    u32::from_str_radix(hex, 16).map_err(|error| format!("crc32 {hex:?}: {error}"))
 }
 
 /// Attribute tags as eight hexadecimal digits, as the standard's tables print them.
@@ -133,12 +203,14 @@ pub fn lines(
     let once = [
         text(&StudyLine {
             study: study.study_instance_uid.clone(),
+            by: instance.origin.by,
             date: study.date_folder.clone(),
             values: study.values.clone(),
         }),
         text(&SeriesLine {
             series: series.series_instance_uid.clone(),
             of: series.study_instance_uid.clone(),
+            by: instance.origin.by,
             folder: series.folder.clone(),
             values: series.values.clone(),
         }),
@@ -166,6 +238,9 @@ pub fn lines(
         crc32: format!("{:08x}", instance.copy.crc32),
         file_crc32: format!("{:08x}", instance.copy.file_crc32),
         from: instance.source_ae_title.clone(),
+        by: instance.origin.by,
+        newest: instance.origin.newest,
+        was: (instance.origin.was).map(|(length, crc32)| (length, format!("{crc32:08x}"))),
         values: instance.values.clone(),
     });
     (once, line)
@@ -190,6 +265,43 @@ pub fn bad_line(bad: &Bad, at: &str, why: &str) -> String {
         bad: bad.sop_instance_uid.clone(),
         path: bad.path.clone(),
         why: why.to_owned(),
+    })
+}
+
+/// The line of a ruling. `at`: now, RFC 3339.
+pub fn ruling_line(ruling: &Ruling, at: &str) -> String {
+    text(&RuledLine {
+        seq: ruling.sequence,
+        at: at.to_owned(),
+        ruled: ruling.sop_instance_uid.clone(),
+        by: ruling.by,
+        verdict: ruling.verdict,
+        syntax: ruling.content.transfer_syntax.clone(),
+        length: ruling.content.data_bytes,
+        crc32: format!("{:08x}", ruling.content.crc32),
+    })
+}
+
+/// The line that puts a correction in or out of effect.
+pub fn correction_line(correction: &Correction) -> String {
+    let facts = correction.facts.clone();
+    text(&CorrectionLine {
+        seq: correction.sequence,
+        correction: correction.number,
+        in_effect: correction.in_effect,
+        facts: CorrectionLineFacts {
+            at: facts.at,
+            did: facts.did,
+            who: facts.who,
+            why: facts.why,
+            way: facts.way,
+            level: facts.level,
+            of: facts.of,
+            studies: facts.studies,
+            instances: facts.instances_count,
+            before: facts.before,
+            after: facts.after,
+        },
     })
 }
 
@@ -245,14 +357,15 @@ fn text<T: Serialize>(line: &T) -> String {
 /// Turns the lines of one ledger back into changes, in order.
 pub struct Reader {
     volume_id: String,
-    studies: HashMap<String, Arc<StudyFacts>>,
-    series: HashMap<[String; 2], Arc<SeriesFacts>>,
+    /// By the correction whose lines they are for, too.
+    studies: HashMap<(String, u64), Arc<StudyFacts>>,
+    series: HashMap<([String; 2], u64), Arc<SeriesFacts>>,
 }
 
 /// Facts that an earlier line holds, for a reader that began after it.
 pub trait Known {
-    fn study(&self, study_instance_uid: &str) -> Option<StudyFacts>;
-    fn series(&self, study_instance_uid: &str, series_instance_uid: &str) -> Option<SeriesFacts>;
+    fn study(&self, study_instance_uid: &str, by: u64) -> Option<StudyFacts>;
+    fn series(&self, study: &str, series_instance_uid: &str, by: u64) -> Option<SeriesFacts>;
 }
 
 impl Reader {
@@ -287,7 +400,7 @@ impl Reader {
                 date_folder: line.date,
                 values: line.values,
             };
-            self.studies.insert(line.study, Arc::new(facts));
+            self.studies.insert((line.study, line.by), Arc::new(facts));
         } else if json.starts_with("{\"series\":") {
             let line: SeriesLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
             let facts = SeriesFacts {
@@ -296,7 +409,8 @@ impl Reader {
                 folder: line.folder,
                 values: line.values,
             };
-            self.series.insert([line.of, line.series], Arc::new(facts));
+            let key = ([line.of, line.series], line.by);
+            self.series.insert(key, Arc::new(facts));
         }
         Ok(None)
     }
@@ -308,8 +422,17 @@ impl Reader {
             stored: Option<serde::de::IgnoredAny>,
             gone: Option<serde::de::IgnoredAny>,
             bad: Option<serde::de::IgnoredAny>,
+            ruled: Option<serde::de::IgnoredAny>,
+            correction: Option<serde::de::IgnoredAny>,
         }
         let kind: Kind = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        if kind.ruled.is_some() {
+            return ruling_of(json).map(|ruling| Some(Change::Ruling(ruling)));
+        }
+        if kind.correction.is_some() {
+            let correction = correction_of(json, &self.volume_id)?;
+            return Ok(Some(Change::Correction(Box::new(correction))));
+        }
         match (kind.stored, kind.gone, kind.bad) {
             (Some(_), ..) => Err(error.to_owned()),
             (None, Some(_), _) => {
@@ -338,22 +461,25 @@ impl Reader {
 
     fn stored(&mut self, line: StoredLine, known: &dyn Known) -> Result<Stored, String> {
         let [study_uid, series_uid] = &line.of;
-        if !self.studies.contains_key(study_uid) {
+        let study_key = (study_uid.clone(), line.by);
+        if !self.studies.contains_key(&study_key) {
             let facts = known
-                .study(study_uid)
+                .study(study_uid, line.by)
                 .ok_or_else(|| format!("study {study_uid} has no line before it"))?;
-            self.studies.insert(study_uid.clone(), Arc::new(facts));
+            self.studies.insert(study_key.clone(), Arc::new(facts));
         }
-        if !self.series.contains_key(&line.of) {
+        let series_key = (line.of.clone(), line.by);
+        if !self.series.contains_key(&series_key) {
             let facts = known
-                .series(study_uid, series_uid)
+                .series(study_uid, series_uid, line.by)
                 .ok_or_else(|| format!("series {series_uid} has no line before it"))?;
-            self.series.insert(line.of.clone(), Arc::new(facts));
+            self.series.insert(series_key.clone(), Arc::new(facts));
         }
-        let study = self.studies[study_uid].clone();
-        let series = self.series[&line.of].clone();
-        let number = |hex: &str| {
-            u32::from_str_radix(hex, 16).map_err(|error| format!("crc32 {hex:?}: {error}"))
+        let study = self.studies[&study_key].clone();
+        let series = self.series[&series_key].clone();
+        let was = match line.was {
+            Some((length, hex)) => Some((length, crc_of(&hex)?)),
+            None => None,
         };
         let path = match line.file {
             Some(path) => path,
@@ -373,18 +499,62 @@ impl Reader {
                 values: line.values,
                 received: line.at,
                 source_ae_title: line.from,
+                origin: Origin {
+                    by: line.by,
+                    newest: line.newest,
+                    was,
+                },
                 copy: Copy {
                     volume_id: self.volume_id.clone(),
                     path,
                     data_offset: line.head,
                     size_bytes: line.size,
-                    crc32: number(&line.crc32)?,
-                    file_crc32: number(&line.file_crc32)?,
+                    crc32: crc_of(&line.crc32)?,
+                    file_crc32: crc_of(&line.file_crc32)?,
                     bad: false,
                 },
             },
         })
     }
+}
+
+fn ruling_of(json: &str) -> Result<Ruling, String> {
+    let line: RuledLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    Ok(Ruling {
+        sequence: line.seq,
+        by: line.by,
+        sop_instance_uid: line.ruled,
+        content: ContentId {
+            transfer_syntax: line.syntax,
+            data_bytes: line.length,
+            crc32: crc_of(&line.crc32)?,
+        },
+        verdict: line.verdict,
+    })
+}
+
+fn correction_of(json: &str, volume_id: &str) -> Result<Correction, String> {
+    let line: CorrectionLine = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    let facts = line.facts;
+    Ok(Correction {
+        sequence: line.seq,
+        number: line.correction,
+        in_effect: line.in_effect,
+        facts: CorrectionFacts {
+            at: facts.at,
+            did: facts.did,
+            who: facts.who,
+            why: facts.why,
+            way: facts.way,
+            level: facts.level,
+            of: facts.of,
+            studies: facts.studies,
+            instances_count: facts.instances,
+            before: facts.before,
+            after: facts.after,
+        },
+        volume_id: volume_id.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -393,10 +563,10 @@ pub(super) mod tests {
 
     struct Nothing;
     impl Known for Nothing {
-        fn study(&self, _: &str) -> Option<StudyFacts> {
+        fn study(&self, _: &str, _: u64) -> Option<StudyFacts> {
             None
         }
-        fn series(&self, _: &str, _: &str) -> Option<SeriesFacts> {
+        fn series(&self, _: &str, _: &str, _: u64) -> Option<SeriesFacts> {
             None
         }
     }
@@ -424,6 +594,7 @@ pub(super) mod tests {
                 values: values(&[(0x0020_0013, "1")]),
                 received: "2026-01-15T01:02:03Z".into(),
                 source_ae_title: "CT1".into(),
+                origin: Origin::default(),
                 copy: Copy {
                     volume_id: "v".into(),
                     path: "20260115/CT/1-1.2/1.2.3/1.2.3.4.dcm".into(),
@@ -477,6 +648,83 @@ pub(super) mod tests {
         );
         let back = reader.line(&line, &Nothing).unwrap();
         assert_eq!(back, Some(Change::Bad(bad)));
+    }
+
+    #[test]
+    fn corrections_and_what_they_made_are_read_back() {
+        let mut stored = stored();
+        stored.instance.origin = Origin {
+            by: 6,
+            newest: true,
+            was: Some((592, 0xff)),
+        };
+        let (once, line) = lines(&stored, "v", None);
+        assert!(
+            line.contains(r#""by":6,"newest":true,"was":[592,"000000ff"]"#),
+            "{line}"
+        );
+        let mut reader = Reader::new("v");
+        for (_, line) in &once {
+            assert!(line.contains(r#""by":6"#), "{line}");
+            assert_eq!(reader.line(line, &Nothing), Ok(None));
+        }
+        assert_eq!(
+            reader.line(&line, &Nothing),
+            Ok(Some(Change::Stored(stored.clone())))
+        );
+        // What is said for a correction is not said for others.
+        stored.instance.origin = Origin::default();
+        let (_, plain) = lines(&stored, "v", None);
+        assert!(reader.line(&plain, &Nothing).is_err());
+
+        let ruling = Ruling {
+            sequence: 8,
+            by: 6,
+            sop_instance_uid: "1.2.3.4".into(),
+            content: ContentId {
+                transfer_syntax: "1.2.840.10008.1.2.1".into(),
+                data_bytes: 600,
+                crc32: 1,
+            },
+            verdict: Verdict::Withdrawn,
+        };
+        let line = ruling_line(&ruling, "2026-02-01T00:00:00.000Z");
+        assert_eq!(
+            line,
+            r#"{"seq":8,"at":"2026-02-01T00:00:00.000Z","ruled":"1.2.3.4","by":6,"verdict":"withdrawn","syntax":"1.2.840.10008.1.2.1","length":600,"crc32":"00000001"}"#
+        );
+        assert_eq!(
+            reader.line(&line, &Nothing),
+            Ok(Some(Change::Ruling(ruling)))
+        );
+
+        let values = |text: &str| Values::from([(0x0010_0020, text.to_owned())]);
+        let correction = Correction {
+            sequence: 9,
+            number: 6,
+            in_effect: true,
+            facts: CorrectionFacts {
+                at: "2026-02-01T00:00:00.000Z".into(),
+                did: crate::index::Did::Amended,
+                who: "yamada".into(),
+                why: "wrong patient chosen at the console".into(),
+                way: "command line".into(),
+                level: "STUDY".into(),
+                of: vec!["1.2".into()],
+                studies: vec!["1.2".into()],
+                instances_count: 1,
+                before: values("4711"),
+                after: values("4712"),
+            },
+            volume_id: "v".into(),
+        };
+        let line = correction_line(&correction);
+        assert_eq!(
+            line,
+            r#"{"seq":9,"correction":6,"in_effect":true,"at":"2026-02-01T00:00:00.000Z","did":"amended","who":"yamada","why":"wrong patient chosen at the console","way":"command line","level":"STUDY","of":["1.2"],"studies":["1.2"],"instances":1,"before":{"00100020":"4711"},"after":{"00100020":"4712"}}"#
+        );
+        let read = reader.line(&line, &Nothing);
+        assert_eq!(read, Ok(Some(Change::Correction(Box::new(correction)))));
     }
 
     /// Method: every kind of line with a field more, as a later version may write it.

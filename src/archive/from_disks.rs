@@ -340,11 +340,11 @@ fn hash(text: &str) -> u64 {
 struct Nothing;
 
 impl Known for Nothing {
-    fn study(&self, _: &str) -> Option<StudyFacts> {
+    fn study(&self, _: &str, _: u64) -> Option<StudyFacts> {
         None
     }
 
-    fn series(&self, _: &str, _: &str) -> Option<SeriesFacts> {
+    fn series(&self, _: &str, _: &str, _: u64) -> Option<SeriesFacts> {
         None
     }
 }

@@ -201,6 +201,7 @@ fn facts(volume_id: &str, unlisted: Unlisted, from: &str) -> InstanceFacts {
             true => from.to_owned(),
             false => heading.source_ae_title,
         },
+        origin: Default::default(),
         copy: Copy {
             volume_id: volume_id.to_owned(),
             path: unlisted.path,

@@ -308,6 +308,7 @@ impl Archive {
             values: ready.attributes.values(Level::Instance),
             received: super::now(),
             source_ae_title: ready.announced.calling_ae_title.clone(),
+            origin: Default::default(),
             copy: Copy {
                 volume_id: volume.id().to_owned(),
                 path: format!(

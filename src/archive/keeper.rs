@@ -603,24 +603,15 @@ impl Batch {
 pub(super) struct FromIndex<'a>(pub(super) &'a Index);
 
 impl Known for FromIndex<'_> {
-    fn study(&self, study_instance_uid: &str) -> Option<StudyFacts> {
-        self.0
-            .snapshot()
-            .ok()?
-            .study(study_instance_uid)
-            .ok()
-            .flatten()
-            .map(|record| record.facts)
+    fn study(&self, study_instance_uid: &str, by: u64) -> Option<StudyFacts> {
+        let snapshot = self.0.snapshot().ok()?;
+        snapshot.study_facts(study_instance_uid, by).ok().flatten()
     }
 
-    fn series(&self, study_instance_uid: &str, series_instance_uid: &str) -> Option<SeriesFacts> {
-        self.0
-            .snapshot()
-            .ok()?
-            .series(study_instance_uid, series_instance_uid)
-            .ok()
-            .flatten()
-            .map(|record| record.facts)
+    fn series(&self, study: &str, series_instance_uid: &str, by: u64) -> Option<SeriesFacts> {
+        let snapshot = self.0.snapshot().ok()?;
+        let facts = snapshot.series_facts(study, series_instance_uid, by);
+        facts.ok().flatten()
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn batch(
             Change::Stored(stored) => batch.stored(stored)?,
             Change::Gone(gone) => batch.gone(gone)?,
             Change::Bad(bad) => batch.bad(bad)?,
+            Change::Ruling(_) | Change::Correction(_) => {}
         }
     }
     let touched = batch.touched();

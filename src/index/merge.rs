@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Facts, MODALITY, Told, kind_of};
+use super::record::{Facts, MODALITY, Origin, Told, kind_of};
 use super::spread::Tally;
 use super::{
     Bad, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind, SeriesFacts,
@@ -33,6 +33,7 @@ pub(super) struct FirstRecord<'a> {
     values: &'a Values,
     received: &'a str,
     source_ae_title: &'a str,
+    origin: &'a Origin,
     copies: &'a [Copy],
     others: &'a [Other],
     told: &'a [Told],
@@ -47,6 +48,7 @@ impl<'a> FirstRecord<'a> {
             values: &instance.values,
             received: &instance.received,
             source_ae_title: &instance.source_ae_title,
+            origin: &instance.origin,
             copies: std::slice::from_ref(&instance.copy),
             others: &[],
             told: &[],
@@ -78,6 +80,7 @@ impl Content {
             sequence: instance.sequence,
             received: instance.received.clone(),
             source_ae_title: instance.source_ae_title.clone(),
+            origin: instance.origin.clone(),
             study_instance_uid: stored.study.study_instance_uid.clone(),
             series_instance_uid: stored.series.series_instance_uid.clone(),
             sop_class_uid: instance.sop_class_uid.clone(),
@@ -280,6 +283,7 @@ fn into_contents(entry: InstanceEntry) -> Vec<Content> {
             sequence: record.sequence,
             received: record.received,
             source_ae_title: record.source_ae_title,
+            origin: record.origin,
             study_instance_uid: entry.study_instance_uid,
             series_instance_uid: entry.series_instance_uid,
             sop_class_uid: record.sop_class_uid,
@@ -294,6 +298,7 @@ fn into_contents(entry: InstanceEntry) -> Vec<Content> {
             sequence: other.sequence,
             received: other.received,
             source_ae_title: other.source_ae_title,
+            origin: other.origin,
             study_instance_uid: other.study_instance_uid,
             series_instance_uid: other.series_instance_uid,
             sop_class_uid: other.sop_class_uid,
@@ -342,6 +347,7 @@ fn from_contents(sop_instance_uid: &str, mut contents: Vec<Content>) -> Option<I
             values: other.facts.values,
             received: other.facts.received,
             source_ae_title: other.facts.source_ae_title,
+            origin: other.facts.origin,
             copies: other.copies,
             told: other.told,
         })
@@ -357,6 +363,7 @@ fn from_contents(sop_instance_uid: &str, mut contents: Vec<Content>) -> Option<I
             values: facts.values,
             received: facts.received,
             source_ae_title: facts.source_ae_title,
+            origin: facts.origin,
             copies: primary.copies,
             others,
             told: primary.told,

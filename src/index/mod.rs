@@ -21,6 +21,7 @@
 mod apply;
 mod availability;
 mod candidates;
+mod corrections;
 pub mod engine;
 mod find;
 pub mod key;
@@ -46,15 +47,17 @@ pub use engine::{Engine, EngineError, Table};
 pub use query::{Key, Match, Query};
 pub use received::Received;
 pub use record::{
-    Bad, Change, Class, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind,
-    SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values, classify,
+    Bad, Change, Class, ContentId, Copy, Correction, CorrectionFacts, CorrectionRecord, Did, Gone,
+    Hid, Hidden, HiddenContent, InstanceEntry, InstanceFacts, InstanceRecord, Origin, Other,
+    OtherKind, Ruling, SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values,
+    Verdict, classify,
 };
 pub use snapshot::Snapshot;
 pub use spread::{SeriesSpread, Spread};
 pub use volumes::VolumeTotals;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
 const SEQUENCE_KEY: &[u8] = b"sequence";

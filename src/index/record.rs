@@ -55,6 +55,17 @@ impl Copy {
     }
 }
 
+/// Where a content comes from, if it is not simply what was received.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// Number of the correction that made it; it counts while that is in effect. 0: none.
+    pub by: u64,
+    /// It came after another content of its SOP Instance UID and is answered instead of that.
+    pub newest: bool,
+    /// Length and CRC-32 of the data set as it was received, if that was coerced before it was stored.
+    pub was: Option<(u64, u32)>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceFacts {
     /// Archive-wide number of the ledger line.
@@ -67,6 +78,7 @@ pub struct InstanceFacts {
     /// RFC 3339.
     pub received: String,
     pub source_ae_title: String,
+    pub origin: Origin,
     pub copy: Copy,
 }
 
@@ -101,12 +113,113 @@ pub struct Bad {
     pub path: String,
 }
 
+/// What makes two files the same content of an instance, whatever the file around the data set.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContentId {
+    pub transfer_syntax: String,
+    /// Length of the data set.
+    pub data_bytes: u64,
+    /// CRC-32 of the data set.
+    pub crc32: u32,
+}
+
+/// What a correction says of one content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is not answered, and not counted.
+    Withdrawn,
+    /// As withdrawn, but what is stored by a later line counts: it was sent again after its files were removed.
+    Removed,
+    /// It is answered, and not another one that is kept under the same SOP Instance UID.
+    Preferred,
+}
+
+/// One statement of a ledger: part of a correction, and without meaning while that is not in effect. The same line is in
+/// the ledgers of several volumes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ruling {
+    /// Archive-wide number of the line.
+    pub sequence: u64,
+    /// Number of the correction.
+    pub by: u64,
+    pub sop_instance_uid: String,
+    pub content: ContentId,
+    pub verdict: Verdict,
+}
+
+/// What a correction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Did {
+    Amended,
+    Removed,
+    Preferred,
+    Discarded,
+    /// A rejection note named them.
+    Rejected,
+    /// Two findings that look like a conflict are well as they are.
+    Dismissed,
+}
+
+/// Who changed what, why, and how it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectionFacts {
+    /// RFC 3339.
+    pub at: String,
+    pub did: Did,
+    pub who: String,
+    pub why: String,
+    /// By which way: `command line`, `rejection note from AE`.
+    pub way: String,
+    /// `STUDY`, `SERIES`, `IMAGE` or `PATIENT`.
+    pub level: String,
+    /// Its unique keys at that level.
+    pub of: Vec<String>,
+    /// Studies that it took from, and those that it gave to.
+    pub studies: Vec<String>,
+    pub instances_count: u64,
+    /// Values that it changed; of a removal, values to recognise it by.
+    pub before: Values,
+    pub after: Values,
+}
+
+/// One statement of a ledger: from now on a correction is in effect, or no more. Of several with one number that with the
+/// highest sequence counts. The same line is in the ledgers of several volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    /// Archive-wide number of the line.
+    pub sequence: u64,
+    pub number: u64,
+    pub in_effect: bool,
+    pub facts: CorrectionFacts,
+    /// The volume whose ledger says it.
+    pub volume_id: String,
+}
+
+/// What is known of a correction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectionRecord {
+    pub number: u64,
+    pub in_effect: bool,
+    /// Of the line that says whether it is in effect.
+    pub sequence: u64,
+    /// What the first line said.
+    pub facts: CorrectionFacts,
+    /// What the last line said, if that is another: who took it back, and why.
+    pub last: Option<CorrectionFacts>,
+    /// Volumes whose ledgers say all of its lines.
+    pub volume_ids: Vec<String>,
+}
+
 /// What can happen to the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Stored(Stored),
     Gone(Gone),
     Bad(Bad),
+    Ruling(Ruling),
+    Correction(Box<Correction>),
 }
 
 impl Change {
@@ -116,6 +229,8 @@ impl Change {
             Change::Stored(stored) => stored.instance.sequence,
             Change::Gone(gone) => gone.sequence,
             Change::Bad(bad) => bad.sequence,
+            Change::Ruling(ruling) => ruling.sequence,
+            Change::Correction(correction) => correction.sequence,
         }
     }
 }
@@ -126,6 +241,7 @@ pub(super) struct Facts {
     pub sequence: u64,
     pub received: String,
     pub source_ae_title: String,
+    pub origin: Origin,
     pub study_instance_uid: String,
     pub series_instance_uid: String,
     pub sop_class_uid: String,
@@ -150,6 +266,7 @@ pub struct InstanceRecord {
     pub values: Values,
     pub received: String,
     pub source_ae_title: String,
+    pub origin: Origin,
     /// Never empty; by volume id, then path.
     pub copies: Vec<Copy>,
     /// By sequence.
@@ -178,9 +295,46 @@ pub struct Other {
     pub values: Values,
     pub received: String,
     pub source_ae_title: String,
+    pub origin: Origin,
     /// Never empty; by volume id, then path.
     pub copies: Vec<Copy>,
     pub(super) told: Vec<Told>,
+}
+
+/// Why a content is not answered, and not counted, although it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hid {
+    /// A correction with that number is in effect, the highest of those that withdrew it.
+    Withdrawn { by: u64 },
+    /// A correction with that number made it, and is not in effect: not yet, or not any more.
+    Unmade { by: u64 },
+}
+
+/// A content that is kept and neither answered nor counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenContent {
+    pub hid: Hid,
+    pub study_instance_uid: String,
+    pub series_instance_uid: String,
+    pub sequence: u64,
+    pub sop_class_uid: String,
+    pub transfer_syntax: String,
+    pub values: Values,
+    pub received: String,
+    pub source_ae_title: String,
+    pub origin: Origin,
+    /// Never empty; by volume id, then path.
+    pub copies: Vec<Copy>,
+    pub(super) told: Vec<Told>,
+}
+
+/// What corrections say under one SOP Instance UID, and what they hide.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// By sequence.
+    pub contents: Vec<HiddenContent>,
+    /// Sorted, none twice. They stay when the files they speak of are gone.
+    pub rulings: Vec<Ruling>,
 }
 
 /// An instance and where it belongs.

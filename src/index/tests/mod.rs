@@ -54,6 +54,7 @@ fn stored(sequence: u64, study: &str, series: &str, sop: &str) -> Stored {
             values: values(&[(0x0020_0013, "1")]),
             received: "2026-01-15T10:20:00Z".to_owned(),
             source_ae_title: "CT1".to_owned(),
+            origin: Default::default(),
             copy: Copy {
                 volume_id: "A".to_owned(),
                 path: format!("20260115/CT/{sop}.dcm"),
