@@ -318,6 +318,7 @@ mod model {
                         bad.retain(|bad| (&bad.sop_instance_uid, &bad.path) != (sop, path));
                     }
                     Change::Bad(new) => bad.push(new),
+                    Change::Ruling(_) | Change::Correction(_) => {}
                 }
             }
             all.extend(left.into_iter().cloned().map(Change::Stored));
