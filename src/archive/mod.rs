@@ -10,6 +10,7 @@
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
 //! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies` |
+//! | changing what is answered | `corrections/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
 //! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `at_rest`, `drill`, `drill_report`, `scratch` |
 //! | what is said of all | `status`, `capacity` |
@@ -25,6 +26,7 @@ mod checked_status;
 mod content;
 mod copies_status;
 mod copying;
+mod corrections;
 mod drain;
 mod drill;
 mod drill_report;
@@ -132,6 +134,7 @@ pub struct Archive {
     scrub_config: crate::config::Scrub,
     suspects: suspects::Suspects,
     checks: Arc<checked::Checks>,
+    corrections: corrections::Corrections,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

@@ -166,6 +166,7 @@ impl Archive {
             scrub_config: config.scrub.clone(),
             suspects: Default::default(),
             checks: Default::default(),
+            corrections: Default::default(),
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,

@@ -204,6 +204,8 @@ pub struct CorrectionRecord {
     pub in_effect: bool,
     /// Of the line that says whether it is in effect.
     pub sequence: u64,
+    /// Of the first line.
+    pub first_sequence: u64,
     /// What the first line said.
     pub facts: CorrectionFacts,
     /// What the last line said, if that is another: who took it back, and why.

@@ -1,0 +1,191 @@
+//! The lines of a correction: durable on two volumes, in effect from the first on.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::index::{Change, Correction, CorrectionFacts, CorrectionRecord, Ruling, Snapshot};
+use crate::volume::{Volume, VolumeError, VolumeState};
+
+use super::super::{Archive, Line, entry};
+use super::CorrectionError;
+
+/// Ledgers that say each correction.
+const WITNESSES: usize = 2;
+
+impl Archive {
+    /// Makes rulings durable, and the line that puts their correction in effect (or out of it, then mostly without
+    /// rulings). On return it is what is answered. `near`: volumes that are to hold the lines rather than others, since
+    /// they hold the files.
+    ///
+    /// The rulings go before the line in one group: as long as the line is not there whole they mean nothing. When only the
+    /// second volume fails it is done all the same, and said again elsewhere later ([`Archive::restate_corrections`]).
+    pub(in super::super) fn put_down(
+        &self,
+        number: u64,
+        in_effect: bool,
+        facts: &CorrectionFacts,
+        rulings: &[Ruling],
+        near: &[String],
+    ) -> Result<(), CorrectionError> {
+        let witnesses = self.witnesses(near, &[]);
+        if witnesses.is_empty() {
+            return Err(CorrectionError::NoVolume("none can be written".to_owned()));
+        }
+        let correction = Correction {
+            sequence: self.keeper.next_sequence(),
+            number,
+            in_effect,
+            facts: facts.clone(),
+            volume_id: String::new(),
+        };
+        let mut said = 0;
+        let mut refused = None;
+        for volume in &witnesses {
+            if said == WITNESSES {
+                break;
+            }
+            match self.say(volume, rulings, std::slice::from_ref(&correction)) {
+                Ok(()) => said += 1,
+                // The line may be there; whether it counts the next start knows, so nobody is told that nothing happened.
+                Err(error) if error.is_ledger_unknown() && said == 0 => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(volume = volume.name(), %error, "a correction is not in this ledger");
+                    refused = Some(error);
+                }
+            }
+        }
+        match refused {
+            Some(error) if said == 0 => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sees to it that each correction is in the ledgers of two volumes that are not given up. To be called when a volume
+    /// came, went for good, or a line could not be written. How many were said again.
+    pub(in super::super) fn restate_corrections(&self) -> Result<u64, CorrectionError> {
+        let view = self.keeper.view()?;
+        if view.rebuilding_percent.is_some() {
+            return Ok(0);
+        }
+        let mut lacking = Vec::new();
+        view.snapshot.corrections(&mut |record| {
+            if self.standing_witnesses(&record) < WITNESSES {
+                lacking.push(record);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let mut count = 0;
+        for record in lacking {
+            let rulings = rulings_of(&view.snapshot, record.number)?;
+            let line = |sequence, in_effect, facts: &CorrectionFacts| Correction {
+                sequence,
+                number: record.number,
+                in_effect,
+                facts: facts.clone(),
+                volume_id: String::new(),
+            };
+            let mut lines = Vec::new();
+            match &record.last {
+                Some(last) => {
+                    lines.push(line(record.first_sequence, true, &record.facts));
+                    lines.push(line(record.sequence, record.in_effect, last));
+                }
+                None => lines.push(line(record.sequence, record.in_effect, &record.facts)),
+            }
+            let missing = WITNESSES - self.standing_witnesses(&record);
+            let others = self.witnesses(&[], &record.volume_ids);
+            for volume in others.iter().take(missing) {
+                self.say(volume, &rulings, &lines)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Volumes whose ledgers say a correction and are not given up.
+    fn standing_witnesses(&self, record: &CorrectionRecord) -> usize {
+        let identity = self.identity();
+        let stands = |id: &&String| {
+            let mut known = identity.volumes.iter();
+            known.any(|known| known.volume_id == **id && !known.is_given_up())
+        };
+        record.volume_ids.iter().filter(stands).count()
+    }
+
+    fn say(
+        &self,
+        volume: &Volume<Line>,
+        rulings: &[Ruling],
+        corrections: &[Correction],
+    ) -> Result<(), VolumeError> {
+        let now = super::super::now();
+        let mut lines: Vec<(Vec<(u64, String)>, String, Line)> = Vec::new();
+        for ruling in rulings {
+            let change = Change::Ruling(ruling.clone());
+            lines.push((
+                Vec::new(),
+                entry::ruling_line(ruling, &now),
+                Arc::new(change),
+            ));
+        }
+        for correction in corrections {
+            let correction = Correction {
+                volume_id: volume.id().to_owned(),
+                ..correction.clone()
+            };
+            let line = entry::correction_line(&correction);
+            let change = Change::Correction(Box::new(correction));
+            lines.push((Vec::new(), line, Arc::new(change)));
+        }
+        let _call = volume.call();
+        volume.ledger().append_all(lines)?;
+        Ok(())
+    }
+
+    /// Volumes whose ledgers can be written, `near` ones first, those on another disk than the first before others; none
+    /// of `but`.
+    fn witnesses(&self, near: &[String], but: &[String]) -> Vec<Arc<Volume<Line>>> {
+        let members = self.shelf.all();
+        let here = members.iter().filter_map(|member| member.here().cloned());
+        let mut volumes: Vec<Arc<Volume<Line>>> = here
+            .filter(|volume| {
+                volume.state() == VolumeState::Ok
+                    && volume.answers()
+                    && !volume.is_adopted()
+                    && !but.iter().any(|id| id == volume.id())
+            })
+            .collect();
+        let rank = |volume: &Arc<Volume<Line>>| {
+            let place = near.iter().position(|id| id == volume.id());
+            place.unwrap_or(usize::MAX)
+        };
+        volumes.sort_by_key(rank);
+        if let Some(first) = volumes.first().map(|volume| volume.id().to_owned()) {
+            let judge = self.judge();
+            let is_apart = |volume: &Arc<Volume<Line>>| {
+                judge.is_apart_from(volume.id(), std::slice::from_ref(&first))
+            };
+            volumes[1..].sort_by_key(|volume| (!is_apart(volume), rank(volume)));
+        }
+        volumes
+    }
+}
+
+/// What a correction rules, as its lines said it.
+pub(in super::super) fn rulings_of(
+    snapshot: &Snapshot,
+    number: u64,
+) -> Result<Vec<Ruling>, crate::index::IndexError> {
+    let mut sops = Vec::new();
+    snapshot.instances_of_correction(number, None, &mut |sop| {
+        sops.push(sop);
+        ControlFlow::Continue(())
+    })?;
+    let mut rulings = Vec::new();
+    for sop in sops {
+        if let Some(hidden) = snapshot.hidden(&sop)? {
+            rulings.extend(hidden.rulings.into_iter().filter(|r| r.by == number));
+        }
+    }
+    Ok(rulings)
+}
