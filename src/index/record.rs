@@ -158,8 +158,10 @@ pub enum Did {
     Discarded,
     /// A rejection note named them.
     Rejected,
-    /// Two findings that look like a conflict are well as they are.
+    /// What looks like a conflict is well as it is.
     Dismissed,
+    /// Nothing of the study is changed or removed until it is taken back.
+    Protected,
 }
 
 /// Who changed what, why, and how it was before.
