@@ -87,7 +87,7 @@ fn state_of(server: &Server, volume: &str) -> String {
 fn wait_for_state(server: &Server, volume: &str, state: &str) {
     let start = Instant::now();
     while state_of(server, volume) != state {
-        assert!(start.elapsed() < Duration::from_secs(20), "not {state}");
+        assert!(start.elapsed() < Duration::from_secs(90), "not {state}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

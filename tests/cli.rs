@@ -563,7 +563,7 @@ fn the_empty_mount_point_of_a_missing_disk_is_never_written() {
 fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(30), "not done");
+        assert!(start.elapsed() < Duration::from_secs(90), "not done");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -573,7 +573,7 @@ fn wait_until_something_is_incoming(server: &Server) {
     let start = Instant::now();
     while images::incoming(&server.volume("A")).is_empty() {
         assert!(
-            start.elapsed() < Duration::from_secs(30),
+            start.elapsed() < Duration::from_secs(90),
             "nothing comes in"
         );
         std::thread::sleep(Duration::from_millis(5));
@@ -627,7 +627,7 @@ fn a_sender_that_stalls_does_not_hold_up_the_end() {
         .send_fragment(STORE, false, &image.data_set[..100_000], false)
         .expect("first half");
     wait_until_something_is_incoming(&server);
-    let status = server.terminate_within(Duration::from_secs(15));
+    let status = server.terminate_within(Duration::from_secs(60));
     assert_eq!(status.code(), Some(0));
     assert!(client.store_response().is_err());
     server.restart();
@@ -653,7 +653,7 @@ fn at_sigint_an_idle_server_ends_quickly() {
             .expect("kura serve");
         let start = Instant::now();
         while TcpStream::connect(server.address()).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30));
+            assert!(start.elapsed() < Duration::from_secs(90));
             std::thread::sleep(Duration::from_millis(5));
         }
         server.wait_until_indexed();
@@ -665,10 +665,10 @@ fn at_sigint_an_idle_server_ends_quickly() {
             if let Some(status) = child.try_wait().expect("wait") {
                 break status;
             }
-            if start.elapsed() > Duration::from_secs(10) {
+            if start.elapsed() > Duration::from_secs(25) {
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("no end 10 s after SIGINT with {idle} idle associations");
+                panic!("no end 25 s after SIGINT with {idle} idle associations");
             }
             std::thread::sleep(Duration::from_millis(5));
         };

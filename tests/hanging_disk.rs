@@ -34,7 +34,7 @@ fn a_disk_that_does_not_answer_holds_up_nobody_else() {
         assert_found(server, &later);
         assert_found(server, &before);
         assert_eq!(server.kura(&["status"]).code, Some(1));
-        assert!(begun.elapsed() < Duration::from_secs(8), "held up");
+        assert!(begun.elapsed() < Duration::from_secs(60), "held up");
         assert_eq!(tree(&b).len(), later.len());
         assert!(!stuck.is_finished());
 

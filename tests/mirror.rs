@@ -276,7 +276,7 @@ fn without_a_mirror_volume_it_says_so() {
     kura(&server, &["mirror", "run"]);
     let start = Instant::now();
     while image_paths(&at).len() < 5 {
-        assert!(start.elapsed() < Duration::from_secs(30));
+        assert!(start.elapsed() < Duration::from_secs(90));
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_same_images(&server.volume("A"), &at);

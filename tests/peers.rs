@@ -223,7 +223,7 @@ impl Storescp {
         let scp = Storescp(child, port);
         let start = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "storescp");
+            assert!(start.elapsed() < Duration::from_secs(90), "storescp");
             std::thread::sleep(Duration::from_millis(10));
         }
         scp

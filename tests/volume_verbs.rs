@@ -173,7 +173,7 @@ fn without_a_configuration_file_volumes_are_remembered_too() {
             log.expect("log").contains("kura is listening")
         };
         while !running() {
-            assert!(begun.elapsed().as_secs() < 30, "kura serve does not start");
+            assert!(begun.elapsed().as_secs() < 90, "kura serve does not start");
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         Killed(child)

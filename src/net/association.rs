@@ -515,8 +515,8 @@ mod tests {
             .send(1, &CommandSet::new(C_ECHO_RQ), None)
             .unwrap();
         // Before its first message has come the association is idle too.
-        first.recv_timeout(Duration::from_secs(5)).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
+        first.recv_timeout(Duration::from_secs(60)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !handle.shutdown_if_idle() {
             assert!(Instant::now() < deadline, "never idle");
             std::thread::sleep(Duration::from_millis(1));

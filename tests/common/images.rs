@@ -163,7 +163,7 @@ pub fn wait_until_nothing_is_incoming(volume: &Path) {
     let start = Instant::now();
     while !incoming(volume).is_empty() {
         assert!(
-            start.elapsed() < Duration::from_secs(20),
+            start.elapsed() < Duration::from_secs(90),
             "left in incoming/: {:?}",
             incoming(volume)
         );

@@ -13,7 +13,7 @@ use super::images::{ALL, Image};
 use super::{Client, Server, Settings};
 
 /// How long a disk may take to be noticed before a test fails.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// The order of the fields is the order of the end.
 pub struct Shelf {
