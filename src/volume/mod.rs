@@ -28,6 +28,7 @@ mod error;
 mod folder_sync;
 pub mod incoming;
 pub mod io;
+pub mod journal;
 pub mod label;
 pub mod layout;
 pub mod ledger;
