@@ -1,21 +1,27 @@
 //! Takes a batch of ledger statements into the index: records are folded in memory and each is written once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::engine::{Reader, Store, Table, Write, seal};
+use super::contents::{FirstRecord, Unit};
+use super::effect::{Effects, number_key};
+use super::engine::{Direction, Reader, Store, Table, Write, seal};
 use super::key;
-use super::merge::{FirstRecord, KeptSeries, KeptStudy, Merged, OnVolume, count};
+use super::merge::{Kept, KeptSeries, KeptStudy, OnVolume, Said, count};
 use super::query::{ACCESSION_NUMBER, PATIENT_ID, PATIENT_NAME, STUDY_DATE};
 use super::received::{Days, Received};
-use super::snapshot::{decode, get, highest_sequence, instance_entry, position_key, totals};
+use super::snapshot::{
+    decode, each, get, hidden, highest_sequence, instance_entry, is_empty, position_key, totals,
+};
 use super::spread::{self, Tally};
 use super::volumes::{self, KeptVolumeStudy};
 use super::{
-    Bad, Change, Gone, IndexError, InstanceEntry, OtherKind, SEQUENCE_KEY, Stored, TOTALS_KEY,
-    Totals, Values, damaged,
+    Bad, Change, Gone, IndexError, InstanceEntry, OtherKind, Ruling, SEQUENCE_KEY, Stored,
+    TOTALS_KEY, Totals, Values, damaged,
 };
 
 /// `without_position`: a volume of which nothing was read, as it is from now on. Returns the series in which copies changed.
@@ -34,13 +40,26 @@ pub(super) fn batch(
         series_places: HashMap::new(),
         instances: HashMap::with_capacity(changes.len()),
         last: None,
+        effects: Effects::new(&*reader)?,
+        nothing_hidden: is_empty(&*reader, Table::Hidden)?,
     };
+    // Corrections first: the rest of the batch, in whatever order, is then decided by what is in effect after it.
+    for change in changes {
+        if let Change::Correction(correction) = change {
+            batch.effects.take_in(correction)?;
+        }
+    }
+    if let Some(volume_id) = without_position {
+        batch.effects.forget(volume_id)?;
+    }
+    batch.decide_again()?;
     for change in changes {
         match change {
             Change::Stored(stored) => batch.stored(stored)?,
             Change::Gone(gone) => batch.gone(gone)?,
             Change::Bad(bad) => batch.bad(bad)?,
-            Change::Ruling(_) | Change::Correction(_) => {}
+            Change::Ruling(ruling) => batch.ruling(ruling)?,
+            Change::Correction(_) => {}
         }
     }
     let touched = batch.touched();
@@ -74,8 +93,11 @@ struct Batch<'a> {
     study_places: HashMap<Vec<u8>, usize>,
     series: Vec<Worked<KeptSeries>>,
     series_places: HashMap<Vec<u8>, usize>,
-    instances: HashMap<&'a str, Instance<'a>>,
+    instances: HashMap<Cow<'a, str>, Instance<'a>>,
     last: Option<Last>,
+    effects: Effects<'a>,
+    /// The table was empty before the batch.
+    nothing_hidden: bool,
 }
 
 /// A study or series that the batch touches.
@@ -95,17 +117,15 @@ struct Last {
     series_facts: usize,
     /// Lowest sequence these facts were merged with.
     sequence: u64,
+    by: u64,
     series: usize,
 }
 
 enum Instance<'a> {
     /// Its first statement: written as it is.
     First { stored: &'a Stored, series: usize },
-    /// Before the batch, and now; None: no copies.
-    Known {
-        before: Option<Box<InstanceEntry>>,
-        now: Option<Box<InstanceEntry>>,
-    },
+    /// Before the batch, and now.
+    Known { before: Unit, now: Unit },
 }
 
 /// What an answered instance adds to the counts.
@@ -140,17 +160,34 @@ impl Counted {
     }
 }
 
+/// Where the first facts come from when there is no record yet, and whether they count; without it a record must exist.
+type First<'a> = Option<(&'a Stored, bool)>;
+
+fn of_study(stored: &Stored) -> Said<'_> {
+    Said {
+        sequence: stored.instance.sequence,
+        by: stored.instance.origin.by,
+        folder: &stored.study.date_folder,
+        values: &stored.study.values,
+    }
+}
+
+fn of_series(stored: &Stored) -> Said<'_> {
+    Said {
+        sequence: stored.instance.sequence,
+        by: stored.instance.origin.by,
+        folder: &stored.series.folder,
+        values: &stored.series.values,
+    }
+}
+
 impl<'a> Batch<'a> {
     fn stored(&mut self, stored: &'a Stored) -> Result<(), IndexError> {
         let series = self.merge(stored)?;
-        let sop = stored.instance.sop_instance_uid.as_str();
+        let instance = &stored.instance;
+        let sop = instance.sop_instance_uid.as_str();
         let (before, held) = self.held(sop)?;
-        let Some(held) = held else {
-            if before.is_some() {
-                let entry = InstanceEntry::new(stored);
-                return self.known(sop, before, None, Some(entry));
-            }
-            let instance = &stored.instance;
+        if before.is_empty() && held.is_empty() && instance.origin.by == 0 {
             self.add(
                 series,
                 &instance.sop_class_uid,
@@ -171,57 +208,119 @@ impl<'a> Batch<'a> {
                 1,
             );
             self.instances
-                .insert(sop, Instance::First { stored, series });
+                .insert(Cow::Borrowed(sop), Instance::First { stored, series });
             return Ok(());
-        };
-        let old = Counted::of(&held);
-        self.known(sop, before, Some(old), Some(held.with(stored)))
+        }
+        let old = held.entry.as_deref().map(Counted::of);
+        let effects = &mut self.effects;
+        let now = held.with(stored, &mut |by| effects.is_in_effect(by))?;
+        self.known(Cow::Borrowed(sop), before, old, now)
     }
 
     fn gone(&mut self, gone: &'a Gone) -> Result<(), IndexError> {
         let sop = gone.sop_instance_uid.as_str();
         let (before, held) = self.held(sop)?;
-        let Some(held) = held else {
-            return self.known(sop, before, None, None);
-        };
-        let old = Counted::of(&held);
-        self.known(sop, before, Some(old), held.without(gone))
+        let old = held.entry.as_deref().map(Counted::of);
+        let effects = &mut self.effects;
+        let now = held.without(gone, &mut |by| effects.is_in_effect(by))?;
+        self.known(Cow::Borrowed(sop), before, old, now)
     }
 
     fn bad(&mut self, bad: &'a Bad) -> Result<(), IndexError> {
         let sop = bad.sop_instance_uid.as_str();
         let (before, held) = self.held(sop)?;
-        let Some(held) = held else {
-            return self.known(sop, before, None, None);
+        let old = held.entry.as_deref().map(Counted::of);
+        self.known(Cow::Borrowed(sop), before, old, held.with_bad(bad))
+    }
+
+    fn ruling(&mut self, ruling: &'a Ruling) -> Result<(), IndexError> {
+        let sop = ruling.sop_instance_uid.as_str();
+        let (before, held) = self.held(sop)?;
+        let old = held.entry.as_deref().map(Counted::of);
+        let effects = &mut self.effects;
+        let now = held.with_ruling(ruling, &mut |by| effects.is_in_effect(by))?;
+        self.known(Cow::Borrowed(sop), before, old, now)
+    }
+
+    /// What corrections made, or said, that came in effect or out of it. Held in memory together: it is one commit.
+    fn decide_again(&mut self) -> Result<(), IndexError> {
+        let changed = self.effects.changed();
+        for (number, in_effect) in changed {
+            for (study, series) in self.series_of_correction(number)? {
+                let at = self.series_at(&study, &series, None)?;
+                let worked = &mut self.series[at];
+                worked.changed |= worked.now.decide(number, in_effect);
+                let worked = &mut self.studies[worked.study];
+                worked.changed |= worked.now.decide(number, in_effect);
+            }
+            for sop in self.instances_of_correction(number)? {
+                let (before, held) = self.held(&sop)?;
+                let old = held.entry.as_deref().map(Counted::of);
+                let effects = &mut self.effects;
+                let now = held.decided(&sop, &mut |by| effects.is_in_effect(by))?;
+                self.known(Cow::Owned(sop), before, old, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn series_of_correction(&self, number: u64) -> Result<Vec<(String, String)>, IndexError> {
+        let table = Table::CorrectionSeries;
+        let mut found = Vec::new();
+        let range = key::prefix_range(number_key(number));
+        let visit = &mut |key: &[u8], _| {
+            let unpacked = key::unpack(&key[8..]).and_then(|(study, rest)| {
+                let (series, _) = key::unpack(rest)?;
+                Some((study, series))
+            });
+            found.push(unpacked.ok_or_else(|| damaged(table))?);
+            Ok(ControlFlow::Continue(()))
         };
-        let old = Counted::of(&held);
-        self.known(sop, before, Some(old), Some(held.with_bad(bad)))
+        each(self.reader, table, range, Direction::Forward, visit)?;
+        Ok(found)
+    }
+
+    fn instances_of_correction(&self, number: u64) -> Result<Vec<String>, IndexError> {
+        let table = Table::CorrectionInstance;
+        let mut found = Vec::new();
+        let range = key::prefix_range(number_key(number));
+        let visit = &mut |key: &[u8], _| {
+            let (sop, _) = key::unpack(&key[8..]).ok_or_else(|| damaged(table))?;
+            found.push(sop);
+            Ok(ControlFlow::Continue(()))
+        };
+        each(self.reader, table, range, Direction::Forward, visit)?;
+        Ok(found)
     }
 
     /// Takes out what is known of an instance: before the batch, and now.
-    fn held(
-        &mut self,
-        sop: &str,
-    ) -> Result<(Option<Box<InstanceEntry>>, Option<InstanceEntry>), IndexError> {
+    fn held(&mut self, sop: &str) -> Result<(Unit, Unit), IndexError> {
         Ok(match self.instances.remove(sop) {
-            Some(Instance::First { stored, .. }) => (None, Some(InstanceEntry::new(stored))),
-            Some(Instance::Known { before, now }) => (before, now.map(|now| *now)),
-            None => match instance_entry(self.reader, sop)? {
-                Some(entry) => (Some(Box::new(entry.clone())), Some(entry)),
-                None => (None, None),
-            },
+            Some(Instance::First { stored, .. }) => (Unit::default(), Unit::first(stored)),
+            Some(Instance::Known { before, now }) => (before, now),
+            None => {
+                let hidden = match self.nothing_hidden {
+                    true => None,
+                    false => hidden(self.reader, sop)?,
+                };
+                let unit = Unit {
+                    entry: instance_entry(self.reader, sop)?.map(Box::new),
+                    hidden: hidden.map(Box::new),
+                };
+                (unit.clone(), unit)
+            }
         })
     }
 
     /// Puts in what is known of an instance now; `old`: what it added to the counts until now.
     fn known(
         &mut self,
-        sop: &'a str,
-        before: Option<Box<InstanceEntry>>,
+        sop: Cow<'a, str>,
+        before: Unit,
         old: Option<Counted>,
-        now: Option<InstanceEntry>,
+        now: Unit,
     ) -> Result<(), IndexError> {
-        let new = now.as_ref().map(Counted::of);
+        let new = now.entry.as_deref().map(Counted::of);
         if let (Some(old), Some(new)) = (&old, &new)
             && old.same_but_volumes(new)
         {
@@ -241,7 +340,6 @@ impl<'a> Batch<'a> {
                 self.add_places(at, &counted, difference);
             }
         }
-        let now = now.map(Box::new);
         self.instances.insert(sop, Instance::Known { before, now });
         Ok(())
     }
@@ -249,41 +347,37 @@ impl<'a> Batch<'a> {
     /// Merges the facts of a statement into its study and series; the place of the series.
     fn merge(&mut self, stored: &Stored) -> Result<usize, IndexError> {
         let sequence = stored.instance.sequence;
+        let by = stored.instance.origin.by;
         let study_facts = Arc::as_ptr(&stored.study) as usize;
         let series_facts = Arc::as_ptr(&stored.series) as usize;
         if let Some(last) = &self.last
             && (last.study_facts, last.series_facts) == (study_facts, series_facts)
+            && last.by == by
             && last.sequence <= sequence
         {
             return Ok(last.series);
         }
+        let in_effect = self.effects.is_in_effect(by)?;
         let series = self.series_at(
             &stored.study.study_instance_uid,
             &stored.series.series_instance_uid,
-            Some(stored),
+            Some((stored, in_effect)),
         )?;
         let worked = &mut self.series[series];
-        worked.changed |=
-            worked
-                .now
-                .merged
-                .merge(sequence, &stored.series.folder, &stored.series.values);
+        worked.changed |= worked.now.take_in(of_series(stored), in_effect);
         let worked = &mut self.studies[worked.study];
-        worked.changed |=
-            worked
-                .now
-                .merged
-                .merge(sequence, &stored.study.date_folder, &stored.study.values);
+        worked.changed |= worked.now.take_in(of_study(stored), in_effect);
         self.last = Some(Last {
             study_facts,
             series_facts,
             sequence,
+            by,
             series,
         });
         Ok(series)
     }
 
-    fn study_at(&mut self, uid: &str, stored: Option<&Stored>) -> Result<usize, IndexError> {
+    fn study_at(&mut self, uid: &str, first: First) -> Result<usize, IndexError> {
         let key = key::pack(&[uid]);
         if let Some(at) = self.study_places.get(&key) {
             return Ok(*at);
@@ -292,21 +386,9 @@ impl<'a> Batch<'a> {
             Some(bytes) => Some(decode(Table::Study, &bytes)?),
             None => None,
         };
-        let now = match (&before, stored) {
+        let now = match (&before, first) {
             (Some(kept), _) => kept.clone(),
-            (None, Some(stored)) => KeptStudy {
-                merged: Merged::new(
-                    stored.instance.sequence,
-                    &stored.study.date_folder,
-                    &stored.study.values,
-                ),
-                series_count: 0,
-                instances_count: 0,
-                modalities: Default::default(),
-                sop_classes: Default::default(),
-                bytes: 0,
-                volumes: Default::default(),
-            },
+            (None, Some((stored, in_effect))) => KeptStudy::begin(of_study(stored), in_effect),
             (None, None) => return Err(damaged(Table::Study)),
         };
         self.study_places.insert(key.clone(), self.studies.len());
@@ -322,34 +404,24 @@ impl<'a> Batch<'a> {
         Ok(self.studies.len() - 1)
     }
 
-    /// `stored`: where the first facts come from when there is no record yet; without it a record must exist.
     fn series_at(
         &mut self,
         study_uid: &str,
         series_uid: &str,
-        stored: Option<&Stored>,
+        first: First,
     ) -> Result<usize, IndexError> {
         let key = key::pack(&[study_uid, series_uid]);
         if let Some(at) = self.series_places.get(&key) {
             return Ok(*at);
         }
-        let study = self.study_at(study_uid, stored)?;
+        let study = self.study_at(study_uid, first)?;
         let before: Option<KeptSeries> = match get(self.reader, Table::Series, &key)? {
             Some(bytes) => Some(decode(Table::Series, &bytes)?),
             None => None,
         };
-        let now = match (&before, stored) {
+        let now = match (&before, first) {
             (Some(kept), _) => kept.clone(),
-            (None, Some(stored)) => KeptSeries {
-                merged: Merged::new(
-                    stored.instance.sequence,
-                    &stored.series.folder,
-                    &stored.series.values,
-                ),
-                instances_count: 0,
-                sop_classes: Default::default(),
-                spread: Default::default(),
-            },
+            (None, Some((stored, in_effect))) => KeptSeries::begin(of_series(stored), in_effect),
             (None, None) => return Err(damaged(Table::Series)),
         };
         self.series_places.insert(key.clone(), self.series.len());
@@ -466,6 +538,11 @@ impl<'a> Batch<'a> {
                 key.extend_from_slice(&study.key);
                 put(&mut writes, Table::SeriesUid, key, Vec::new());
             }
+            let said: BTreeSet<u64> = old.into_iter().flat_map(Kept::corrections).collect();
+            for number in new.corrections().filter(|number| !said.contains(number)) {
+                let key = [number_key(number), series.key.clone()].concat();
+                put(&mut writes, Table::CorrectionSeries, key, Vec::new());
+            }
             if old != Some(new) {
                 put_record(&mut writes, Table::Series, series.key.clone(), new)?;
             }
@@ -514,11 +591,14 @@ impl<'a> Batch<'a> {
                         key,
                         &FirstRecord::of(&stored.instance),
                     )?;
+                    if names_patient(&instance.values) {
+                        put(&mut writes, Table::Other, packed.clone(), Vec::new());
+                    }
                     put(&mut writes, Table::Sop, packed, place.clone());
                 }
                 Instance::Known { before, now } if before != now => {
-                    for (entry, difference) in [(before, -1), (now, 1)] {
-                        if let Some(InstanceEntry { record, .. }) = entry.as_deref() {
+                    for (unit, difference) in [(before, -1), (now, 1)] {
+                        if let Some(InstanceEntry { record, .. }) = unit.entry.as_deref() {
                             let bytes = record.copies.first().map_or(0, |copy| copy.size_bytes);
                             days.add(&record.received, bytes, difference);
                         }
@@ -526,9 +606,10 @@ impl<'a> Batch<'a> {
                     known_writes(
                         &mut writes,
                         sop,
-                        (before.as_deref(), now.as_deref()),
+                        (before.entry.as_deref(), now.entry.as_deref()),
                         &mut totals,
                     )?;
+                    hidden_writes(&mut writes, sop, before, now)?;
                 }
                 Instance::Known { .. } => {}
             }
@@ -542,6 +623,9 @@ impl<'a> Batch<'a> {
                 }
                 _ => put_record(&mut writes, Table::Received, day.into_bytes(), &received)?,
             }
+        }
+        for (number, kept) in self.effects.written() {
+            put_record(&mut writes, Table::Correction, number_key(number), kept)?;
         }
         // An index in which nothing is left is as one in which nothing ever was.
         if totals == Totals::default() && before != totals {
@@ -604,8 +688,11 @@ fn known_writes(
         let key = [new_place.as_slice(), &packed].concat();
         put_record(writes, Table::Instance, key, &now.record)?;
     }
-    let has_others =
-        |entry: Option<&InstanceEntry>| entry.is_some_and(|entry| !entry.record.others.is_empty());
+    let has_others = |entry: Option<&InstanceEntry>| {
+        entry.is_some_and(|InstanceEntry { record, .. }| {
+            !record.others.is_empty() || names_patient(&record.values)
+        })
+    };
     match (has_others(before), has_others(now)) {
         (false, true) => put(writes, Table::Other, packed.clone(), Vec::new()),
         (true, false) => delete(writes, Table::Other, packed.clone()),
@@ -617,6 +704,35 @@ fn known_writes(
         None => delete(writes, Table::Sop, packed),
     }
     Ok(())
+}
+
+/// Writes of what corrections say of an instance.
+fn hidden_writes(
+    writes: &mut Vec<Write>,
+    sop: &str,
+    before: &Unit,
+    now: &Unit,
+) -> Result<(), IndexError> {
+    let packed = key::pack(&[sop]);
+    let (left, came) = (before.corrections(), now.corrections());
+    let key = |number: &u64| [number_key(*number), packed.clone()].concat();
+    for number in left.difference(&came) {
+        delete(writes, Table::CorrectionInstance, key(number));
+    }
+    for number in came.difference(&left) {
+        put(writes, Table::CorrectionInstance, key(number), Vec::new());
+    }
+    match &now.hidden {
+        hidden if *hidden == before.hidden => {}
+        Some(hidden) => put_record(writes, Table::Hidden, packed, hidden)?,
+        None => delete(writes, Table::Hidden, packed),
+    }
+    Ok(())
+}
+
+/// An instance says who its patient is only where that is not what its study says.
+fn names_patient(values: &Values) -> bool {
+    values.contains_key(&PATIENT_ID) || values.contains_key(&PATIENT_NAME)
 }
 
 fn delete(writes: &mut Vec<Write>, table: Table, key: Vec<u8>) {

@@ -374,7 +374,13 @@ fn series_match(above: &Match, series: &SeriesRecord) -> Match {
 
 fn instance_match(above: &Match, entry: InstanceEntry) -> Match {
     let mut found = above.clone();
-    found.values.extend(entry.record.values);
+    // An instance that says another patient than its study is found, and told, under that of its study.
+    let of_patient =
+        |tag: u32| level_of(Tag((tag >> 16) as u16, tag as u16)) == Some(Level::Patient);
+    let values = entry.record.values.into_iter();
+    found
+        .values
+        .extend(values.filter(|(tag, _)| !of_patient(*tag)));
     found
         .values
         .insert(SOP_INSTANCE_UID, entry.sop_instance_uid.clone());

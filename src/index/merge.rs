@@ -13,363 +13,12 @@
 //!   change when an instance moves, and later lines of a ledger lean on them.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Facts, MODALITY, Origin, Told, kind_of};
+use super::record::MODALITY;
 use super::spread::Tally;
-use super::{
-    Bad, Copy, Gone, InstanceEntry, InstanceFacts, InstanceRecord, Other, OtherKind, SeriesFacts,
-    SeriesRecord, Stored, StudyFacts, StudyRecord, Values,
-};
-
-/// [`InstanceRecord`] of an instance's first statement, written without copying it. Same fields in the same order.
-#[derive(Serialize)]
-pub(super) struct FirstRecord<'a> {
-    sequence: u64,
-    sop_class_uid: &'a str,
-    transfer_syntax: &'a str,
-    values: &'a Values,
-    received: &'a str,
-    source_ae_title: &'a str,
-    origin: &'a Origin,
-    copies: &'a [Copy],
-    others: &'a [Other],
-    told: &'a [Told],
-}
-
-impl<'a> FirstRecord<'a> {
-    pub fn of(instance: &'a InstanceFacts) -> Self {
-        FirstRecord {
-            sequence: instance.sequence,
-            sop_class_uid: &instance.sop_class_uid,
-            transfer_syntax: &instance.transfer_syntax,
-            values: &instance.values,
-            received: &instance.received,
-            source_ae_title: &instance.source_ae_title,
-            origin: &instance.origin,
-            copies: std::slice::from_ref(&instance.copy),
-            others: &[],
-            told: &[],
-        }
-    }
-}
-
-/// One content under a SOP Instance UID while a record is worked on; the answered one is not special here.
-#[derive(Debug, Clone)]
-struct Content {
-    transfer_syntax: String,
-    /// Never empty; by volume id, then path. With each the lowest of what was said with it.
-    copies: Vec<(Copy, Rc<Facts>)>,
-}
-
-impl Content {
-    /// (size, CRC-32, transfer syntax) of the data set. 0 for a content without copies, which no rule here makes.
-    fn identity(&self) -> (u64, u32, &str) {
-        let (size, crc) = self
-            .copies
-            .first()
-            .map_or((0, 0), |(copy, _)| (copy.data_bytes(), copy.crc32));
-        (size, crc, &self.transfer_syntax)
-    }
-
-    fn of(stored: &Stored) -> Content {
-        let instance = &stored.instance;
-        let facts = Facts {
-            sequence: instance.sequence,
-            received: instance.received.clone(),
-            source_ae_title: instance.source_ae_title.clone(),
-            origin: instance.origin.clone(),
-            study_instance_uid: stored.study.study_instance_uid.clone(),
-            series_instance_uid: stored.series.series_instance_uid.clone(),
-            sop_class_uid: instance.sop_class_uid.clone(),
-            values: instance.values.clone(),
-        };
-        Content {
-            transfer_syntax: instance.transfer_syntax.clone(),
-            copies: vec![(instance.copy.clone(), Rc::new(facts))],
-        }
-    }
-
-    fn files(&mut self) -> impl Iterator<Item = &mut Copy> {
-        self.copies.iter_mut().map(|(copy, _)| copy)
-    }
-
-    fn lowest(&self) -> Option<&Rc<Facts>> {
-        self.copies.iter().map(|(_, facts)| facts).min()
-    }
-
-    /// Takes in another statement about the same content.
-    fn join(&mut self, other: Content) {
-        for (copy, facts) in other.copies {
-            let place = |(kept, _): &(Copy, Rc<Facts>)| {
-                (&kept.volume_id, &kept.path).cmp(&(&copy.volume_id, &copy.path))
-            };
-            match self.copies.binary_search_by(place) {
-                Ok(at) => {
-                    let (kept, told) = &mut self.copies[at];
-                    if copy < *kept {
-                        *kept = copy;
-                    }
-                    if facts < *told {
-                        *told = facts;
-                    }
-                }
-                Err(at) => self.copies.insert(at, (copy, facts)),
-            }
-        }
-    }
-
-    /// As it is written. None without copies.
-    fn split(self) -> Option<Written> {
-        let facts = self.lowest()?.clone();
-        let mut copies = Vec::with_capacity(self.copies.len());
-        let mut told: Vec<Told> = Vec::new();
-        for (copy, said) in self.copies {
-            let place = copies.len() as u32;
-            copies.push(copy);
-            if said == facts {
-                continue;
-            }
-            match told.iter_mut().find(|told| told.facts == *said) {
-                Some(told) => told.copies.push(place),
-                None => told.push(Told {
-                    facts: Rc::unwrap_or_clone(said),
-                    copies: vec![place],
-                }),
-            }
-        }
-        Some(Written {
-            facts: Rc::unwrap_or_clone(facts),
-            transfer_syntax: self.transfer_syntax,
-            copies,
-            told,
-        })
-    }
-}
-
-/// A content as its record holds it.
-struct Written {
-    facts: Facts,
-    transfer_syntax: String,
-    copies: Vec<Copy>,
-    told: Vec<Told>,
-}
-
-impl From<Written> for Content {
-    fn from(written: Written) -> Content {
-        let lowest = Rc::new(written.facts);
-        let copies = written.copies.into_iter();
-        let mut copies: Vec<_> = copies.map(|copy| (copy, lowest.clone())).collect();
-        for told in written.told {
-            let facts = Rc::new(told.facts);
-            for place in told.copies {
-                if let Some((_, said)) = copies.get_mut(place as usize) {
-                    *said = facts.clone();
-                }
-            }
-        }
-        Content {
-            transfer_syntax: written.transfer_syntax,
-            copies,
-        }
-    }
-}
-
-impl InstanceEntry {
-    /// The entry of the first statement about an instance.
-    pub(super) fn new(stored: &Stored) -> InstanceEntry {
-        from_contents(&stored.instance.sop_instance_uid, vec![Content::of(stored)])
-            .expect("a statement brings a copy")
-    }
-
-    /// The entry after one more statement.
-    pub(super) fn with(self, stored: &Stored) -> InstanceEntry {
-        let sop_instance_uid = self.sop_instance_uid.clone();
-        let mut contents = into_contents(self);
-        let new = Content::of(stored);
-        let file = &stored.instance.copy;
-        for copy in contents.iter_mut().flat_map(Content::files) {
-            if (&copy.volume_id, &copy.path) == (&file.volume_id, &file.path) {
-                copy.bad = false;
-            }
-        }
-        match contents
-            .iter_mut()
-            .find(|kept| kept.identity() == new.identity())
-        {
-            Some(kept) => kept.join(new),
-            None => contents.push(new),
-        }
-        from_contents(&sop_instance_uid, contents).expect("a statement brings a copy")
-    }
-
-    /// The entry without the copy that is gone; None when that was the last one.
-    pub(super) fn without(self, gone: &Gone) -> Option<InstanceEntry> {
-        let sop_instance_uid = self.sop_instance_uid.clone();
-        let mut contents = into_contents(self);
-        for content in &mut contents {
-            content
-                .copies
-                .retain(|(copy, _)| (&copy.volume_id, &copy.path) != (&gone.volume_id, &gone.path));
-        }
-        contents.retain(|content| !content.copies.is_empty());
-        from_contents(&sop_instance_uid, contents)
-    }
-
-    /// That every file on the volume is gone. No line says so, so there is no number.
-    pub(super) fn gone_from(&self, volume_id: &str) -> impl Iterator<Item = Gone> {
-        let record = &self.record;
-        let others = record.others.iter().flat_map(|other| &other.copies);
-        let copies = record.copies.iter().chain(others);
-        copies
-            .filter(move |copy| copy.volume_id == volume_id)
-            .map(|copy| Gone {
-                sequence: 0,
-                sop_instance_uid: self.sop_instance_uid.clone(),
-                volume_id: copy.volume_id.clone(),
-                path: copy.path.clone(),
-            })
-    }
-
-    /// The entry with the copy that is bad marked as such.
-    pub(super) fn with_bad(mut self, bad: &Bad) -> InstanceEntry {
-        let record = &mut self.record;
-        let others = record.others.iter_mut().flat_map(|other| &mut other.copies);
-        for copy in record.copies.iter_mut().chain(others) {
-            if (&copy.volume_id, &copy.path) == (&bad.volume_id, &bad.path) {
-                copy.bad = true;
-            }
-        }
-        self
-    }
-
-    pub(super) fn data_bytes(&self) -> u64 {
-        self.record.copies.first().map_or(0, Copy::data_bytes)
-    }
-
-    /// What this instance adds to its study on each volume.
-    pub(super) fn on_volumes(&self) -> BTreeMap<&str, OnVolume> {
-        let record = &self.record;
-        let mut volumes: BTreeMap<&str, OnVolume> = BTreeMap::new();
-        for copy in &record.copies {
-            let there = volumes.entry(&copy.volume_id).or_default();
-            there.answered = 1;
-            there.bytes += copy.size_bytes;
-        }
-        for copy in record.others.iter().flat_map(|other| &other.copies) {
-            volumes.entry(&copy.volume_id).or_default().bytes += copy.size_bytes;
-        }
-        for there in volumes.values_mut() {
-            there.instances = 1;
-        }
-        volumes
-    }
-
-    pub(super) fn others_count(&self, kind: OtherKind) -> u64 {
-        self.record
-            .others
-            .iter()
-            .filter(|other| other.kind == kind)
-            .count() as u64
-    }
-}
-
-fn into_contents(entry: InstanceEntry) -> Vec<Content> {
-    let record = entry.record;
-    let primary = Written {
-        facts: Facts {
-            sequence: record.sequence,
-            received: record.received,
-            source_ae_title: record.source_ae_title,
-            origin: record.origin,
-            study_instance_uid: entry.study_instance_uid,
-            series_instance_uid: entry.series_instance_uid,
-            sop_class_uid: record.sop_class_uid,
-            values: record.values,
-        },
-        transfer_syntax: record.transfer_syntax,
-        copies: record.copies,
-        told: record.told,
-    };
-    let others = record.others.into_iter().map(|other| Written {
-        facts: Facts {
-            sequence: other.sequence,
-            received: other.received,
-            source_ae_title: other.source_ae_title,
-            origin: other.origin,
-            study_instance_uid: other.study_instance_uid,
-            series_instance_uid: other.series_instance_uid,
-            sop_class_uid: other.sop_class_uid,
-            values: other.values,
-        },
-        transfer_syntax: other.transfer_syntax,
-        copies: other.copies,
-        told: other.told,
-    });
-    std::iter::once(primary)
-        .chain(others)
-        .map(Content::from)
-        .collect()
-}
-
-/// The lowest sequence is answered; the kind of each other follows from it. None without contents.
-fn from_contents(sop_instance_uid: &str, mut contents: Vec<Content>) -> Option<InstanceEntry> {
-    contents.sort_by(|a, b| {
-        let sequence = |content: &Content| content.lowest().map(|facts| facts.sequence);
-        (sequence(a), a.identity()).cmp(&(sequence(b), b.identity()))
-    });
-    let mut contents = contents.into_iter().filter_map(Content::split);
-    let primary = contents.next()?;
-    let facts = primary.facts;
-    let others = contents
-        .map(|other| Other {
-            kind: kind_of(
-                (
-                    &facts.study_instance_uid,
-                    &facts.series_instance_uid,
-                    &primary.transfer_syntax,
-                    &facts.values,
-                ),
-                (
-                    &other.facts.study_instance_uid,
-                    &other.facts.series_instance_uid,
-                    &other.transfer_syntax,
-                    &other.facts.values,
-                ),
-            ),
-            study_instance_uid: other.facts.study_instance_uid,
-            series_instance_uid: other.facts.series_instance_uid,
-            sequence: other.facts.sequence,
-            sop_class_uid: other.facts.sop_class_uid,
-            transfer_syntax: other.transfer_syntax,
-            values: other.facts.values,
-            received: other.facts.received,
-            source_ae_title: other.facts.source_ae_title,
-            origin: other.facts.origin,
-            copies: other.copies,
-            told: other.told,
-        })
-        .collect();
-    Some(InstanceEntry {
-        study_instance_uid: facts.study_instance_uid,
-        series_instance_uid: facts.series_instance_uid,
-        sop_instance_uid: sop_instance_uid.to_owned(),
-        record: InstanceRecord {
-            sequence: facts.sequence,
-            sop_class_uid: facts.sop_class_uid,
-            transfer_syntax: primary.transfer_syntax,
-            values: facts.values,
-            received: facts.received,
-            source_ae_title: facts.source_ae_title,
-            origin: facts.origin,
-            copies: primary.copies,
-            others,
-            told: primary.told,
-        },
-    })
-}
+use super::{SeriesFacts, SeriesRecord, StudyFacts, StudyRecord, Values};
 
 /// Values of a study or series, each with the sequence of the statement it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -382,20 +31,43 @@ pub(super) struct Merged {
     later: BTreeMap<u32, u64>,
 }
 
+/// What one line says of a study or series.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub sequence: u64,
+    /// The correction whose line it is, or 0.
+    pub by: u64,
+    pub folder: &'a str,
+    pub values: &'a Values,
+}
+
+impl<'a> Said<'a> {
+    /// An empty text of a correction is a value: there is none any more. Elsewhere it says nothing.
+    fn told(self) -> impl Iterator<Item = (&'a u32, &'a String)> {
+        let values = self.values.iter();
+        values.filter(move |(_, text)| self.by != 0 || !text.is_empty())
+    }
+}
+
 impl Merged {
-    pub fn new(sequence: u64, folder: &str, values: &Values) -> Merged {
-        let values = values.iter().filter(|(_, text)| !text.is_empty());
+    fn new(said: Said) -> Merged {
         Merged {
-            sequence,
-            folder: folder.to_owned(),
-            values: values.map(|(tag, text)| (*tag, text.clone())).collect(),
+            sequence: said.sequence,
+            folder: said.folder.to_owned(),
+            values: said
+                .told()
+                .map(|(tag, text)| (*tag, text.clone()))
+                .collect(),
             later: BTreeMap::new(),
         }
     }
 
-    /// Takes in another statement: lower sequences win, value by value; blanks never do. True when anything changed.
-    pub fn merge(&mut self, sequence: u64, folder: &str, values: &Values) -> bool {
-        if sequence > self.sequence && self.values == *values && self.later.is_empty() {
+    /// Takes in another statement of the same layer: lower sequences win, value by value. True when anything changed.
+    fn merge(&mut self, said: Said) -> bool {
+        let Said {
+            sequence, folder, ..
+        } = said;
+        if sequence > self.sequence && self.values == *said.values && self.later.is_empty() {
             return false;
         }
         let mut changed = false;
@@ -412,7 +84,7 @@ impl Merged {
             folder.clone_into(&mut self.folder);
             changed = true;
         }
-        for (tag, text) in values.iter().filter(|(_, text)| !text.is_empty()) {
+        for (tag, text) in said.told() {
             let kept = self
                 .values
                 .get(tag)
@@ -432,9 +104,103 @@ impl Merged {
     }
 }
 
+/// What the lines of one correction say of a study or series, or those of none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layer {
+    /// That of no correction always is.
+    in_effect: bool,
+    merged: Merged,
+}
+
+/// By the number of the correction, 0 for none. Empty unless a correction says anything: then what no correction says is
+/// what is told, and is not written twice.
+pub(super) type Layers = BTreeMap<u64, Layer>;
+
+/// Takes in what a line says; `in_effect`: whether its correction is. True when anything changed.
+fn take_in(told: &mut Merged, layers: &mut Layers, said: Said, in_effect: bool) -> bool {
+    if said.by == 0 && layers.is_empty() {
+        return told.merge(said);
+    }
+    if layers.is_empty() {
+        let ordinary = Layer {
+            in_effect: true,
+            merged: told.clone(),
+        };
+        layers.insert(0, ordinary);
+    }
+    let changed = match layers.get_mut(&said.by) {
+        Some(layer) => layer.merged.merge(said),
+        None => {
+            let merged = Merged::new(said);
+            layers.insert(said.by, Layer { in_effect, merged });
+            true
+        }
+    };
+    if changed {
+        *told = effective(layers);
+    }
+    changed
+}
+
+/// What the first line says: what is told, and the layers.
+fn begin(said: Said, in_effect: bool) -> (Merged, Layers) {
+    let merged = Merged::new(said);
+    if said.by == 0 {
+        return (merged, Layers::new());
+    }
+    let layers = Layers::from([(said.by, Layer { in_effect, merged })]);
+    (effective(&layers), layers)
+}
+
+/// A correction came in effect, or out of it. True when it has a layer here and that changed.
+fn decide(told: &mut Merged, layers: &mut Layers, by: u64, in_effect: bool) -> bool {
+    match layers.get_mut(&by) {
+        Some(layer) if layer.in_effect != in_effect => {
+            layer.in_effect = in_effect;
+            *told = effective(layers);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The highest layer in effect that has a value tells it; a blank is told by nobody, but hides what is below.
+fn effective(layers: &Layers) -> Merged {
+    let mut told = Merged {
+        sequence: u64::MAX,
+        folder: String::new(),
+        values: Values::new(),
+        later: BTreeMap::new(),
+    };
+    for layer in layers.values().filter(|layer| layer.in_effect) {
+        let merged = &layer.merged;
+        told.sequence = told.sequence.min(merged.sequence);
+        told.folder.clone_from(&merged.folder);
+        for (tag, text) in &merged.values {
+            told.values.insert(*tag, text.clone());
+        }
+    }
+    told.values.retain(|_, text| !text.is_empty());
+    told
+}
+
+/// Nothing that counts was ever said of it: corrections that are not in effect alone speak of it.
+fn is_unheard(layers: &Layers) -> bool {
+    !layers.is_empty() && layers.values().all(|layer| !layer.in_effect)
+}
+
+/// What the lines of one correction say, or with 0 those of none.
+fn layer(told: Merged, mut layers: Layers, by: u64) -> Option<Merged> {
+    if layers.is_empty() {
+        return (by == 0).then_some(told);
+    }
+    layers.remove(&by).map(|layer| layer.merged)
+}
+
 /// A study as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptStudy {
+    /// What is told.
     pub merged: Merged,
     pub series_count: u64,
     pub instances_count: u64,
@@ -445,6 +211,7 @@ pub(super) struct KeptStudy {
     pub bytes: u64,
     /// Volume id → what of the study is there; none that has nothing.
     pub volumes: BTreeMap<String, OnVolume>,
+    layers: Layers,
 }
 
 /// What of a study is on a volume. An instance belongs to the study it is answered from, with all that is kept under
@@ -479,42 +246,155 @@ pub(super) struct KeptSeries {
     /// The volumes with a good copy of a content, sorted, none twice → the contents that are on just these. Of all that is
     /// kept under the SOP Instance UIDs that are answered from this series. None with 0 contents.
     pub spread: BTreeMap<Vec<String>, Tally>,
+    /// What is told.
     pub merged: Merged,
     pub instances_count: u64,
     pub sop_classes: BTreeMap<String, u64>,
+    layers: Layers,
+}
+
+/// What studies and series have in common while they are worked on.
+pub(super) trait Kept: Sized {
+    /// As the first line says it, without anything counted.
+    fn begin(said: Said, in_effect: bool) -> Self;
+    fn parts(&mut self) -> (&mut Merged, &mut Layers);
+    fn layers(&self) -> &Layers;
+
+    /// Takes in what a line says; `in_effect`: whether its correction is. True when anything changed.
+    fn take_in(&mut self, said: Said, in_effect: bool) -> bool {
+        let (told, layers) = self.parts();
+        take_in(told, layers, said, in_effect)
+    }
+
+    /// A correction came in effect, or out of it. True when anything changed.
+    fn decide(&mut self, by: u64, in_effect: bool) -> bool {
+        let (told, layers) = self.parts();
+        decide(told, layers, by, in_effect)
+    }
+
+    /// Corrections that say something of it.
+    fn corrections(&self) -> impl Iterator<Item = u64> {
+        self.layers().keys().copied().filter(|by| *by != 0)
+    }
+}
+
+impl Kept for KeptStudy {
+    fn begin(said: Said, in_effect: bool) -> KeptStudy {
+        let (merged, layers) = begin(said, in_effect);
+        KeptStudy {
+            merged,
+            series_count: 0,
+            instances_count: 0,
+            modalities: BTreeMap::new(),
+            sop_classes: BTreeMap::new(),
+            bytes: 0,
+            volumes: BTreeMap::new(),
+            layers,
+        }
+    }
+
+    fn parts(&mut self) -> (&mut Merged, &mut Layers) {
+        (&mut self.merged, &mut self.layers)
+    }
+
+    fn layers(&self) -> &Layers {
+        &self.layers
+    }
+}
+
+impl Kept for KeptSeries {
+    fn begin(said: Said, in_effect: bool) -> KeptSeries {
+        let (merged, layers) = begin(said, in_effect);
+        KeptSeries {
+            spread: BTreeMap::new(),
+            merged,
+            instances_count: 0,
+            sop_classes: BTreeMap::new(),
+            layers,
+        }
+    }
+
+    fn parts(&mut self) -> (&mut Merged, &mut Layers) {
+        (&mut self.merged, &mut self.layers)
+    }
+
+    fn layers(&self) -> &Layers {
+        &self.layers
+    }
 }
 
 impl KeptStudy {
-    pub fn into_record(self, study_instance_uid: &str) -> StudyRecord {
-        StudyRecord {
+    /// None where only corrections speak of it that are not in effect.
+    pub fn into_record(self, study_instance_uid: &str) -> Option<StudyRecord> {
+        if is_unheard(&self.layers) {
+            return None;
+        }
+        Some(StudyRecord {
             sequence: self.merged.sequence,
-            facts: StudyFacts {
-                study_instance_uid: study_instance_uid.to_owned(),
-                date_folder: self.merged.folder,
-                values: self.merged.values,
-            },
+            facts: study_facts(self.merged, study_instance_uid),
             series_count: self.series_count,
             instances_count: self.instances_count,
             modalities: self.modalities.into_keys().collect(),
             sop_classes: self.sop_classes.into_keys().collect(),
             bytes: self.bytes,
-        }
+        })
+    }
+
+    /// What the lines of one correction say, or with 0 those of none.
+    pub fn into_layer(self, study_instance_uid: &str, by: u64) -> Option<StudyFacts> {
+        let said = layer(self.merged, self.layers, by)?;
+        Some(study_facts(said, study_instance_uid))
+    }
+}
+
+fn study_facts(merged: Merged, study_instance_uid: &str) -> StudyFacts {
+    StudyFacts {
+        study_instance_uid: study_instance_uid.to_owned(),
+        date_folder: merged.folder,
+        values: merged.values,
+    }
+}
+
+fn series_facts(
+    merged: Merged,
+    study_instance_uid: &str,
+    series_instance_uid: &str,
+) -> SeriesFacts {
+    SeriesFacts {
+        series_instance_uid: series_instance_uid.to_owned(),
+        study_instance_uid: study_instance_uid.to_owned(),
+        folder: merged.folder,
+        values: merged.values,
     }
 }
 
 impl KeptSeries {
-    pub fn into_record(self, study_instance_uid: &str, series_instance_uid: &str) -> SeriesRecord {
-        SeriesRecord {
+    /// None where only corrections speak of it that are not in effect.
+    pub fn into_record(
+        self,
+        study_instance_uid: &str,
+        series_instance_uid: &str,
+    ) -> Option<SeriesRecord> {
+        if is_unheard(&self.layers) {
+            return None;
+        }
+        Some(SeriesRecord {
             sequence: self.merged.sequence,
-            facts: SeriesFacts {
-                series_instance_uid: series_instance_uid.to_owned(),
-                study_instance_uid: study_instance_uid.to_owned(),
-                folder: self.merged.folder,
-                values: self.merged.values,
-            },
+            facts: series_facts(self.merged, study_instance_uid, series_instance_uid),
             instances_count: self.instances_count,
             sop_classes: self.sop_classes.into_keys().collect(),
-        }
+        })
+    }
+
+    /// What the lines of one correction say, or with 0 those of none.
+    pub fn into_layer(
+        self,
+        study_instance_uid: &str,
+        series_instance_uid: &str,
+        by: u64,
+    ) -> Option<SeriesFacts> {
+        let said = layer(self.merged, self.layers, by)?;
+        Some(series_facts(said, study_instance_uid, series_instance_uid))
     }
 
     /// What this series adds to its study's modalities: nothing while it has no instance.

@@ -10,8 +10,12 @@
 //! | patient_id, name, accession | fold(value)·00·pack(study) → empty |
 //! | date | `YYYYMMDD`·pack(study) → empty; `00000000` for studies without a date |
 //! | received | `YYYYMMDD` of receipt → instances and bytes |
-//! | other | pack(SOP) → empty; instances with variants or conflicts |
+//! | other | pack(SOP) → empty; instances with variants or conflicts, or that say another patient than their study |
 //! | volume_study | pack(volume id)·pack(study) → what of the study is on the volume |
+//! | hidden | pack(SOP) → contents that do not count, what corrections rule on contents |
+//! | correction | number, 8 bytes → what its first and its last line say, whose ledgers say them |
+//! | correction_instance | number·pack(SOP) → empty; it made a content there, or rules on one |
+//! | correction_series | number·pack(study)·pack(series) → empty; its lines say something of them |
 //! | meta | schema, totals, position of each volume's ledger, highest sequence number |
 //!
 //! Keys are made by [`key`], the rules of what a record says are in `merge`. Every value carries a CRC-32 over
@@ -21,7 +25,9 @@
 mod apply;
 mod availability;
 mod candidates;
+mod contents;
 mod corrections;
+mod effect;
 pub mod engine;
 mod find;
 pub mod key;
@@ -177,18 +183,27 @@ impl Index {
             let mut instances = 0;
             let mut changes = Vec::new();
             let snapshot = Snapshot::new(store.reader()?);
+            let mut enough = || {
+                instances += 1;
+                match instances < most {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            };
             snapshot.on_volume(volume_id, None, &mut |entry| {
                 changes.extend(entry.gone_from(volume_id).map(Change::Gone));
-                instances += 1;
-                if instances < most {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
+                enough()
             })?;
+            if changes.is_empty() {
+                snapshot.hidden_on(volume_id, None, &mut |sop, hidden| {
+                    changes.extend(hidden.gone_from(&sop, volume_id).map(Change::Gone));
+                    enough()
+                })?;
+            }
             drop(snapshot);
             apply::batch(store, &changes, &[], Some(volume_id))?;
-            Ok(instances == most)
+            // What is hidden comes after the rest.
+            Ok(instances > 0)
         })
     }
 

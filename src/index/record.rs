@@ -149,7 +149,7 @@ pub struct Ruling {
 }
 
 /// What a correction did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Did {
     Amended,
@@ -165,7 +165,7 @@ pub enum Did {
 }
 
 /// Who changed what, why, and how it was before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CorrectionFacts {
     /// RFC 3339.
     pub at: String,
@@ -212,7 +212,7 @@ pub struct CorrectionRecord {
     pub facts: CorrectionFacts,
     /// What the last line said, if that is another: who took it back, and why.
     pub last: Option<CorrectionFacts>,
-    /// Volumes whose ledgers say all of its lines.
+    /// Volumes whose ledgers say the first and the last line, sorted.
     pub volume_ids: Vec<String>,
 }
 
@@ -252,11 +252,16 @@ pub(super) struct Facts {
     pub values: Values,
 }
 
-/// What was said of some copies of a content, where it is not what the record says: it is told when the copies that
-/// the record's facts came with are gone.
+/// What statements `by` one correction, or by none, said of some copies of a content: it is told when those that the
+/// record's facts came with are gone, or do not count any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Told {
+    /// Of the lowest of them.
     pub facts: Facts,
+    /// Highest sequence of them.
+    pub highest: u64,
+    /// Highest sequence of those that are `newest`; 0: none is.
+    pub newest: u64,
     /// Places in the content's copies.
     pub copies: Vec<u32>,
 }
@@ -275,7 +280,7 @@ pub struct InstanceRecord {
     pub copies: Vec<Copy>,
     /// By sequence.
     pub others: Vec<Other>,
-    /// Empty unless the statements about the copies differ.
+    /// Empty unless the statements about the copies differ: then every one of them.
     pub(super) told: Vec<Told>,
 }
 

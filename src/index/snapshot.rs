@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use super::engine::{Direction, Reader, Table, unseal};
 use super::merge::{KeptSeries, KeptStudy};
 use super::{
-    IndexError, InstanceEntry, InstanceRecord, SEQUENCE_KEY, SeriesRecord, StudyRecord, TOTALS_KEY,
-    Totals, damaged, key,
+    Hidden, IndexError, InstanceEntry, InstanceRecord, SEQUENCE_KEY, SeriesRecord, StudyRecord,
+    TOTALS_KEY, Totals, damaged, key,
 };
 
 /// First and largest number of entries taken from the engine at once.
@@ -57,6 +57,19 @@ pub(super) fn highest_sequence(reader: &dyn Reader) -> Result<u64, IndexError> {
     }
 }
 
+pub(super) fn is_empty(reader: &dyn Reader, table: Table) -> Result<bool, IndexError> {
+    let first = reader.range(table, &[], &[], Direction::Forward, 1)?;
+    Ok(first.is_empty())
+}
+
+/// What corrections say under a SOP Instance UID.
+pub(super) fn hidden(reader: &dyn Reader, sop: &str) -> Result<Option<Hidden>, IndexError> {
+    match get(reader, Table::Hidden, &key::pack(&[sop]))? {
+        Some(content) => decode(Table::Hidden, &content).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// The entry of a SOP Instance UID, through the sop table.
 pub(super) fn instance_entry(
     reader: &dyn Reader,
@@ -95,6 +108,41 @@ fn entry_of(full: &[u8], content: &[u8]) -> Result<InstanceEntry, IndexError> {
 /// What a visitor of entries says: go on or stop, or what is wrong.
 pub(super) type Visited = Result<ControlFlow<()>, IndexError>;
 
+/// All entries of `[from, to)` (empty `to`: to the end), checked, until the visitor stops.
+pub(super) fn each(
+    reader: &dyn Reader,
+    table: Table,
+    (mut from, mut to): (Vec<u8>, Vec<u8>),
+    direction: Direction,
+    visit: &mut dyn FnMut(&[u8], Vec<u8>) -> Visited,
+) -> Result<(), IndexError> {
+    let mut chunk = CHUNK_MIN;
+    loop {
+        let entries = reader.range(table, &from, &to, direction, chunk)?;
+        let last = entries.len() < chunk;
+        if let Some((key, _)) = entries.last() {
+            match direction {
+                Direction::Forward => {
+                    from.clone_from(key);
+                    from.push(0);
+                }
+                Direction::Backward => to.clone_from(key),
+            }
+        }
+        for (key, sealed) in entries {
+            let content = unseal(table, &key, sealed)?;
+            if visit(&key, content)?.is_break() {
+                return Ok(());
+            }
+        }
+        // An empty `to` would mean "to the end" and begin again.
+        if last || (direction == Direction::Backward && to.is_empty()) {
+            return Ok(());
+        }
+        chunk = (chunk * 2).min(CHUNK_MAX);
+    }
+}
+
 impl Snapshot {
     /// Highest sequence number of all that was ever applied, also of what is gone by now.
     pub fn highest_sequence(&self) -> Result<u64, IndexError> {
@@ -105,39 +153,15 @@ impl Snapshot {
         Snapshot { reader }
     }
 
-    /// All entries of `[from, to)` (empty `to`: to the end), checked, until the visitor stops.
+    /// As the function of that name.
     pub(super) fn each(
         &self,
         table: Table,
-        (mut from, mut to): (Vec<u8>, Vec<u8>),
+        range: (Vec<u8>, Vec<u8>),
         direction: Direction,
         visit: &mut dyn FnMut(&[u8], Vec<u8>) -> Visited,
     ) -> Result<(), IndexError> {
-        let mut chunk = CHUNK_MIN;
-        loop {
-            let entries = self.reader.range(table, &from, &to, direction, chunk)?;
-            let last = entries.len() < chunk;
-            if let Some((key, _)) = entries.last() {
-                match direction {
-                    Direction::Forward => {
-                        from.clone_from(key);
-                        from.push(0);
-                    }
-                    Direction::Backward => to.clone_from(key),
-                }
-            }
-            for (key, sealed) in entries {
-                let content = unseal(table, &key, sealed)?;
-                if visit(&key, content)?.is_break() {
-                    return Ok(());
-                }
-            }
-            // An empty `to` would mean "to the end" and begin again.
-            if last || (direction == Direction::Backward && to.is_empty()) {
-                return Ok(());
-            }
-            chunk = (chunk * 2).min(CHUNK_MAX);
-        }
+        each(&*self.reader, table, range, direction, visit)
     }
 
     /// How far the ledger of a volume was read, as given to `apply`.
@@ -149,35 +173,37 @@ impl Snapshot {
         instance_entry(&*self.reader, sop_instance_uid)
     }
 
-    /// Also a study that has no answered instance (`instances_count` 0).
+    /// Also a study that has no answered instance (`instances_count` 0); not one that only corrections speak of that are
+    /// not in effect.
     pub fn study(&self, study_instance_uid: &str) -> Result<Option<StudyRecord>, IndexError> {
-        match get(
-            &*self.reader,
-            Table::Study,
-            &key::pack(&[study_instance_uid]),
-        )? {
-            Some(content) => {
-                let kept: KeptStudy = decode(Table::Study, &content)?;
-                Ok(Some(kept.into_record(study_instance_uid)))
-            }
+        let kept = self.kept_study(study_instance_uid)?;
+        Ok(kept.and_then(|kept| kept.into_record(study_instance_uid)))
+    }
+
+    pub(super) fn kept_study(&self, study: &str) -> Result<Option<KeptStudy>, IndexError> {
+        match get(&*self.reader, Table::Study, &key::pack(&[study]))? {
+            Some(content) => decode(Table::Study, &content).map(Some),
             None => Ok(None),
         }
     }
 
-    /// Also a series that has no answered instance (`instances_count` 0).
+    /// As [`Snapshot::study`]: also one that has no answered instance.
     pub fn series(
         &self,
         study_instance_uid: &str,
         series_instance_uid: &str,
     ) -> Result<Option<SeriesRecord>, IndexError> {
-        let key = key::pack(&[study_instance_uid, series_instance_uid]);
-        match get(&*self.reader, Table::Series, &key)? {
-            Some(content) => {
-                let kept: KeptSeries = decode(Table::Series, &content)?;
-                Ok(Some(
-                    kept.into_record(study_instance_uid, series_instance_uid),
-                ))
-            }
+        let kept = self.kept_series(study_instance_uid, series_instance_uid)?;
+        Ok(kept.and_then(|kept| kept.into_record(study_instance_uid, series_instance_uid)))
+    }
+
+    pub(super) fn kept_series(
+        &self,
+        study: &str,
+        series: &str,
+    ) -> Result<Option<KeptSeries>, IndexError> {
+        match get(&*self.reader, Table::Series, &key::pack(&[study, series]))? {
+            Some(content) => decode(Table::Series, &content).map(Some),
             None => Ok(None),
         }
     }
@@ -213,10 +239,9 @@ impl Snapshot {
         )?;
         let mut all = Vec::new();
         for study in studies {
-            all.push(
-                self.series(&study, series_instance_uid)?
-                    .ok_or_else(|| damaged(Table::Series))?,
-            );
+            let kept = self.kept_series(&study, series_instance_uid)?;
+            let kept = kept.ok_or_else(|| damaged(Table::Series))?;
+            all.extend(kept.into_record(&study, series_instance_uid));
         }
         Ok(all)
     }
@@ -238,7 +263,9 @@ impl Snapshot {
                 let (series, _) =
                     key::unpack(&key[length..]).ok_or_else(|| damaged(Table::Series))?;
                 let kept: KeptSeries = decode(Table::Series, &content)?;
-                let record = kept.into_record(study_instance_uid, &series);
+                let Some(record) = kept.into_record(study_instance_uid, &series) else {
+                    return Ok(ControlFlow::Continue(()));
+                };
                 count += u64::from(record.instances_count > 0);
                 let flow = f(record);
                 whole = flow.is_continue();
@@ -306,7 +333,8 @@ impl Snapshot {
         )
     }
 
-    /// Instances under whose UID other contents are kept: variants and conflicts.
+    /// Instances under whose UID other contents are kept, variants and conflicts; and those whose own values say a
+    /// patient (Patient ID or Patient's Name at instance level), which is not that of their study.
     pub fn with_others(
         &self,
         f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,

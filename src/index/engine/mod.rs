@@ -81,15 +81,23 @@ pub enum Table {
     Name = 7,
     Accession = 8,
     Date = 9,
-    /// SOP Instance UIDs with variants or conflicts.
+    /// SOP Instance UIDs with variants, conflicts or another patient than their study.
     Other = 10,
     /// Volume id · Study Instance UID → what of the study is there.
     VolumeStudy = 11,
     /// Day of receipt, `YYYYMMDD` → what came that day.
     Received = 12,
+    /// SOP Instance UID → what corrections say of it, and what they hide.
+    Hidden = 13,
+    /// Number of a correction → what is known of it.
+    Correction = 14,
+    /// Number of a correction · SOP Instance UID that it made a content of, or ruled on.
+    CorrectionInstance = 15,
+    /// Number of a correction · Study · Series Instance UID that its lines speak of.
+    CorrectionSeries = 16,
 }
 
-pub const TABLES: [Table; 13] = [
+pub const TABLES: [Table; 17] = [
     Table::Meta,
     Table::Study,
     Table::Series,
@@ -103,6 +111,10 @@ pub const TABLES: [Table; 13] = [
     Table::Other,
     Table::VolumeStudy,
     Table::Received,
+    Table::Hidden,
+    Table::Correction,
+    Table::CorrectionInstance,
+    Table::CorrectionSeries,
 ];
 
 /// One put (`Some`) or delete (`None`).

@@ -33,6 +33,10 @@ fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
         Table::Other => "other",
         Table::VolumeStudy => "volume_study",
         Table::Received => "received",
+        Table::Hidden => "hidden",
+        Table::Correction => "correction",
+        Table::CorrectionInstance => "correction_instance",
+        Table::CorrectionSeries => "correction_series",
     })
 }
 

@@ -156,7 +156,7 @@ fn a_batch_may_store_and_lose_the_same_file() {
         ),
         (
             vec![store(&first), unknown, store(&again)],
-            vec![first.clone()],
+            vec![first.clone(), again.clone()],
         ),
         (
             vec![store(&first), lose.clone(), lose.clone(), store(&again)],

@@ -13,6 +13,7 @@ use super::*;
 use crate::dicom::Level;
 
 mod availability;
+mod corrections;
 mod find;
 mod gone;
 mod order;
