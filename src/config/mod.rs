@@ -3,6 +3,7 @@
 //! Every key has a default, so an absent file is a complete configuration (the *embedded default*: one volume under
 //! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
 
+mod corrections;
 pub mod edit;
 mod long_work;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 use crate::dicom::AeTitle;
 
+pub use corrections::Corrections;
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
 
 /// What the server and every verb work with.
@@ -37,6 +39,7 @@ pub struct Config {
     pub limits: Limits,
     pub mirror: Mirror,
     pub scrub: Scrub,
+    pub corrections: Corrections,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -150,6 +153,8 @@ struct File {
     mirror: Mirror,
     #[serde(default)]
     scrub: Scrub,
+    #[serde(default)]
+    corrections: Corrections,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -235,6 +240,7 @@ impl Config {
         check_volumes(&volumes)?;
         file.mirror.check()?;
         file.scrub.check()?;
+        file.corrections.check()?;
         let mut peers: Vec<PeerEntry> = Vec::new();
         for peer in file.peer {
             let ae_title = title(&peer.ae_title)?;
@@ -276,6 +282,7 @@ impl Config {
             limits: file.limits.unwrap_or_default(),
             mirror: file.mirror,
             scrub: file.scrub,
+            corrections: file.corrections,
         })
     }
 
@@ -406,12 +413,15 @@ stop_seconds = 20
 
 /// Writes a commented configuration; refuses to replace a file that is there.
 pub fn write_template(path: &Path) -> std::io::Result<()> {
-    write_new(path, &(TEMPLATE.to_owned() + long_work::TEMPLATE))
+    write_new(
+        path,
+        &(TEMPLATE.to_owned() + long_work::TEMPLATE + corrections::TEMPLATE),
+    )
 }
 
 /// The same with these volumes.
 pub fn write_template_with(path: &Path, volumes: &[VolumeEntry]) -> std::io::Result<()> {
-    let mut text = TEMPLATE.to_owned() + long_work::TEMPLATE;
+    let mut text = TEMPLATE.to_owned() + long_work::TEMPLATE + corrections::TEMPLATE;
     // The first takes the place of the one in the template.
     let mut old_name = Some(VOLUME_DEFAULT);
     for volume in volumes {
@@ -444,7 +454,7 @@ mod tests {
     #[test]
     fn the_template_says_the_defaults() {
         let base = Path::new("/srv");
-        let written = TEMPLATE.to_owned() + long_work::TEMPLATE;
+        let written = TEMPLATE.to_owned() + long_work::TEMPLATE + corrections::TEMPLATE;
         let written = Config::parse(&written, base).unwrap();
         let default = Config::parse("", base).unwrap();
         assert_eq!(format!("{written:?}"), format!("{default:?}"));

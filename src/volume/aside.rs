@@ -63,7 +63,7 @@ impl<T: Send + 'static> Volume<T> {
         Err(VolumeError::NameTaken { path: plain })
     }
 
-    fn rename_aside(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+    pub(super) fn rename_aside(&self, from: &Path, to: &Path) -> std::io::Result<()> {
         let disk = &self.shared.disk;
         match disk.rename_noreplace(from, to) {
             // Where the file system cannot promise it; nobody else makes names there.

@@ -418,7 +418,7 @@ pub(super) fn folder_of<'a>(root: &Path, relative: &'a str) -> Result<&'a str, V
     check_relative(relative).map_err(error)?;
     let top = relative.split('/').next().unwrap_or_default();
     match relative.rsplit_once('/') {
-        Some((folder, _)) if !layout::is_own(top) => Ok(folder),
+        Some((folder, _)) if !layout::is_own(top) || layout::holds_images(top) => Ok(folder),
         _ => Err(error(io::ErrorKind::InvalidInput.into())),
     }
 }

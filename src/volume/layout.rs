@@ -51,6 +51,14 @@ pub const LEDGERS_FOLDER: &str = "ledgers";
 pub const QUARANTINE_FOLDER: &str = "quarantine";
 /// Files that were not what the ledger says, at the paths they had.
 pub const SUSPECT_FOLDER: &str = "suspect";
+/// Files of contents that a correction replaced, at the paths they had.
+pub const SUPERSEDED_FOLDER: &str = "superseded";
+/// Files of contents that were removed, at the paths they had.
+pub const TRASH_FOLDER: &str = "trash";
+/// Beside files that a correction moved, and where they were: who did that, why, and how it is taken back.
+pub const NOTE_FILE: &str = "READ-ME-KURA.txt";
+/// The same while it is being written.
+pub const NOTE_TEMPORARY_FILE: &str = "READ-ME-KURA.txt.new";
 /// In the folder of a volume's own ledger: how far its files were read again.
 pub const CHECKED_FILE: &str = "checked.json";
 
@@ -127,8 +135,21 @@ pub fn is_own(name: &str) -> bool {
     OWN_NAMES.contains(&name)
 }
 
+/// Whether a folder of ours holds images of which corrections speak, each at the path it had.
+pub fn holds_images(name: &str) -> bool {
+    [SUPERSEDED_FOLDER, TRASH_FOLDER].contains(&name)
+}
+
+/// The path that a file in `superseded/` or `trash/` had, and has again when it is taken back; else the path.
+pub fn path_in_tree(relative: &str) -> &str {
+    match relative.split_once('/') {
+        Some((top, path)) if holds_images(top) => path,
+        _ => relative,
+    }
+}
+
 /// Names in the root of a volume that are not of the image tree.
-pub const OWN_NAMES: [&str; 7] = [
+pub const OWN_NAMES: [&str; 9] = [
     LABEL_FILE,
     LABEL_TEMPORARY_FILE,
     LOCK_FILE,
@@ -136,6 +157,8 @@ pub const OWN_NAMES: [&str; 7] = [
     INCOMING_FOLDER,
     QUARANTINE_FOLDER,
     SUSPECT_FOLDER,
+    SUPERSEDED_FOLDER,
+    TRASH_FOLDER,
 ];
 
 /// The same for an adopted volume, which may have other folders of these names.

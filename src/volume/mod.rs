@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod ledger_extent;
 pub mod ledger_heal;
 mod ledger_read;
+mod moving;
 mod opening;
 pub mod placement;
 mod quarantine;
@@ -54,6 +55,7 @@ pub use label::{LabelState, initialize, label_of};
 pub use layout::{Label, Role};
 pub use ledger::{AfterFlush, Ledger, LedgerError, Position};
 use ledger_heal::{Copies, Healing};
+pub use moving::Moved;
 
 /// Folders known to be durable that are remembered; more only cost a flush.
 const FOLDERS_MAX: usize = 65_536;
@@ -352,16 +354,7 @@ impl<T: Send + 'static> Volume<T> {
     pub fn remove_file(&self, relative: &str) -> std::io::Result<()> {
         io::check_relative(relative)?;
         self.shared.disk.remove(&self.shared.root.join(relative))?;
-        let mut folder = relative;
-        while let Some((parent, _)) = folder.rsplit_once('/') {
-            self.shared.forget_folders(parent);
-            // Not empty, mostly.
-            let path = self.shared.root.join(parent);
-            if self.shared.disk.remove_dir(&path).is_err() {
-                break;
-            }
-            folder = parent;
-        }
+        self.remove_empty_folders(relative);
         Ok(())
     }
 
@@ -382,7 +375,8 @@ impl<T: Send + 'static> Volume<T> {
             return false;
         };
         let own = folder.is_empty() && self.shared.own_names.contains(&name);
-        own || layout::IGNORED_NAMES.contains(&name)
+        let note = [layout::NOTE_FILE, layout::NOTE_TEMPORARY_FILE].contains(&name);
+        own || (note && !self.is_adopted()) || layout::IGNORED_NAMES.contains(&name)
     }
 
     /// Waits until what others wrote to the volume's file system is on stable storage too.

@@ -547,3 +547,56 @@ fn a_volume_shares_its_disks_with_itself_until_its_path_leads_elsewhere() {
     std::fs::rename(&root, base.path().join("elsewhere")).unwrap();
     assert!(volume.disks().is_err());
 }
+
+/// Method: files are moved to names that are free and to one that is taken, from a name where nothing is, and through a
+/// symbolic link.
+#[test]
+fn a_moved_file_never_replaces_another_and_never_leaves_the_volume() {
+    let root = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let volume = new_volume(&Disk::default(), root.path());
+    let paths = ["20260115/CT/1-2/3/4.dcm", "20260115/CT/1-2/3/5.dcm"];
+    for path in paths {
+        put(&volume, path, path.as_bytes()).0.finish();
+    }
+    std::os::unix::fs::symlink(outside.path(), root.path().join("out")).unwrap();
+    let to = paths.map(|path| format!("superseded/{path}"));
+    let moved = volume.move_all(&[
+        (paths[0], &to[0]),
+        (paths[1], &to[0]),
+        ("20260115/CT/1-2/3/6.dcm", &to[1]),
+        (paths[1], "out/5.dcm"),
+    ]);
+    let moved = moved.unwrap();
+    assert_eq!(moved[..3], [Moved::Done, Moved::Taken, Moved::Missing]);
+    assert!(matches!(moved[3], Moved::Not(_)), "{moved:?}");
+    assert_eq!(get(&volume, &to[0]), paths[0].as_bytes());
+    assert_eq!(get(&volume, paths[1]), paths[1].as_bytes());
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    // And back, where the folders were removed meanwhile.
+    volume.move_all(&[(paths[1], &to[1])]).unwrap();
+    volume.remove_empty_folders(paths[1]);
+    assert!(!root.path().join("20260115").exists());
+    let back = volume.move_all(&[(&to[0], paths[0]), (&to[1], paths[1])]);
+    assert_eq!(back.unwrap(), [Moved::Done, Moved::Done]);
+    assert_eq!(get(&volume, paths[0]), paths[0].as_bytes());
+}
+
+#[test]
+fn a_note_is_replaced_whole_and_an_emptied_folder_is_known() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = new_volume(&Disk::default(), root.path());
+    put(&volume, PATH, b"image").0.finish();
+    let study = PATH.rsplitn(3, '/').last().unwrap();
+    assert!(!volume.is_emptied(study));
+    volume.write_note(study, "one").unwrap();
+    volume.write_note(study, "two").unwrap();
+    assert_eq!(volume.note(study).as_deref(), Some("two"));
+    assert!(!volume.is_emptied(study), "the image is there");
+    assert_eq!(volume.remove_all(&[PATH]).unwrap(), [None]);
+    assert!(volume.is_emptied(study));
+    assert!(root.path().join(study).is_dir());
+    volume.remove_note(study);
+    assert!(!root.path().join(study).exists());
+    assert!(volume.is_emptied(study));
+}
