@@ -80,6 +80,7 @@ use crate::volume::{Incoming, Volume};
 pub use capacity::Capacity;
 pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
+pub use corrections::KeptStatus;
 pub use drill_report::DrillReport;
 pub use due::Asked;
 pub use fetch::{Fetched, Unreadable};
@@ -135,6 +136,7 @@ pub struct Archive {
     suspects: suspects::Suspects,
     checks: Arc<checked::Checks>,
     corrections: corrections::Corrections,
+    corrections_config: crate::config::Corrections,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

@@ -167,6 +167,7 @@ impl Archive {
             suspects: Default::default(),
             checks: Default::default(),
             corrections: Default::default(),
+            corrections_config: config.corrections.clone(),
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,

@@ -10,6 +10,7 @@ use crate::volume::{Volume, VolumeState};
 use super::capacity::Capacity;
 use super::checked_status::CheckedStatus;
 use super::copies_status::CopiesStatus;
+use super::corrections::KeptStatus;
 use super::shelf::{Member, Standing};
 use super::{Archive, Line};
 
@@ -29,6 +30,9 @@ pub struct Status {
     /// What reading the copies again found.
     #[serde(default)]
     pub checked: CheckedStatus,
+    /// Files that corrections replaced or removed.
+    #[serde(default)]
+    pub kept: KeptStatus,
     /// Refused instances kept for the administrator: the report of each.
     pub quarantine: Vec<serde_json::Value>,
     /// SOP Instance UIDs under which different data sets came; the first is answered.
@@ -143,6 +147,7 @@ impl Archive {
             actions,
             index,
             copies,
+            kept: self.kept_status(),
             volumes,
             quarantine,
             conflicts,

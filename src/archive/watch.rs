@@ -21,6 +21,9 @@ const SHIP_EVERY: Duration = Duration::from_secs(20);
 /// Between two looks for what needs a second copy.
 const MIRROR_EVERY: Duration = Duration::from_secs(1);
 
+/// Between two looks at whether a correction was made, which is told by a flag.
+const TIDY_EVERY: Duration = Duration::from_millis(500);
+
 /// Between two looks for files that are to be read again.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -40,11 +43,12 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 5] = [
+        let works: [(&str, Duration, Work); 6] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
             ("drain", LOOK_EVERY, |archive| archive.drain_all()),
             ("mirror", MIRROR_EVERY, |archive| archive.mirror_all()),
+            ("tidy", TIDY_EVERY, |archive| archive.tidy_all()),
             ("checks", CHECK_EVERY, |archive| archive.check_volumes()),
         ];
         for (name, every, work) in works {

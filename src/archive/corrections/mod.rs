@@ -5,16 +5,33 @@
 //! index to the next, and another may take it back. The same lines are in the ledgers of two volumes.
 
 mod record;
+mod tidy;
+mod tidy_delete;
+mod tidy_move;
+mod tidy_notes;
+mod tidy_plan;
+mod tidy_status;
 
 use std::sync::Mutex;
 
 use crate::index::IndexError;
 use crate::volume::VolumeError;
 
+pub use tidy_plan::TRASH_EMPTIED;
+pub use tidy_status::KeptStatus;
+
 /// One correction is made at a time: each is decided by what is answered before it.
 #[derive(Default)]
 pub struct Corrections {
     making: Mutex<()>,
+    tidy: tidy::Tidy,
+}
+
+impl Corrections {
+    /// Whether contents are being made by that correction, which will be in effect or leave nothing behind.
+    pub fn is_under_way(&self, _number: u64) -> bool {
+        false
+    }
 }
 
 /// Why a correction was not made. Nothing has changed then.

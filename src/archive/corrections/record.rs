@@ -54,6 +54,7 @@ impl Archive {
                 }
             }
         }
+        self.corrections.wake();
         match refused {
             Some(error) if said == 0 => Err(error.into()),
             _ => Ok(()),
