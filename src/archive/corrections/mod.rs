@@ -11,6 +11,8 @@ mod tidy_move;
 mod tidy_notes;
 mod tidy_plan;
 mod tidy_status;
+#[cfg(test)]
+mod tidy_tests;
 
 use std::sync::Mutex;
 

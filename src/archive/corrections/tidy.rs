@@ -136,6 +136,19 @@ impl Archive {
         }
     }
 
+    /// Also what could not be done a moment ago.
+    #[cfg(test)]
+    pub(super) fn tidy_again(&self) {
+        let tidy = &self.corrections.tidy;
+        tidy.state
+            .lock()
+            .expect("no panic while held")
+            .settled
+            .clear();
+        tidy.wake();
+        self.tidy_all();
+    }
+
     pub(super) fn days(&self) -> Days {
         Days::new(&self.corrections_config)
     }
@@ -333,6 +346,10 @@ impl Archive {
                         continue;
                     }
                     let list = moving.entry(copy.volume_id.clone()).or_default();
+                    // Of one file two corrections may speak.
+                    if list.iter().any(|other| other.copy.path == copy.path) {
+                        continue;
+                    }
                     list.push(Moving {
                         content: content.clone(),
                         copy: copy.clone(),
