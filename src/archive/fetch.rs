@@ -1,25 +1,28 @@
 //! Hands an instance back: from the first copy that is good. A copy that fails gives way to the next, within the same
-//! request, also in the middle.
+//! request, also in the middle. What was selected is handed back, also when a correction has hidden it since and its files
+//! lie elsewhere by now.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::index::{Copy, InstanceRecord};
+use crate::index::Copy;
 use crate::volume::Volume;
 use crate::volume::io::DiskFile;
 use crate::volume::layout::Role;
 
+use super::find::Selected;
 use super::{Archive, Line};
 
 /// An instance opened for reading, at the first byte of its data set.
 pub struct Fetched<'a> {
-    pub transfer_syntax: String,
     /// Bytes of the data set.
     pub length: u64,
     archive: &'a Archive,
-    sop_instance_uid: String,
+    selected: Selected,
+    /// How often files may be looked for where they are now.
+    looks: u32,
     /// Copies that were not tried yet.
     waiting: VecDeque<Copy>,
     source: Source,
@@ -57,35 +60,38 @@ const READ_TWICE_BYTES_MAX: u64 = 1 << 30;
 /// Read at a time for that, bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// Within one instance files are looked for again so often at most.
+const LOOKS_MAX: u32 = 4;
+/// So long it may take until files that are being moved are where they go.
+const MOVE_PATIENCE: Duration = Duration::from_secs(20);
+
 /// A million instances are read in in this time.
 const REBUILD_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Archive {
     /// Tells the disk that an instance will be fetched soon, so that it reads while the one before is sent. What is wrong
     /// with it is found, and said, when it is fetched.
-    pub fn fetch_soon(&self, sop_instance_uid: &str) {
-        let entry = self
-            .view()
-            .and_then(|view| view.snapshot.by_sop(sop_instance_uid));
-        if let Ok(Some(entry)) = entry
-            && let Some(copy) = self.in_order(&entry.record.copies).front()
+    pub fn fetch_soon(&self, selected: &Selected) {
+        let copies = self.view().and_then(|view| selected.copies(&view.snapshot));
+        if let Ok(Some(copies)) = copies
+            && let Some(copy) = self.in_order(&copies).front()
             && let Ok((file, _volume)) = self.open_checked(copy)
         {
             file.will_need(copy.size_bytes.min(CHECKED_BYTES_MAX));
         }
     }
 
-    /// What the index says of an instance. Should the index fail now, in the middle of a retrieve, the instance is waited for
-    /// while the ledgers are read again, for 20 seconds at most.
-    pub fn record(&self, sop_instance_uid: &str) -> Option<InstanceRecord> {
+    /// Where the index says that an instance is. Should the index fail now, in the middle of a retrieve, the instance is
+    /// waited for while the ledgers are read again, for 20 seconds at most.
+    fn copies_of(&self, selected: &Selected) -> Option<Vec<Copy>> {
         let deadline = Instant::now() + REBUILD_PATIENCE;
         loop {
             let looked_up = self.view().and_then(|view| {
-                let entry = view.snapshot.by_sop(sop_instance_uid)?;
-                Ok((entry, view.rebuilding_percent.is_none()))
+                let copies = selected.copies(&view.snapshot)?;
+                Ok((copies, view.rebuilding_percent.is_none()))
             });
             match looked_up {
-                Ok((Some(entry), _)) => return Some(entry.record),
+                Ok((Some(copies), _)) => return Some(copies),
                 Ok((None, true)) => return None,
                 Ok((None, false)) => {}
                 Err(error) => self.index_failed(&error),
@@ -99,39 +105,74 @@ impl Archive {
 
     /// Opens the first copy that is good: of ordinary size, read and compared with its checksum. Those known as bad are
     /// tried last; those that turn out bad now are looked into.
-    pub fn fetch(
-        &self,
-        sop_instance_uid: &str,
-        record: &InstanceRecord,
-    ) -> Result<Fetched<'_>, Unreadable> {
-        let mut waiting = self.in_order(&record.copies);
-        let mut reasons = Vec::new();
-        while let Some(copy) = waiting.pop_front() {
-            match self.open_copy(&copy) {
-                Ok(source) => {
-                    return Ok(Fetched {
-                        transfer_syntax: record.transfer_syntax.clone(),
-                        length: copy.data_bytes(),
-                        archive: self,
-                        sop_instance_uid: sop_instance_uid.to_owned(),
-                        waiting,
-                        source,
-                        expected: copy.crc32,
-                        used: vec![copy],
-                        crc: crc32fast::Hasher::new(),
-                        read: 0,
-                    });
-                }
-                Err(error) => reasons.push(self.cannot_serve(sop_instance_uid, &copy, &error)),
-            }
+    pub fn fetch(&self, selected: &Selected) -> Result<Fetched<'_>, Unreadable> {
+        let copies = self.copies_of(selected).unwrap_or_default();
+        let mut waiting = self.in_order(&copies);
+        let (mut reasons, mut looks) = (Vec::new(), LOOKS_MAX);
+        if let Some((copy, source)) =
+            self.open_next(selected, &mut waiting, &mut looks, &mut reasons)
+        {
+            return Ok(Fetched {
+                length: selected.length,
+                archive: self,
+                selected: selected.clone(),
+                looks,
+                waiting,
+                source,
+                expected: selected.crc32,
+                used: vec![copy],
+                crc: crc32fast::Hasher::new(),
+                read: 0,
+            });
         }
         if reasons.is_empty() {
-            reasons.push("no volume that has it is here".to_owned());
+            reasons.push(match copies.is_empty() {
+                true => "it is not here any more".to_owned(),
+                false => "no volume that has it is here".to_owned(),
+            });
         }
         Err(Unreadable {
-            sop_instance_uid: sop_instance_uid.to_owned(),
+            sop_instance_uid: selected.sop_instance_uid.clone(),
             reasons: reasons.join("; "),
         })
+    }
+
+    /// Opens the first of the waiting copies that is good. One that was moved since it was looked up is looked up again,
+    /// with all others.
+    fn open_next(
+        &self,
+        selected: &Selected,
+        waiting: &mut VecDeque<Copy>,
+        looks: &mut u32,
+        reasons: &mut Vec<String>,
+    ) -> Option<(Copy, Source)> {
+        while let Some(copy) = waiting.pop_front() {
+            if !selected.is_in(&copy) {
+                continue;
+            }
+            match self.open_copy(&copy) {
+                Ok(source) => return Some((copy, source)),
+                Err(_) if *looks > 0 && self.has_moved(selected, &copy) => {
+                    *looks -= 1;
+                    *waiting = self.in_order(&self.copies_of(selected).unwrap_or_default());
+                }
+                Err(error) => {
+                    reasons.push(self.cannot_serve(&selected.sop_instance_uid, &copy, &error));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether a copy is not listed any more where it was.
+    fn has_moved(&self, selected: &Selected, copy: &Copy) -> bool {
+        // Who moves it holds this from the rename to the line.
+        let _lock = self
+            .locks
+            .lock_within(&selected.sop_instance_uid, MOVE_PATIENCE);
+        let is_it = |other: &Copy| (&other.volume_id, &other.path) == (&copy.volume_id, &copy.path);
+        let copies = self.view().and_then(|view| selected.copies(&view.snapshot));
+        copies.is_ok_and(|copies| !copies.is_some_and(|copies| copies.iter().any(is_it)))
     }
 
     /// Copies on volumes that are here and answer, the likely good ones first. A bad one may be readable all the same (it
@@ -263,13 +304,13 @@ impl Fetched<'_> {
             let Err(error) = read else { break };
             let failed = copy.clone();
             self.archive
-                .cannot_serve(&self.sop_instance_uid, &failed, &error);
+                .cannot_serve(&self.selected.sop_instance_uid, &failed, &error);
             self.go_on_elsewhere().ok_or(error)?;
         }
         self.crc.update(buffer);
         if count > 0 && left == count as u64 && self.crc.clone().finalize() != self.expected {
             for copy in &self.used {
-                self.archive.suspect(&self.sop_instance_uid, copy);
+                self.archive.suspect(&self.selected.sop_instance_uid, copy);
             }
             return Err(wrong_checksum());
         }
@@ -279,22 +320,14 @@ impl Fetched<'_> {
 
     /// Opens the next copy that has the same bytes; `None` when there is none.
     fn go_on_elsewhere(&mut self) -> Option<()> {
-        while let Some(copy) = self.waiting.pop_front() {
-            if (copy.data_bytes(), copy.crc32) != (self.length, self.expected) {
-                continue;
-            }
-            match self.archive.open_copy(&copy) {
-                Ok(source) => {
-                    self.source = source;
-                    self.used.push(copy);
-                    return Some(());
-                }
-                Err(error) => {
-                    self.archive
-                        .cannot_serve(&self.sop_instance_uid, &copy, &error);
-                }
-            }
-        }
-        None
+        let mut reasons = Vec::new();
+        let (waiting, looks) = (&mut self.waiting, &mut self.looks);
+        let opened = self
+            .archive
+            .open_next(&self.selected, waiting, looks, &mut reasons);
+        let (copy, source) = opened?;
+        self.source = source;
+        self.used.push(copy);
+        Some(())
     }
 }

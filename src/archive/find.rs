@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use dicom_dictionary_std::tags;
 
 use crate::dicom::Level;
-use crate::index::{IndexError, InstanceEntry, Key, Match, Query, Snapshot};
+use crate::index::{Copy, IndexError, InstanceEntry, Key, Match, Query, Snapshot};
 
 use super::Archive;
 use super::places::key;
@@ -39,6 +39,51 @@ pub struct Selected {
     pub sop_instance_uid: String,
     pub sop_class_uid: String,
     pub transfer_syntax: String,
+    /// Length of its data set, bytes.
+    pub length: u64,
+    /// CRC-32 of its data set: what was selected is sent, also when something else is answered by then.
+    pub crc32: u32,
+}
+
+impl Selected {
+    /// The content that is answered; `None` of one without copies, which there is not.
+    pub fn of(entry: InstanceEntry) -> Option<Selected> {
+        let copy = entry.record.copies.first()?;
+        Some(Selected {
+            length: copy.data_bytes(),
+            crc32: copy.crc32,
+            sop_instance_uid: entry.sop_instance_uid,
+            sop_class_uid: entry.record.sop_class_uid,
+            transfer_syntax: entry.record.transfer_syntax,
+        })
+    }
+
+    fn is(&self, transfer_syntax: &str, copies: &[Copy]) -> bool {
+        transfer_syntax == self.transfer_syntax && copies.iter().any(|copy| self.is_in(copy))
+    }
+
+    pub(super) fn is_in(&self, copy: &Copy) -> bool {
+        (copy.data_bytes(), copy.crc32) == (self.length, self.crc32)
+    }
+
+    /// Its copies as they are now, also where a correction has hidden it since; `None`: there is no such content.
+    pub(super) fn copies(&self, snapshot: &Snapshot) -> Result<Option<Vec<Copy>>, IndexError> {
+        let sop = &self.sop_instance_uid;
+        if let Some(InstanceEntry { record, .. }) = snapshot.by_sop(sop)? {
+            if self.is(&record.transfer_syntax, &record.copies) {
+                return Ok(Some(record.copies));
+            }
+            let mut others = record.others.into_iter();
+            let found = others.find(|other| self.is(&other.transfer_syntax, &other.copies));
+            if let Some(other) = found {
+                return Ok(Some(other.copies));
+            }
+        }
+        let hidden = snapshot.hidden(sop)?.unwrap_or_default();
+        let mut contents = hidden.contents.into_iter();
+        let found = contents.find(|one| self.is(&one.transfer_syntax, &one.copies));
+        Ok(found.map(|content| content.copies))
+    }
 }
 
 impl Archive {
@@ -105,11 +150,7 @@ impl Archive {
                 too_many = true;
                 return ControlFlow::Break(());
             }
-            selected.push(Selected {
-                sop_instance_uid: entry.sop_instance_uid,
-                sop_class_uid: entry.record.sop_class_uid,
-                transfer_syntax: entry.record.transfer_syntax,
-            });
+            selected.extend(Selected::of(entry));
             ControlFlow::Continue(())
         };
         let result = (|| {

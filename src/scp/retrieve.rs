@@ -353,7 +353,7 @@ fn finish(
 /// The disk reads the next instance while this one is sent and answered: a third less time for a CT series.
 fn soon(services: &Services, next: Option<&Selected>) {
     if let Some(next) = next {
-        services.archive.fetch_soon(&next.sop_instance_uid);
+        services.archive.fetch_soon(next);
     }
 }
 
@@ -366,19 +366,16 @@ fn send_one(
     counts: &mut Counts,
 ) -> Result<SubOperation, NetError> {
     let archive = &services.archive;
-    let Some(record) = archive.record(&instance.sop_instance_uid) else {
-        return Ok(SubOperation::Failed);
-    };
-    let context = association.context_for(&record.sop_class_uid, Some(&record.transfer_syntax));
+    let context = association.context_for(&instance.sop_class_uid, Some(&instance.transfer_syntax));
     let Some(context_id) = context.map(|context| context.id) else {
         tracing::warn!(
             sop_instance_uid = instance.sop_instance_uid,
-            transfer_syntax = record.transfer_syntax,
+            transfer_syntax = instance.transfer_syntax,
             "the peer does not take this SOP class in this transfer syntax"
         );
         return Ok(SubOperation::Failed);
     };
-    let mut fetched = match archive.fetch(&instance.sop_instance_uid, &record) {
+    let mut fetched = match archive.fetch(instance) {
         Ok(fetched) => fetched,
         Err(error) => {
             tracing::error!(%error, "an instance cannot be sent");
@@ -386,7 +383,7 @@ fn send_one(
         }
     };
     let request = StoreRequest {
-        sop_class_uid: record.sop_class_uid,
+        sop_class_uid: instance.sop_class_uid.clone(),
         sop_instance_uid: instance.sop_instance_uid.clone(),
         priority: dimse::PRIORITY_MEDIUM,
         move_originator,

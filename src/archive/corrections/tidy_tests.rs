@@ -9,7 +9,7 @@ use dicom_dictionary_std::tags;
 
 use crate::archive::content::contents;
 use crate::archive::corrections::tidy_plan::{TRASH_EMPTIED, content_of, id_of};
-use crate::archive::{Announced, Archive, Mode};
+use crate::archive::{Announced, Archive, Mode, Selected};
 use crate::config::Config;
 use crate::dicom::elements;
 use crate::index::{
@@ -124,9 +124,15 @@ impl Bench {
 
     /// What is answered, as a retrieve would send it.
     fn sent(&self, sop: &str) -> Vec<u8> {
-        let archive = self.archive();
-        let record = archive.record(sop).expect("answered");
-        let mut fetched = archive.fetch(sop, &record).unwrap();
+        self.sent_as(&self.selected(sop))
+    }
+
+    fn selected(&self, sop: &str) -> Selected {
+        Selected::of(self.entry(sop).expect("answered")).unwrap()
+    }
+
+    fn sent_as(&self, selected: &Selected) -> Vec<u8> {
+        let mut fetched = self.archive().fetch(selected).unwrap();
         let mut bytes = vec![0; fetched.length as usize];
         let mut done = 0;
         while done < bytes.len() {
@@ -549,4 +555,31 @@ fn what_is_only_rejected_stays_where_it_is() {
     let hidden = bench.hidden(SOPS[0]);
     assert_eq!(content_of(SOPS[0], &hidden.contents[0]).copies.len(), 1);
     assert_eq!(bench.archive().status().kept.in_tree_files_count, 1);
+}
+
+/// Method: selected before the switch, sent when the files were moved, after the index was made anew, and when one volume
+/// is gone.
+#[test]
+fn what_was_selected_before_a_correction_is_sent_after_it() {
+    let mut bench = Bench::new();
+    for sop in SOPS {
+        bench.store(sop, "4711");
+    }
+    bench.mirror();
+    let selected = SOPS.map(|sop| bench.selected(sop));
+    bench.amend(&SOPS[..1], "4712", &crate::archive::now());
+    bench.remove(&SOPS[1..], &crate::archive::now());
+    let all_old = |bench: &Bench| {
+        for (selected, sop) in selected.iter().zip(SOPS) {
+            assert_eq!(bench.sent_as(selected), data_set(sop, "4711"));
+        }
+    };
+    all_old(&bench);
+    bench.archive().tidy_all();
+    all_old(&bench);
+    rebuilt(&mut bench);
+    all_old(&bench);
+    std::fs::remove_dir_all(bench.path("A", "superseded")).unwrap();
+    std::fs::remove_dir_all(bench.path("A", "trash")).unwrap();
+    all_old(&bench);
 }
