@@ -494,7 +494,7 @@ impl Archive {
             source,
         })?;
         for leftover in leftovers {
-            let published = leftover.links > 1;
+            let published = leftover.links > 1 && !leftover.is_made();
             let name = leftover.path.clone();
             match published.then(|| self.carry_on(volume, leftover.clone())) {
                 Some(Ok(())) => carried += 1,

@@ -48,9 +48,9 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn create(shared: &Arc<Shared>) -> Result<Incoming, VolumeError> {
+    pub(super) fn create(shared: &Arc<Shared>, ending: &str) -> Result<Incoming, VolumeError> {
         let _call = shared.calls.begin();
-        let name = format!("{}.part", uuid::Uuid::new_v4().simple());
+        let name = format!("{}{ending}", uuid::Uuid::new_v4().simple());
         let path = shared.root.join(layout::INCOMING_FOLDER).join(name);
         // The new name is not flushed. After a power cut it may be missing; then
         // so is everything done since, or the instance has its own name and at

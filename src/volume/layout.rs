@@ -45,6 +45,11 @@ pub const LABEL_TEMPORARY_FILE: &str = "kura-volume.json.new";
 pub const LOCK_FILE: &str = "kura.lock";
 /// Instances that are being received or not yet finished.
 pub const INCOMING_FOLDER: &str = "incoming";
+/// Ends the name of an instance in [`INCOMING_FOLDER`].
+pub const RECEIVED_ENDING: &str = ".part";
+/// Ends the name there of an instance that a correction makes: its ledger line is written before it gets its place in the
+/// tree, so nothing of it is to be carried to an end.
+pub const MADE_ENDING: &str = ".made";
 /// One folder for each volume whose ledger is here: its own, and copies.
 pub const LEDGERS_FOLDER: &str = "ledgers";
 /// What could not be stored as an instance, kept for a person to look at.

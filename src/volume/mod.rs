@@ -89,6 +89,14 @@ pub struct Leftover {
     pub len: u64,
 }
 
+impl Leftover {
+    /// A correction made it: what of it counts, its ledger line says, and not its name.
+    pub fn is_made(&self) -> bool {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().ends_with(layout::MADE_ENDING)
+    }
+}
+
 /// An open volume; `T` is what the archive attaches to a ledger line.
 pub struct Volume<T> {
     shared: Arc<Shared>,
@@ -320,6 +328,15 @@ impl<T: Send + 'static> Volume<T> {
 
     /// A new file in `incoming/`.
     pub fn begin(&self) -> Result<Incoming, VolumeError> {
+        self.begin_as(layout::RECEIVED_ENDING)
+    }
+
+    /// As [`Volume::begin`], for a file that a correction makes.
+    pub fn begin_made(&self) -> Result<Incoming, VolumeError> {
+        self.begin_as(layout::MADE_ENDING)
+    }
+
+    fn begin_as(&self, ending: &str) -> Result<Incoming, VolumeError> {
         if let VolumeState::Failed(reason) = self.state() {
             return Err(VolumeError::Failed {
                 name: self.name().to_owned(),
@@ -341,7 +358,7 @@ impl<T: Send + 'static> Volume<T> {
                 path: root.clone(),
             });
         }
-        Incoming::create(&self.shared)
+        Incoming::create(&self.shared, ending)
     }
 
     /// Opens a file of the image tree for reading. Refuses a path that is
