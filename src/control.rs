@@ -13,8 +13,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    Archive, CheckedStatus, CopiesStatus, MirrorStatus, MirrorVerb, ReplaceStatus, ReportName,
-    ReportVerb, Shown, Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
+    AmendSaid, AmendVerb, Archive, ChangesVerb, CheckedStatus, CopiesStatus, Correction,
+    MirrorStatus, MirrorVerb, ReplaceStatus, ReportName, ReportVerb, Shown, Status, VolumeSaid,
+    VolumeVerb, WorkStatus, WorkVerb,
 };
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
@@ -40,6 +41,8 @@ pub enum Request {
     Report(ReportVerb),
     /// What reading the copies again found.
     Checked,
+    Amend(AmendVerb),
+    Changes(ChangesVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,6 +65,8 @@ pub enum Response {
         checked: Box<CheckedStatus>,
         copies: Box<CopiesStatus>,
     },
+    Amend(AmendSaid),
+    Changes(Vec<Correction>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -199,6 +204,18 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
         Request::Checked => Response::Checked {
             checked: Box::new(archive.checked_status()),
             copies: Box::new(archive.copies()),
+        },
+        Request::Amend(verb) => match archive.amend_verb(verb) {
+            Ok(said) => Response::Amend(said),
+            Err(error) => Response::Failed {
+                reason: error.to_string(),
+            },
+        },
+        Request::Changes(verb) => match archive.changes_verb(&verb) {
+            Ok(changes) => Response::Changes(changes),
+            Err(error) => Response::Failed {
+                reason: error.to_string(),
+            },
         },
         Request::Find { level, keys, most } => {
             let Ok(level) = level.parse::<Level>() else {

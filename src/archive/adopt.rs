@@ -17,7 +17,7 @@ use super::work::{Depth, Job, Stop, VolumeReport};
 use super::{Archive, Line};
 
 /// What the lines name as sender, where the file names none.
-const FROM: &str = "ADOPT";
+pub(super) const FROM: &str = "ADOPT";
 /// Read and stored at a time, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
 

@@ -11,7 +11,7 @@ use super::work::{Depth, Job, Stop, VolumeReport};
 use super::{Archive, keeper};
 
 /// What the lines of files found by it name as sender, where the file names none.
-const FROM: &str = "EQUALIZE";
+pub(super) const FROM: &str = "EQUALIZE";
 
 impl Archive {
     pub(super) fn equalize(

@@ -81,6 +81,10 @@ pub use capacity::Capacity;
 pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
 pub use corrections::KeptStatus;
+pub use corrections::{
+    Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Change as Correction, ChangesVerb,
+    Differs, Undo,
+};
 pub use drill_report::DrillReport;
 pub use due::Asked;
 pub use fetch::{Fetched, Unreadable};

@@ -31,6 +31,13 @@ pub fn key(tag: Tag) -> u32 {
 }
 
 impl Places {
+    /// What is known of a study changed otherwise than by an instance that was received.
+    pub fn forget(&self, study_uid: &str) {
+        let mut inner = self.inner.lock().expect("no panic while held");
+        inner.studies.remove(study_uid);
+        inner.series.retain(|(study, _), _| study != study_uid);
+    }
+
     /// The study and series that an instance belongs to, made when it is their first.
     ///
     /// `today`: the day of receipt as `YYYYMMDD`, the folder of a study that has no valid date.

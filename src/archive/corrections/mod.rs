@@ -4,6 +4,12 @@
 //! with its number say which contents it withdraws; then one ledger line puts all of it in effect, from one commit of the
 //! index to the next, and another may take it back. The same lines are in the ledgers of two volumes.
 
+mod amend;
+mod asked;
+mod changes;
+mod making;
+mod new_files;
+mod plan;
 mod record;
 mod tidy;
 mod tidy_delete;
@@ -13,26 +19,64 @@ mod tidy_plan;
 mod tidy_status;
 #[cfg(test)]
 mod tidy_tests;
+mod under_way;
+mod undo;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::dicom::AeTitle;
 use crate::index::IndexError;
 use crate::volume::VolumeError;
 
+use super::{Archive, View};
+
+pub use asked::{
+    Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Change, ChangesVerb, Differs, Undo,
+};
 pub use tidy_plan::TRASH_EMPTIED;
 pub use tidy_status::KeptStatus;
+use under_way::UnderWay;
 
 /// One correction is made at a time: each is decided by what is answered before it.
-#[derive(Default)]
 pub struct Corrections {
     making: Mutex<()>,
     tidy: tidy::Tidy,
+    under_way: UnderWay,
+    /// Who modifies, as amended data sets say it.
+    modifying_system: String,
 }
 
 impl Corrections {
+    pub fn new(ae_title: &AeTitle) -> Corrections {
+        Corrections {
+            making: Mutex::default(),
+            tidy: Default::default(),
+            under_way: UnderWay::default(),
+            modifying_system: ae_title.as_str().to_owned(),
+        }
+    }
+
     /// Whether contents are being made by that correction, which will be in effect or leave nothing behind.
-    pub fn is_under_way(&self, _number: u64) -> bool {
-        false
+    pub fn is_under_way(&self, number: u64) -> bool {
+        self.under_way.is(number)
+    }
+
+    /// To be held while a correction is decided on and made.
+    fn making(&self) -> MutexGuard<'_, ()> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Archive {
+    /// What is answered now, if that is everything: nothing is decided by a part of it.
+    fn complete_view(&self) -> Result<View, CorrectionError> {
+        let view = self.view()?;
+        match view.rebuilding_percent {
+            None => Ok(view),
+            Some(percent) => Err(CorrectionError::Refused(format!(
+                "the index is being made anew, {percent} % done; nothing was changed; try again when kura status says it is complete"
+            ))),
+        }
     }
 }
 
