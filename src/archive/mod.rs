@@ -137,6 +137,7 @@ pub struct Archive {
     mirror_config: crate::config::Mirror,
     restoring: restoring::Restoring,
     scrub_config: crate::config::Scrub,
+    rejection_config: crate::config::Rejection,
     suspects: suspects::Suspects,
     checks: Arc<checked::Checks>,
     corrections: corrections::Corrections,

@@ -164,6 +164,7 @@ impl Archive {
             mirror_config: config.mirror.clone(),
             restoring: Default::default(),
             scrub_config: config.scrub.clone(),
+            rejection_config: config.rejection.clone(),
             suspects: Default::default(),
             checks: Default::default(),
             corrections_config: config.corrections.clone(),

@@ -6,6 +6,7 @@
 mod corrections;
 pub mod edit;
 mod long_work;
+mod rejection;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::dicom::AeTitle;
 
 pub use corrections::Corrections;
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
+pub use rejection::{OnRejection, Rejection};
 
 /// What the server and every verb work with.
 #[derive(Debug, Clone)]
@@ -40,6 +42,7 @@ pub struct Config {
     pub mirror: Mirror,
     pub scrub: Scrub,
     pub corrections: Corrections,
+    pub rejection: Rejection,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -155,6 +158,8 @@ struct File {
     scrub: Scrub,
     #[serde(default)]
     corrections: Corrections,
+    #[serde(default)]
+    rejection: Rejection,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -283,6 +288,7 @@ impl Config {
             mirror: file.mirror,
             scrub: file.scrub,
             corrections: file.corrections,
+            rejection: file.rejection,
         })
     }
 
@@ -409,6 +415,14 @@ idle_seconds = 1800
 stall_seconds = 30
 # Seconds that work in flight gets at a stop.
 stop_seconds = 20
+
+[rejection]
+# What a rejection note (a Key Object Selection with one of these titles) does with the instances that it names:
+# "ignore", "hide" (not answered any more; kura changes takes it back) or "remove" (to the trash; kura trash restore).
+quality = "ignore"
+patient_safety = "ignore"
+worklist = "ignore"
+retention_expired = "ignore"
 "#;
 
 /// Writes a commented configuration; refuses to replace a file that is there.
