@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{
     AmendSaid, AmendVerb, Archive, ChangesVerb, CheckedStatus, CopiesStatus, Correction,
-    MirrorStatus, MirrorVerb, ReplaceStatus, ReportName, ReportVerb, Shown, Status, VolumeSaid,
-    VolumeVerb, WorkStatus, WorkVerb,
+    MirrorStatus, MirrorVerb, RemovalSaid, RemovalVerb, ReplaceStatus, ReportName, ReportVerb,
+    Shown, Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
 };
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
@@ -43,6 +43,8 @@ pub enum Request {
     Checked,
     Amend(AmendVerb),
     Changes(ChangesVerb),
+    /// To the trash and back; protection from it.
+    Removal(RemovalVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,6 +69,7 @@ pub enum Response {
     },
     Amend(AmendSaid),
     Changes(Vec<Correction>),
+    Removal(Box<RemovalSaid>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -213,6 +216,12 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
         },
         Request::Changes(verb) => match archive.changes_verb(&verb) {
             Ok(changes) => Response::Changes(changes),
+            Err(error) => Response::Failed {
+                reason: error.to_string(),
+            },
+        },
+        Request::Removal(verb) => match archive.removal_verb(verb) {
+            Ok(said) => Response::Removal(Box::new(said)),
             Err(error) => Response::Failed {
                 reason: error.to_string(),
             },

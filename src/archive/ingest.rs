@@ -21,6 +21,7 @@ use crate::index::{
 use crate::volume::{Incoming, Published, Volume, VolumeError, layout};
 
 use super::before_ack::Received;
+use super::corrections::{Note, may_be_note};
 use super::placing::{Refusals, is_the_volumes};
 use super::{Archive, Line, entry};
 
@@ -61,6 +62,9 @@ pub enum IngestError {
     /// Another association is storing it, on a disk that does not answer.
     #[error("not stored: the same instance is just being stored by another association")]
     Busy,
+    /// A rejection note: it is stored, and nothing was rejected.
+    #[error("the rejection note is stored, but what it asks was not done: {0}")]
+    NotHeeded(String),
     #[error("not stored: {0}")]
     Volume(#[from] VolumeError),
     #[error("{name} {tag} is missing or empty; not stored")]
@@ -222,6 +226,16 @@ impl Receiving<'_> {
                         data_bytes,
                     };
                     self.archive.second_copy(&received, &mut kept.incoming)?;
+                }
+                if may_be_note(&self.announced.sop_class_uid) {
+                    let note = Note {
+                        sop_instance_uid: &self.announced.sop_instance_uid,
+                        transfer_syntax: &self.announced.transfer_syntax,
+                        calling_ae_title: &self.announced.calling_ae_title,
+                        data_offset: self.meta_len,
+                    };
+                    let heeded = self.archive.heed(&note, &mut kept.incoming);
+                    heeded.map_err(IngestError::NotHeeded)?;
                 }
                 Ok(kept)
             }

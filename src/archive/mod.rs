@@ -80,10 +80,10 @@ use crate::volume::{Incoming, Volume};
 pub use capacity::Capacity;
 pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
-pub use corrections::KeptStatus;
 pub use corrections::{
-    Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Change as Correction, ChangesVerb,
-    Differs, Undo,
+    Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Cause, Change as Correction, ChangesVerb,
+    Chosen, CorrectionError, Differs, KeptStatus, Protection, Removal, RemovalSaid, RemovalVerb,
+    RemovedOn, Thrown, TrashItem, Undo,
 };
 pub use drill_report::DrillReport;
 pub use due::Asked;

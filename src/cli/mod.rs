@@ -12,12 +12,15 @@ mod index;
 mod init;
 mod mirror;
 mod output;
+mod protect;
+mod remove;
 mod replace;
 mod report;
 mod scrub;
 mod send;
 mod serve;
 mod status;
+mod trash;
 mod volume;
 
 use std::path::PathBuf;
@@ -96,6 +99,12 @@ enum Verb {
     Amend(amend::Amend),
     /// Who changed what, when and why: list, show
     Changes(changes::Changes),
+    /// A study, series or instance to the trash
+    Remove(remove::Remove),
+    /// What was removed: list, restore, empty
+    Trash(trash::Trash),
+    /// Studies that nobody removes or changes
+    Protect(protect::Protect),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),
 }
@@ -138,6 +147,9 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Drill(verb) => drill::run(&verb, &config, json),
         Verb::Amend(verb) => amend::run(verb, &config, json),
         Verb::Changes(verb) => changes::run(verb, &config, json),
+        Verb::Remove(verb) => remove::run(&verb, &config, json),
+        Verb::Trash(verb) => trash::run(verb, &config, json),
+        Verb::Protect(verb) => protect::run(verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
     }
 }

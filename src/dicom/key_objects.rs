@@ -102,6 +102,11 @@ impl KeyObjectsReader {
         }
     }
 
+    /// As far as it was read: designator and value, empty until then. It stands before the references.
+    pub fn title(&self) -> &(String, String) {
+        &self.found.objects.title
+    }
+
     /// To be called at the end of the data set.
     pub fn finish(mut self) -> Result<KeyObjects, KeyObjectsError> {
         if let Some(inflater) = &self.inflater {

@@ -44,6 +44,7 @@ pub mod sop {
     pub const PATIENT_STUDY_ONLY_MOVE: &str = "1.2.840.10008.5.1.4.1.2.3.2";
     pub const PATIENT_STUDY_ONLY_GET: &str = "1.2.840.10008.5.1.4.1.2.3.3";
     pub const STORAGE_COMMITMENT_PUSH: &str = "1.2.840.10008.1.20.1";
+    pub const KEY_OBJECT_SELECTION_DOCUMENT_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 }
 
 /// How the elements of a data set are written.

@@ -50,6 +50,7 @@ impl From<&IngestError> for Status {
             | IngestError::NotRecovered(_)
             | IngestError::Busy
             | IngestError::NoSecondCopy(_)
+            | IngestError::NotHeeded(_)
             | IngestError::Volume(_)
             | IngestError::Index(_) => OUT_OF_RESOURCES,
             IngestError::Missing { .. } => MISSING_UID,

@@ -9,8 +9,12 @@ mod asked;
 mod changes;
 mod making;
 mod new_files;
+mod picked;
 mod plan;
+mod protect;
 mod record;
+mod rejection;
+mod remove;
 mod tidy;
 mod tidy_delete;
 mod tidy_move;
@@ -19,6 +23,7 @@ mod tidy_plan;
 mod tidy_status;
 #[cfg(test)]
 mod tidy_tests;
+mod trash;
 mod under_way;
 mod undo;
 
@@ -30,11 +35,17 @@ use crate::volume::VolumeError;
 
 use super::{Archive, View};
 
+pub(super) use rejection::{Note, may_be_note};
+
 pub use asked::{
     Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Change, ChangesVerb, Differs, Undo,
 };
+pub use picked::{Cause, Chosen};
+pub use protect::Protection;
+pub use remove::{Removal, RemovalSaid, RemovalVerb, RemovedOn};
 pub use tidy_plan::TRASH_EMPTIED;
 pub use tidy_status::KeptStatus;
+pub use trash::{Thrown, TrashItem};
 use under_way::UnderWay;
 
 /// One correction is made at a time: each is decided by what is answered before it.
