@@ -13,9 +13,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    AmendSaid, AmendVerb, Archive, ChangesVerb, CheckedStatus, CopiesStatus, Correction,
-    MirrorStatus, MirrorVerb, RemovalSaid, RemovalVerb, ReplaceStatus, ReportName, ReportVerb,
-    Shown, Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
+    AmendSaid, AmendVerb, Archive, ChangesVerb, CheckedStatus, ConflictsSaid, ConflictsVerb,
+    CopiesStatus, Correction, MirrorStatus, MirrorVerb, RemovalSaid, RemovalVerb, ReplaceStatus,
+    ReportName, ReportVerb, Shown, Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
 };
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
@@ -45,6 +45,7 @@ pub enum Request {
     Changes(ChangesVerb),
     /// To the trash and back; protection from it.
     Removal(RemovalVerb),
+    Conflicts(ConflictsVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +71,7 @@ pub enum Response {
     Amend(AmendSaid),
     Changes(Vec<Correction>),
     Removal(Box<RemovalSaid>),
+    Conflicts(Box<ConflictsSaid>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -222,6 +224,12 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
         },
         Request::Removal(verb) => match archive.removal_verb(verb) {
             Ok(said) => Response::Removal(Box::new(said)),
+            Err(error) => Response::Failed {
+                reason: error.to_string(),
+            },
+        },
+        Request::Conflicts(verb) => match archive.conflicts_verb(verb) {
+            Ok(said) => Response::Conflicts(Box::new(said)),
             Err(error) => Response::Failed {
                 reason: error.to_string(),
             },

@@ -82,8 +82,9 @@ pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
 pub use corrections::{
     Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Cause, Change as Correction, ChangesVerb,
-    Chosen, CorrectionError, Differs, KeptStatus, Protection, Removal, RemovalSaid, RemovalVerb,
-    RemovedOn, Thrown, TrashItem, Undo,
+    Chosen, Conflicts, ConflictsSaid, ConflictsVerb, CorrectionError, Differs, Duplicate,
+    ElementDifference, KeptContent, KeptStatus, MixedStudy, Protection, Removal, RemovalSaid,
+    RemovalVerb, RemovedOn, Thrown, TrashItem, TwoPeople, Undo,
 };
 pub use drill_report::DrillReport;
 pub use due::Asked;

@@ -115,7 +115,7 @@ fn key(tag: Tag) -> u32 {
     (u32::from(tag.group()) << 16) | u32::from(tag.element())
 }
 
-fn keyword(tag: u32) -> String {
+pub fn keyword(tag: u32) -> String {
     let tag = Tag((tag >> 16) as u16, tag as u16);
     StandardDataDictionary
         .by_tag(tag)

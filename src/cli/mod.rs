@@ -3,6 +3,7 @@
 mod adopt;
 mod amend;
 mod changes;
+mod conflicts;
 mod drill;
 mod dump;
 mod echo;
@@ -105,6 +106,8 @@ enum Verb {
     Trash(trash::Trash),
     /// Studies that nobody removes or changes
     Protect(protect::Protect),
+    /// What needs a decision: show, prefer, discard, undo
+    Conflicts(conflicts::Settle),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),
 }
@@ -150,6 +153,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Remove(verb) => remove::run(&verb, &config, json),
         Verb::Trash(verb) => trash::run(verb, &config, json),
         Verb::Protect(verb) => protect::run(verb, &config, json),
+        Verb::Conflicts(verb) => conflicts::run(verb, &config, json),
         Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
     }
 }

@@ -7,6 +7,7 @@
 mod amend;
 mod asked;
 mod changes;
+mod conflicts;
 mod making;
 mod new_files;
 mod picked;
@@ -15,6 +16,7 @@ mod protect;
 mod record;
 mod rejection;
 mod remove;
+mod settle;
 mod tidy;
 mod tidy_delete;
 mod tidy_move;
@@ -39,6 +41,10 @@ pub(super) use rejection::{Note, may_be_note};
 
 pub use asked::{
     Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Change, ChangesVerb, Differs, Undo,
+};
+pub use conflicts::{
+    Conflicts, ConflictsSaid, ConflictsVerb, Duplicate, ElementDifference, KeptContent, MixedStudy,
+    TwoPeople,
 };
 pub use picked::{Cause, Chosen};
 pub use protect::Protection;

@@ -347,12 +347,17 @@ fn add_kept(
         if ruling.by > number
             && snapshot
                 .correction(ruling.by)?
-                .is_some_and(|record| record.in_effect)
+                .is_some_and(|record| record.in_effect && rules_on_all(record.facts.did))
         {
             kept.later = kept.later.max(Some(ruling.by));
         }
     }
     Ok(())
+}
+
+/// Whether such a correction leaves nothing of the instances as it was.
+fn rules_on_all(did: Did) -> bool {
+    matches!(did, Did::Amended | Did::Removed | Did::Rejected)
 }
 
 fn refuse_restoring(
