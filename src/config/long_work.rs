@@ -131,7 +131,7 @@ impl Default for Scrub {
 
 /// Longest Patient ID (PS3.5 6.2, VR LO), in characters; a longer pattern could fit nothing it should. Bounds the time
 /// of a comparison, too.
-const PATTERN_LENGTH_MAX: usize = 64;
+pub(super) const PATTERN_LENGTH_MAX: usize = 64;
 /// Longest modality (PS3.5 6.2, VR CS), in characters.
 const MODALITY_LENGTH_MAX: usize = 16;
 
@@ -277,7 +277,7 @@ fn check_modality(modality: Option<&str>) -> Result<(), String> {
 ///
 /// Only the last `*` is tried again: what an earlier one could take besides, the last one can as well. So the time is
 /// at most that of pattern times text, and the pattern is short.
-fn pattern_fits(pattern: &str, text: &str) -> bool {
+pub(super) fn pattern_fits(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     // What follows the last `*`, and the text from where that is tried.
     let mut again = None;

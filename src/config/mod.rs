@@ -6,6 +6,7 @@
 mod corrections;
 pub mod edit;
 mod long_work;
+mod receiving;
 mod rejection;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::dicom::AeTitle;
 
 pub use corrections::Corrections;
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
+pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
 pub use rejection::{OnRejection, Rejection};
 
 /// What the server and every verb work with.
@@ -43,6 +45,9 @@ pub struct Config {
     pub scrub: Scrub,
     pub corrections: Corrections,
     pub rejection: Rejection,
+    pub duplicates: Duplicates,
+    /// Of the rules for one attribute the first that fits a sender counts.
+    pub coerce: Vec<Coerce>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -160,6 +165,10 @@ struct File {
     corrections: Corrections,
     #[serde(default)]
     rejection: Rejection,
+    #[serde(default)]
+    duplicates: Duplicates,
+    #[serde(default)]
+    coerce: Vec<Coerce>,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -246,6 +255,13 @@ impl Config {
         file.mirror.check()?;
         file.scrub.check()?;
         file.corrections.check()?;
+        file.duplicates.check()?;
+        let mut coerce = file.coerce;
+        for (i, rule) in coerce.iter_mut().enumerate() {
+            rule.check()
+                .map_err(|reason| format!("[[coerce]] number {}: {reason}", i + 1))?;
+            rule.map = rule.map.take().map(|map| base.join(map));
+        }
         let mut peers: Vec<PeerEntry> = Vec::new();
         for peer in file.peer {
             let ae_title = title(&peer.ae_title)?;
@@ -289,6 +305,8 @@ impl Config {
             scrub: file.scrub,
             corrections: file.corrections,
             rejection: file.rejection,
+            duplicates: file.duplicates,
+            coerce,
         })
     }
 
@@ -365,7 +383,7 @@ fn check_volumes(volumes: &[VolumeEntry]) -> Result<(), String> {
     Ok(())
 }
 
-/// What `kura init` writes, with [`long_work::TEMPLATE`] behind it: the defaults, each with its comment.
+/// What `kura init` writes, with [`long_work::TEMPLATE`] and [`receiving::TEMPLATE`] behind it: the defaults, each with its comment.
 const TEMPLATE: &str = r#"# Kura: configuration. Every key is optional; the values shown are the defaults.
 # Relative paths start from the folder of this file.
 
@@ -425,17 +443,25 @@ worklist = "ignore"
 retention_expired = "ignore"
 "#;
 
+/// The whole file, with the defaults.
+fn template() -> String {
+    [
+        TEMPLATE,
+        long_work::TEMPLATE,
+        corrections::TEMPLATE,
+        receiving::TEMPLATE,
+    ]
+    .concat()
+}
+
 /// Writes a commented configuration; refuses to replace a file that is there.
 pub fn write_template(path: &Path) -> std::io::Result<()> {
-    write_new(
-        path,
-        &(TEMPLATE.to_owned() + long_work::TEMPLATE + corrections::TEMPLATE),
-    )
+    write_new(path, &template())
 }
 
 /// The same with these volumes.
 pub fn write_template_with(path: &Path, volumes: &[VolumeEntry]) -> std::io::Result<()> {
-    let mut text = TEMPLATE.to_owned() + long_work::TEMPLATE + corrections::TEMPLATE;
+    let mut text = template();
     // The first takes the place of the one in the template.
     let mut old_name = Some(VOLUME_DEFAULT);
     for volume in volumes {
@@ -468,7 +494,7 @@ mod tests {
     #[test]
     fn the_template_says_the_defaults() {
         let base = Path::new("/srv");
-        let written = TEMPLATE.to_owned() + long_work::TEMPLATE + corrections::TEMPLATE;
+        let written = template();
         let written = Config::parse(&written, base).unwrap();
         let default = Config::parse("", base).unwrap();
         assert_eq!(format!("{written:?}"), format!("{default:?}"));
