@@ -276,7 +276,7 @@ impl Archive {
                 match kept.outcome {
                     Outcome::Duplicate => report.copies += 1,
                     Outcome::Stored => report.added += 1,
-                    Outcome::Variant | Outcome::Conflict => {
+                    Outcome::Variant | Outcome::Conflict | Outcome::Newest => {
                         report.added += 1;
                         report.others += 1;
                     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::index::{
-    Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Origin, SeriesFacts, Snapshot,
-    Stored, StudyFacts, Values,
+    Copy, Hidden, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Origin, SeriesFacts,
+    Snapshot, Stored, StudyFacts, Values,
 };
 
 /// The content that is answered, or another that is kept under the same SOP Instance UID.
@@ -114,4 +114,22 @@ pub fn contents(entry: &InstanceEntry) -> Vec<Content> {
         copies: other.copies.clone(),
     });
     std::iter::once(answered).chain(others).collect()
+}
+
+/// What is kept of an instance and hidden.
+pub fn hidden_contents(sop_instance_uid: &str, hidden: &Hidden) -> Vec<Content> {
+    let contents = hidden.contents.iter().map(|content| Content {
+        sop_instance_uid: sop_instance_uid.to_owned(),
+        study_instance_uid: content.study_instance_uid.clone(),
+        series_instance_uid: content.series_instance_uid.clone(),
+        sequence: content.sequence,
+        sop_class_uid: content.sop_class_uid.clone(),
+        transfer_syntax: content.transfer_syntax.clone(),
+        values: content.values.clone(),
+        received: content.received.clone(),
+        source_ae_title: content.source_ae_title.clone(),
+        origin: content.origin.clone(),
+        copies: content.copies.clone(),
+    });
+    contents.collect()
 }

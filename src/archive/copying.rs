@@ -14,7 +14,7 @@ use crate::volume::placement::{self, Candidate, Order};
 use crate::volume::{Incoming, Published, Volume, VolumeError, VolumeState};
 
 use super::content::{Content, Facts, contents};
-use super::ingest::{ALTERNATIVES_MAX, names_given};
+use super::ingest::{ALTERNATIVES_MAX, folder_of, names_given};
 use super::placing::Refusals;
 use super::safety::{Judge, Need};
 use super::{Archive, Line, entry};
@@ -559,7 +559,7 @@ fn another_name(stored: &mut Stored, attempt: u32) {
     let instance = &stored.instance;
     let name =
         layout::alternative_file_name(&instance.sop_instance_uid, instance.copy.crc32, attempt);
-    let folder = stored.series.folder.clone();
+    let folder = folder_of(&instance.copy.path).to_owned();
     stored.instance.copy.path = format!("{folder}/{name}");
 }
 

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::index::{
-    Change, Class, Copy, IndexError, InstanceEntry, InstanceFacts, Stored, classify,
-};
+use crate::index::{Change, Copy, IndexError, InstanceFacts, Snapshot, Stored};
 use crate::volume::VolumeError;
 use crate::volume::io::Entry;
 
 use super::at_rest::AtRest;
+use super::content::{Content, contents, hidden_contents};
+use super::resent::Known;
 use super::{Archive, entry};
 
 /// A file without a line.
@@ -71,13 +71,9 @@ impl Archive {
             let view = self.keeper.view()?;
             let mut lines = Vec::new();
             for unlisted in group {
-                let existing = view
-                    .snapshot
-                    .by_sop(&unlisted.file.heading.sop_instance_uid)?;
-                if existing
-                    .as_ref()
-                    .is_some_and(|entry| has_file(entry, volume_id, &unlisted.path))
-                {
+                let sop = &unlisted.file.heading.sop_instance_uid;
+                let known = self.what_is_kept(&view.snapshot, sop)?;
+                if known.names(volume_id).contains(&unlisted.path) {
                     continue;
                 }
                 // Removed since it was read, by a drain that held this lock.
@@ -92,7 +88,7 @@ impl Archive {
                 }
                 let heading = &unlisted.file.heading;
                 let today = date_in(&unlisted.path).unwrap_or_else(super::today);
-                let (study, series) = self.places.assign_values(
+                let place = self.places.assign_values(
                     (
                         unlisted.file.study_values.clone(),
                         unlisted.file.series_values.clone(),
@@ -103,14 +99,12 @@ impl Archive {
                     &view.snapshot,
                 )?;
                 let mut stored = Stored {
-                    study,
-                    series,
+                    study: place.study,
+                    series: place.series,
                     instance: facts(volume_id, unlisted, from),
                 };
-                let copied = match &existing {
-                    Some(entry) => self.relate(entry, &mut stored, &mut listed),
-                    None => None,
-                };
+                stored.instance.values.extend(place.another_patient);
+                let copied = self.relate(&known, &view.snapshot, &mut stored, &mut listed)?;
                 if copied.is_none() {
                     stored.instance.sequence = self.keeper.next_sequence();
                 }
@@ -127,45 +121,46 @@ impl Archive {
         Ok(listed)
     }
 
-    /// A copy of what is here keeps the number, time and sender of that; returns when the copy was seen.
+    /// A copy of what is here, hidden or not, says what that says; returns when the copy was seen.
+    ///
+    /// What a correction took out and has no file any more is new: it counts if it was removed, and is hidden if it was
+    /// withdrawn.
     fn relate(
         &self,
-        entry: &InstanceEntry,
+        known: &Known,
+        snapshot: &Snapshot,
         stored: &mut Stored,
         listed: &mut Listed,
-    ) -> Option<String> {
-        let new = &mut stored.instance;
-        let study = &stored.study.study_instance_uid;
-        let series = &stored.series.series_instance_uid;
-        match classify(entry, study, series, new) {
-            Class::Variant | Class::Conflict => {
-                listed.others += 1;
-                return None;
-            }
-            Class::SameCopy | Class::AnotherCopy => {}
-        }
-        let record = &entry.record;
-        let same = |syntax: &str, copies: &[Copy]| {
-            syntax == new.transfer_syntax
-                && copies.iter().any(|copy| {
+    ) -> Result<Option<String>, IndexError> {
+        let mut contents = known.existing.as_ref().map(contents).unwrap_or_default();
+        let sop = &stored.instance.sop_instance_uid;
+        let hidden = known.hidden.iter();
+        contents.extend(hidden.flat_map(|hidden| hidden_contents(sop, hidden)));
+        let new = &stored.instance;
+        let is_it = |content: &&Content| {
+            content.transfer_syntax == new.transfer_syntax
+                && content.copies.iter().any(|copy| {
                     copy.crc32 == new.copy.crc32 && copy.data_bytes() == new.copy.data_bytes()
                 })
         };
-        let told = if same(&record.transfer_syntax, &record.copies) {
-            Some((record.sequence, &record.received, &record.source_ae_title))
-        } else {
-            let other = record
-                .others
-                .iter()
-                .find(|other| same(&other.transfer_syntax, &other.copies));
-            other.map(|other| (other.sequence, &other.received, &other.source_ae_title))
+        let Some(content) = contents.iter().find(is_it) else {
+            listed.others += u64::from(known.existing.is_some());
+            return Ok(None);
         };
-        let (sequence, received, source) = told?;
         listed.copies += 1;
-        new.received.clone_from(received);
-        new.sequence = sequence;
-        new.source_ae_title = source.clone();
-        Some(super::now())
+        let (mut study, mut series) = (stored.study.clone(), stored.series.clone());
+        // What a correction made says what that says of its study.
+        if content.origin.by > 0
+            && let Some(facts) = content.facts(snapshot)?
+        {
+            (study, series) = facts;
+        }
+        let values = new.values.clone();
+        *stored = content.copied_as(study, series, new.copy.clone());
+        if content.origin.by == 0 {
+            stored.instance.values = values;
+        }
+        Ok(Some(super::now()))
     }
 
     /// Whether the index says that this file holds this instance, asked when nobody is storing it.
@@ -176,8 +171,9 @@ impl Archive {
         sop_instance_uid: &str,
     ) -> Result<bool, IndexError> {
         let _lock = self.locks.lock(sop_instance_uid);
-        let entry = self.keeper.view()?.snapshot.by_sop(sop_instance_uid)?;
-        Ok(entry.is_some_and(|entry| has_file(&entry, volume_id, path)))
+        let view = self.keeper.view()?;
+        let known = self.what_is_kept(&view.snapshot, sop_instance_uid)?;
+        Ok(known.names(volume_id).iter().any(|name| name == path))
     }
 }
 
@@ -212,12 +208,6 @@ fn facts(volume_id: &str, unlisted: Unlisted, from: &str) -> InstanceFacts {
             bad: false,
         },
     }
-}
-
-fn has_file(entry: &InstanceEntry, volume_id: &str, path: &str) -> bool {
-    let others = entry.record.others.iter().flat_map(|other| &other.copies);
-    let mut copies = entry.record.copies.iter().chain(others);
-    copies.any(|copy| copy.volume_id == volume_id && copy.path == path)
 }
 
 /// A folder of the path that is a day, `YYYYMMDD`: where the study has no date it is the next best, as gateways keep

@@ -3,7 +3,7 @@
 //! ```text
 //! begin    choose a volume, open a file in incoming/, write the file meta
 //! write    scan, checksum, write: a constant amount of memory whatever the size
-//! finish   check the UIDs → lock the SOP Instance UID → duplicate? → place → make_durable → index
+//! finish   check the UIDs → coerce? → lock the SOP Instance UID → duplicate? → place → make_durable → index
 //! ```
 //!
 //! [`Archive::make_durable`] is the one place that knows the order of the flushes.
@@ -16,13 +16,15 @@ use dicom_dictionary_std::tags;
 use crate::dicom::scan::{ScanError, Scanner, Wanted};
 use crate::dicom::{Attributes, FileMeta, Level, Tag};
 use crate::index::{
-    Change, Class, Copy, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Stored, classify,
+    Change, ContentId, Copy, IndexError, InstanceFacts, InstanceRecord, Origin, Stored,
 };
 use crate::volume::{Incoming, Published, Volume, VolumeError, layout};
 
 use super::before_ack::Received;
+use super::coerce::{AsReceived, NotCoerced};
 use super::corrections::{Note, may_be_note};
 use super::placing::{Refusals, is_the_volumes};
+use super::resent::{Again, Known};
 use super::{Archive, Line, entry};
 
 /// What the C-STORE command says of the instance that follows.
@@ -40,12 +42,14 @@ pub struct Announced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Stored,
-    /// The same bytes are here already; nothing was stored.
+    /// The same bytes are here already, or a correction withdrew them; nothing was stored.
     Duplicate,
     /// The same instance in another transfer syntax; kept beside the first.
     Variant,
     /// Another data set under a SOP Instance UID that is taken; kept, the first is answered.
     Conflict,
+    /// The same, of the same sender, whose newest is answered; what was answered before is kept.
+    Newest,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,9 @@ pub enum IngestError {
     /// A rejection note: it is stored, and nothing was rejected.
     #[error("the rejection note is stored, but what it asks was not done: {0}")]
     NotHeeded(String),
+    /// It is here, but another data set is answered under its SOP Instance UID, which was to change.
+    #[error("it is here, but another data set is still answered: {0}")]
+    NotAnswered(String),
     #[error("not stored: {0}")]
     Volume(#[from] VolumeError),
     #[error("{name} {tag} is missing or empty; not stored")]
@@ -107,6 +114,10 @@ pub struct Receiving<'a> {
 pub struct Kept {
     pub outcome: Outcome,
     pub volume_id: String,
+    /// Study Instance UID, when the instance names another patient than its study.
+    pub another_patient: Option<String>,
+    /// What it is kept as; None: a correction withdrew it.
+    content: Option<ContentId>,
     incoming: Incoming,
 }
 
@@ -119,12 +130,16 @@ impl Kept {
 /// What goes into one file: everything `make_durable` needs.
 struct Ready<'a> {
     announced: &'a Announced,
-    attributes: &'a Attributes,
+    attributes: Attributes,
     study_uid: String,
     series_uid: String,
     data_offset: u64,
     data_crc: u32,
     file_crc: u32,
+    /// Length and CRC-32 of the data set as it was received, if it was coerced.
+    was: Option<(u64, u32)>,
+    /// Found at the start: it was never answered.
+    is_leftover: bool,
 }
 
 impl Archive {
@@ -202,28 +217,51 @@ impl Receiving<'_> {
     pub fn finish(mut self) -> Result<Kept, IngestError> {
         match self.checked() {
             Ok((attributes, study_uid, series_uid)) => {
-                let file_crc = self.file_crc();
-                let calling = &self.announced.calling_ae_title;
-                let waits = self.archive.copies_before_ack(calling, &attributes);
-                let data_bytes = self.incoming.len() - self.meta_len;
-                let ready = Ready {
+                let mut ready = Ready {
                     announced: &self.announced,
-                    attributes: &attributes,
+                    file_crc: self.file_crc(),
+                    attributes,
                     study_uid,
                     series_uid,
                     data_offset: self.meta_len,
                     data_crc: self.data_crc.finalize(),
-                    file_crc,
+                    was: None,
+                    is_leftover: false,
                 };
-                let mut kept =
-                    self.archive
-                        .settle(self.volume, self.incoming, &ready, self.refused)?;
-                if waits {
+                let calling = &self.announced.calling_ae_title;
+                let (mut volume, mut incoming, mut refused) =
+                    (self.volume, self.incoming, self.refused);
+                if let Some(amendment) = self.archive.coercion.amendment(calling, &ready.attributes)
+                {
+                    let came = AsReceived {
+                        incoming: &mut incoming,
+                        data_offset: ready.data_offset,
+                        crc32: ready.file_crc,
+                    };
+                    let syntax = &self.announced.transfer_syntax;
+                    match self.archive.coerce(came, syntax, &amendment, &mut refused) {
+                        Ok(coerced) => {
+                            let length = incoming.len() - ready.data_offset;
+                            ready.was = Some((length, ready.data_crc));
+                            ready.attributes = coerced.attributes;
+                            ready.data_crc = coerced.data_crc;
+                            ready.file_crc = coerced.file_crc;
+                            (volume, incoming) = (coerced.volume, coerced.incoming);
+                        }
+                        Err(NotCoerced::Amend(error)) => {
+                            self.archive.not_coerced(&self.announced, &error);
+                        }
+                        Err(NotCoerced::Ingest(error)) => return Err(error),
+                    }
+                }
+                let waits = self.archive.copies_before_ack(calling, &ready.attributes);
+                let mut kept = self.archive.settle(volume, incoming, &ready, refused)?;
+                if waits && let Some(content) = &kept.content {
                     let received = Received {
                         sop_instance_uid: &self.announced.sop_instance_uid,
-                        transfer_syntax: &self.announced.transfer_syntax,
-                        crc32: ready.data_crc,
-                        data_bytes,
+                        transfer_syntax: &content.transfer_syntax,
+                        crc32: content.crc32,
+                        data_bytes: content.data_bytes,
                     };
                     self.archive.second_copy(&received, &mut kept.incoming)?;
                 }
@@ -307,29 +345,39 @@ impl Archive {
             return Err(IngestError::Busy);
         };
         let view = self.keeper.view()?;
-        let (study, series) = self.places.assign(
-            ready.attributes,
+        let place = self.places.assign(
+            &ready.attributes,
             &ready.study_uid,
             &ready.series_uid,
             &super::today(),
             &view.snapshot,
         )?;
+        let usual = format!(
+            "{}/{}",
+            place.folder(),
+            layout::file_name(&ready.announced.sop_instance_uid)
+        );
+        let mut values = ready.attributes.values(Level::Instance);
+        let mut another_patient = None;
+        if !place.another_patient.is_empty() {
+            values.extend(place.another_patient);
+            another_patient = Some(ready.study_uid.clone());
+        }
         let mut instance = InstanceFacts {
             sequence: 0,
             sop_instance_uid: ready.announced.sop_instance_uid.clone(),
             sop_class_uid: ready.announced.sop_class_uid.clone(),
             transfer_syntax: ready.announced.transfer_syntax.clone(),
-            values: ready.attributes.values(Level::Instance),
+            values,
             received: super::now(),
             source_ae_title: ready.announced.calling_ae_title.clone(),
-            origin: Default::default(),
+            origin: Origin {
+                was: ready.was,
+                ..Origin::default()
+            },
             copy: Copy {
                 volume_id: volume.id().to_owned(),
-                path: format!(
-                    "{}/{}",
-                    series.folder,
-                    layout::file_name(&ready.announced.sop_instance_uid)
-                ),
+                path: usual.clone(),
                 data_offset: ready.data_offset,
                 size_bytes: incoming.len(),
                 crc32: ready.data_crc,
@@ -337,37 +385,45 @@ impl Archive {
                 bad: false,
             },
         };
-        let mut outcome = Outcome::Stored;
-        let existing = view.snapshot.by_sop(&instance.sop_instance_uid)?;
-        if let Some(existing) = &existing {
-            outcome = self.compare(
-                existing,
-                &ready.study_uid,
-                &ready.series_uid,
-                &instance,
-                &mut incoming,
-            )?;
-            if outcome == Outcome::Duplicate {
-                let volume_id = volume.id().to_owned();
+        let known = self.what_is_kept(&view.snapshot, &instance.sop_instance_uid)?;
+        let uids = (ready.study_uid.as_str(), ready.series_uid.as_str());
+        let again = self.compare(&known, &view.snapshot, uids, &instance, &mut incoming)?;
+        drop(view);
+        // What it was before it was coerced nobody knows any more; it comes again, since it was never answered.
+        let is_unknown = ready.is_leftover && self.coercion.concerns(&instance.source_ae_title);
+        let outcome = match again {
+            Again::Store(outcome) if !is_unknown => outcome,
+            here => {
+                if ready.is_leftover {
+                    let listed = known.names(volume.id());
+                    let names = names_of(&usual, &instance);
+                    for name in names.filter(|name| !listed.contains(name)) {
+                        incoming.unpublish(&name);
+                    }
+                }
                 return Ok(Kept {
-                    outcome,
-                    volume_id,
+                    outcome: Outcome::Duplicate,
+                    volume_id: volume.id().to_owned(),
+                    another_patient: None,
+                    content: self.not_stored(here, &known, &instance, ready.is_leftover)?,
                     incoming,
                 });
             }
-        }
-        drop(view);
+        };
+        instance.origin.newest = outcome == Outcome::Newest;
         instance.sequence = self.keeper.next_sequence();
+        let content = Some(ContentId {
+            transfer_syntax: instance.transfer_syntax.clone(),
+            data_bytes: instance.copy.data_bytes(),
+            crc32: instance.copy.crc32,
+        });
         let mut stored = Stored {
-            study,
-            series,
+            study: place.study,
+            series: place.series,
             instance,
         };
         loop {
-            let names = existing
-                .as_ref()
-                .map(|existing| names_given(&existing.record, volume.id()))
-                .unwrap_or_default();
+            let names = known.names(volume.id());
             let made = self
                 .make_durable(&volume, &mut incoming, &mut stored, &names, None)
                 .and_then(|()| self.still_counts(&volume));
@@ -377,6 +433,8 @@ impl Archive {
                     return Ok(Kept {
                         outcome,
                         volume_id,
+                        another_patient,
+                        content,
                         incoming,
                     });
                 }
@@ -393,67 +451,37 @@ impl Archive {
                     }
                     (volume, incoming) = moved?;
                     stored.instance.copy.volume_id = volume.id().to_owned();
-                    stored.instance.copy.path = format!(
-                        "{}/{}",
-                        stored.series.folder,
-                        layout::file_name(&stored.instance.sop_instance_uid)
-                    );
+                    stored.instance.copy.path = usual.clone();
                 }
             }
         }
     }
 
-    /// Is what was received here already, another form of it, or something else under the same UID?
-    fn compare(
+    /// What an instance that is not stored is kept as; None: a correction withdrew it.
+    fn not_stored(
         &self,
-        existing: &InstanceEntry,
-        study_uid: &str,
-        series_uid: &str,
+        again: Again,
+        known: &Known,
         instance: &InstanceFacts,
-        incoming: &mut Incoming,
-    ) -> Result<Outcome, IngestError> {
-        let record = &existing.record;
-        // Every form that is kept under this UID: the one that is answered, then variants and conflicts.
-        let others = record
-            .others
-            .iter()
-            .map(|other| (&other.transfer_syntax, &other.copies));
-        for (syntax, copies) in
-            std::iter::once((&record.transfer_syntax, &record.copies)).chain(others)
-        {
-            if *syntax != instance.transfer_syntax {
-                continue;
+        is_leftover: bool,
+    ) -> Result<Option<ContentId>, IngestError> {
+        match (again, &known.existing) {
+            (Again::Here(content), _) => Ok(Some(content)),
+            (Again::HereNotAnswered(content), Some(existing)) if !is_leftover => {
+                self.go_back_to(&content, existing, &instance.source_ae_title)?;
+                Ok(Some(content))
             }
-            for copy in copies.iter().filter(|copy| {
-                !copy.bad && same_data_set(copy, &instance.copy) && self.is_ours(copy)
-            }) {
-                // Size and CRC agree; only the bytes themselves decide, and a copy that cannot be read is no copy.
-                let same = self.open_checked(copy).and_then(|(file, _volume)| {
-                    let length = copy.size_bytes - copy.data_offset;
-                    incoming.compare(&file, instance.copy.data_offset, copy.data_offset, length)
-                });
-                match same {
-                    Ok(true) => return Ok(Outcome::Duplicate),
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::warn!(volume = copy.volume_id, %error,
-                            "the copy of an instance that was sent again cannot be read; it is stored again");
-                    }
-                }
+            (Again::HereNotAnswered(content), _) => Ok(Some(content)),
+            (Again::Withdrawn(number), _) => {
+                tracing::info!(
+                    sop_instance_uid = instance.sop_instance_uid,
+                    correction = number,
+                    "not stored again: a correction withdrew it"
+                );
+                Ok(None)
             }
+            (Again::Store(_), _) => Ok(None),
         }
-        Ok(match classify(existing, study_uid, series_uid, instance) {
-            Class::SameCopy | Class::AnotherCopy => Outcome::Stored,
-            Class::Variant => Outcome::Variant,
-            Class::Conflict => Outcome::Conflict,
-        })
-    }
-
-    /// Whether a copy may stand for what is sent. An adopted tree is its owner's, who may take it away; a disk that hangs
-    /// would hold up the sender.
-    fn is_ours(&self, copy: &Copy) -> bool {
-        let volume = self.shelf.here(&copy.volume_id);
-        volume.is_some_and(|volume| !volume.is_adopted() && volume.answers())
     }
 
     /// **The** function that makes an instance durable. What stands in front of the disks stands in front of this.
@@ -477,7 +505,8 @@ impl Archive {
         copied: Option<&str>,
     ) -> Result<(), VolumeError> {
         incoming.flush()?;
-        let folder = stored.series.folder.clone();
+        // Not that of its series' line: a correction may have given the series another.
+        let folder = folder_of(&stored.instance.copy.path).to_owned();
         let sop = stored.instance.sop_instance_uid.clone();
         let mut attempt = 0;
         while names.contains(&stored.instance.copy.path)
@@ -572,10 +601,12 @@ impl Archive {
             study_uid: uid(tags::STUDY_INSTANCE_UID, "Study Instance UID")?,
             series_uid: uid(tags::SERIES_INSTANCE_UID, "Series Instance UID")?,
             announced: &announced,
-            attributes: &attributes,
+            attributes,
             data_offset,
             data_crc: data_crc.finalize(),
             file_crc: file_crc.finalize(),
+            was: None,
+            is_leftover: true,
         };
         let kept = self
             .settle(volume.clone(), incoming, &ready, Refusals::default())
@@ -614,8 +645,19 @@ pub(super) fn names_given(record: &InstanceRecord, volume_id: &str) -> Vec<Strin
         .collect()
 }
 
-fn same_data_set(a: &Copy, b: &Copy) -> bool {
-    a.crc32 == b.crc32 && a.size_bytes - a.data_offset == b.size_bytes - b.data_offset
+/// Every name that an instance may have got in the folder of its usual one.
+fn names_of(usual: &str, instance: &InstanceFacts) -> impl Iterator<Item = String> {
+    let alternative = move |attempt| {
+        let crc32 = instance.copy.crc32;
+        let name = layout::alternative_file_name(&instance.sop_instance_uid, crc32, attempt);
+        format!("{}/{name}", folder_of(usual))
+    };
+    std::iter::once(usual.to_owned()).chain((0..ALTERNATIVES_MAX).map(alternative))
+}
+
+/// The folder of a path below a volume's root.
+pub(super) fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// How long one association waits for another that stores the same instance: a few flushes, unless its disk hangs.

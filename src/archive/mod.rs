@@ -5,7 +5,7 @@
 //!
 //! | for | files |
 //! |---|---|
-//! | receiving, answering, handing back | `ingest`, `placing`, `places`, `locks`, `before_ack`, `find`, `fetch` |
+//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `content` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
@@ -23,6 +23,7 @@ mod capacity;
 mod checked;
 mod checked_file;
 mod checked_status;
+mod coerce;
 mod content;
 mod copies_status;
 mod copying;
@@ -51,6 +52,7 @@ mod replace;
 mod replace_status;
 mod reports;
 mod reread;
+mod resent;
 mod restoring;
 mod safety;
 mod scratch;
@@ -143,6 +145,8 @@ pub struct Archive {
     checks: Arc<checked::Checks>,
     corrections: corrections::Corrections,
     corrections_config: crate::config::Corrections,
+    duplicates: crate::config::Duplicates,
+    coercion: coerce::Coercion,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

@@ -13,6 +13,7 @@ use crate::volume::ledger_heal::{Copies, LedgerCopy};
 use crate::volume::placement::{Order, Reserve};
 use crate::volume::{LabelState, Spec, Volume, VolumeError, adopted};
 
+use super::coerce::Coercion;
 use super::keeper::Keeper;
 use super::mirror::Mirror;
 use super::shelf::{Member, Shelf, Standing, what_is_there};
@@ -33,6 +34,8 @@ pub enum OpenError {
     },
     #[error("another kura has the state folder {path} open; nothing was started")]
     StateInUse { path: PathBuf },
+    #[error("{0}; nothing was started")]
+    Coercion(String),
     #[error("[placement] reserve = {text:?}: {reason}; nothing was started")]
     Reserve { text: String, reason: String },
     #[error(
@@ -110,6 +113,12 @@ impl Archive {
                     text: config.placement.reserve.clone(),
                     reason: format!("{reason}"),
                 })?;
+        let coercion = match mode {
+            Mode::Create => Coercion::open(&config.coerce, config.ae_title.as_str()),
+            // Nothing is received.
+            Mode::Existing => Ok(Coercion::default()),
+        };
+        let coercion = coercion.map_err(OpenError::Coercion)?;
         // Everything that can be refused is looked at before the first byte is written anywhere.
         let labels = config
             .volumes
@@ -169,6 +178,8 @@ impl Archive {
             checks: Default::default(),
             corrections_config: config.corrections.clone(),
             corrections: super::corrections::Corrections::new(&config.ae_title),
+            duplicates: config.duplicates.clone(),
+            coercion,
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,

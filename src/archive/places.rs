@@ -1,20 +1,46 @@
 //! Where the instances of a study and a series belong: fixed when the first of them is seen, never recomputed.
 //!
 //! Held in memory beside the index, because two associations may bring the first two instances of a study at once and
-//! both must get the same folder before either is in the index.
+//! both must get the same folder before either is in the index. Held is only what no correction says, which does not
+//! change; in which folder a corrected series lies now the index is asked each time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dicom_dictionary_std::tags;
 
 use crate::dicom::{Attributes, Level, Tag};
-use crate::index::{IndexError, SeriesFacts, Snapshot, StudyFacts, Values};
+use crate::index::{IndexError, SeriesFacts, Snapshot, StudyFacts, Values, are_same_name};
 use crate::volume::layout;
 
 #[derive(Default)]
 pub struct Places {
     inner: Mutex<Inner>,
+    /// The index had a correction once: not asked again.
+    corrected: AtomicBool,
+}
+
+/// Where an instance belongs.
+pub struct Place {
+    /// What its ledger lines say of study and series, whatever corrections say.
+    pub study: Arc<StudyFacts>,
+    pub series: Arc<SeriesFacts>,
+    /// The folder of the series as it is corrected, if that is another.
+    corrected_folder: Option<String>,
+    /// The instance's own Patient ID, Patient's Name and Patient's Birth Date, when it says another patient than its
+    /// study; mostly empty.
+    pub another_patient: Values,
+}
+
+impl Place {
+    /// Path of the folder that its file goes to, relative to the volume's root.
+    pub fn folder(&self) -> &str {
+        self.corrected_folder
+            .as_deref()
+            .unwrap_or(&self.series.folder)
+    }
 }
 
 #[derive(Default)]
@@ -31,13 +57,6 @@ pub fn key(tag: Tag) -> u32 {
 }
 
 impl Places {
-    /// What is known of a study changed otherwise than by an instance that was received.
-    pub fn forget(&self, study_uid: &str) {
-        let mut inner = self.inner.lock().expect("no panic while held");
-        inner.studies.remove(study_uid);
-        inner.series.retain(|(study, _), _| study != study_uid);
-    }
-
     /// The study and series that an instance belongs to, made when it is their first.
     ///
     /// `today`: the day of receipt as `YYYYMMDD`, the folder of a study that has no valid date.
@@ -48,7 +67,7 @@ impl Places {
         series_uid: &str,
         today: &str,
         snapshot: &Snapshot,
-    ) -> Result<(Arc<StudyFacts>, Arc<SeriesFacts>), IndexError> {
+    ) -> Result<Place, IndexError> {
         let mut study_values = attributes.values(Level::Patient);
         study_values.append(&mut attributes.values(Level::Study));
         let series_values = attributes.values(Level::Series);
@@ -64,8 +83,12 @@ impl Places {
         series_uid: &str,
         today: &str,
         snapshot: &Snapshot,
-    ) -> Result<(Arc<StudyFacts>, Arc<SeriesFacts>), IndexError> {
-        let mut inner = self.inner.lock().expect("no panic while held");
+    ) -> Result<Place, IndexError> {
+        let corrected = match self.has_corrections(snapshot)? {
+            true => snapshot.study(study_uid)?.map(|record| record.facts),
+            false => None,
+        };
+        let mut inner = self.inner();
         if inner.studies.len() + inner.series.len() > KEPT_COUNT {
             inner
                 .studies
@@ -75,10 +98,14 @@ impl Places {
 
         let known = match inner.studies.get(study_uid) {
             Some(facts) => Some(facts.clone()),
-            None => snapshot
-                .study(study_uid)?
-                .map(|record| Arc::new(record.facts)),
+            None => snapshot.study_facts(study_uid, 0)?.map(Arc::new),
         };
+        let mut another_patient = Values::new();
+        for told in [known.as_deref(), corrected.as_ref()].into_iter().flatten() {
+            if is_another_patient(&told.values, &study_values) {
+                another_patient = patient_of(&study_values);
+            }
+        }
         let study = match known {
             Some(facts) => match filled(&facts.values, &study_values) {
                 Some(values) => Arc::new(StudyFacts {
@@ -99,8 +126,8 @@ impl Places {
         let known = match inner.series.get(&series_key) {
             Some(facts) => Some(facts.clone()),
             None => snapshot
-                .series(study_uid, series_uid)?
-                .map(|record| Arc::new(record.facts)),
+                .series_facts(study_uid, series_uid, 0)?
+                .map(Arc::new),
         };
         let series = match known {
             Some(facts) => match filled(&facts.values, &series_values) {
@@ -113,10 +140,12 @@ impl Places {
             None => {
                 let text =
                     |values: &Values, tag| values.get(&key(tag)).cloned().unwrap_or_default();
+                // A new series lies beside the others: where the study is now.
+                let now = corrected.as_ref().unwrap_or(&study);
                 let folder = layout::series_folder(
-                    &study.date_folder,
+                    &now.date_folder,
                     &text(&series_values, tags::MODALITY),
-                    &text(&study.values, tags::PATIENT_ID),
+                    &text(&now.values, tags::PATIENT_ID),
                     study_uid,
                     series_uid,
                 );
@@ -129,8 +158,71 @@ impl Places {
             }
         };
         inner.series.insert(series_key, series.clone());
-        Ok((study, series))
+        drop(inner);
+        let corrected_folder = match corrected {
+            Some(_) => snapshot
+                .series(study_uid, series_uid)?
+                .map(|record| record.facts.folder)
+                .filter(|folder| !folder.is_empty() && *folder != series.folder),
+            None => None,
+        };
+        Ok(Place {
+            study,
+            series,
+            corrected_folder,
+            another_patient,
+        })
     }
+
+    /// Whether any correction was ever made: as long as there is none, nobody asks for what they say.
+    pub fn has_corrections(&self, snapshot: &Snapshot) -> Result<bool, IndexError> {
+        if self.corrected.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let mut found = false;
+        snapshot.corrections(&mut |_| {
+            found = true;
+            ControlFlow::Break(())
+        })?;
+        if found {
+            self.corrected.store(true, Ordering::Relaxed);
+        }
+        Ok(found)
+    }
+
+    /// What is held of a study is read again from the index when it is needed next.
+    pub fn forget(&self, study_uid: &str) {
+        let mut inner = self.inner();
+        inner.studies.remove(study_uid);
+        inner.series.retain(|(study, _), _| study != study_uid);
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an instance names another patient than its study. What is absent or empty names nobody.
+fn is_another_patient(study: &Values, own: &Values) -> bool {
+    let both = |tag| {
+        let tag = key(tag);
+        study.get(&tag).zip(own.get(&tag)).filter(|(a, b)| a != b)
+    };
+    both(tags::PATIENT_ID).is_some_and(|(a, b)| {
+        let (a, b) = (a.trim(), b.trim());
+        a != b && !a.is_empty() && !b.is_empty()
+    }) || both(tags::PATIENT_NAME).is_some_and(|(a, b)| !are_same_name(a, b))
+}
+
+fn patient_of(values: &Values) -> Values {
+    [
+        tags::PATIENT_ID,
+        tags::PATIENT_NAME,
+        tags::PATIENT_BIRTH_DATE,
+    ]
+    .into_iter()
+    .filter_map(|tag| Some((key(tag), values.get(&key(tag))?.clone())))
+    .collect()
 }
 
 /// The first seen value stays; a later instance fills only what was empty. `None`: nothing to fill.
@@ -158,6 +250,32 @@ fn date_folder(study_date: Option<&String>, today: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_spelling_of_a_name_is_no_other_patient() {
+        let patient = |id: &str, name: &str| {
+            let values = [(tags::PATIENT_ID, id), (tags::PATIENT_NAME, name)];
+            let values = values.into_iter().filter(|(_, text)| !text.is_empty());
+            values
+                .map(|(tag, text)| (key(tag), text.to_owned()))
+                .collect::<Values>()
+        };
+        let study = patient("4711", "Yamada^Taro=山田^太郎");
+        for (id, name, is_another) in [
+            ("4711", "Yamada^Taro=山田^太郎", false),
+            ("4711 ", "YAMADA^TARO^^", false),
+            ("4711", "=山田^太郎=やまだ^たろう", false),
+            ("4711", "", false),
+            ("", "Yamada^Taro", false),
+            ("4712", "Yamada^Taro", true),
+            ("4711", "Suzuki^Jiro", true),
+            ("4711", "Suzuki^Jiro=鈴木^二郎", true),
+        ] {
+            let own = patient(id, name);
+            assert_eq!(is_another_patient(&study, &own), is_another, "{id} {name}");
+        }
+        assert!(!is_another_patient(&Values::new(), &study));
+    }
 
     #[test]
     fn a_study_without_a_valid_date_goes_to_the_day_of_receipt() {

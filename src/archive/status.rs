@@ -37,6 +37,9 @@ pub struct Status {
     pub quarantine: Vec<serde_json::Value>,
     /// SOP Instance UIDs under which different data sets came; the first is answered.
     pub conflicts: Vec<serde_json::Value>,
+    /// Instances that `[[coerce]]` could not change and that are stored as they came, since the start.
+    #[serde(default)]
+    pub not_coerced_count: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,6 +154,7 @@ impl Archive {
             volumes,
             quarantine,
             conflicts,
+            not_coerced_count: self.coercion.failed_count(),
         }
     }
 

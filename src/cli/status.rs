@@ -109,6 +109,12 @@ fn screen(status: &Status, running: bool) -> String {
             index.variants_count
         ));
     }
+    if status.not_coerced_count > 0 {
+        text.push_str(&format!(
+            "note    {} instances could not be coerced since the start and are stored as they came; the log names them\n",
+            status.not_coerced_count
+        ));
+    }
     for volume in &status.volumes {
         for note in &volume.notes {
             text.push_str(&format!("note    volume {}: {note}\n", volume.name));

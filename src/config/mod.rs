@@ -348,6 +348,11 @@ impl FromStr for PeerEntry {
     }
 }
 
+/// A file that the configuration names.
+fn open(path: &Path) -> std::io::Result<impl std::io::Read> {
+    std::fs::File::open(path)
+}
+
 /// Names are typed on command lines and stand in file names.
 pub fn volume_name_is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';

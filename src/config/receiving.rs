@@ -1,7 +1,6 @@
 //! `[duplicates]` and `[[coerce]]`: what becomes of an instance that comes again, and of values that are to be others here.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -167,7 +166,7 @@ impl Coerce {
         let Some(path) = &self.map else {
             return Ok(HashMap::new());
         };
-        let file = File::open(path).map_err(|error| cannot_read(path, &error))?;
+        let file = super::open(path).map_err(|error| cannot_read(path, &error))?;
         read_lines(BufReader::new(file), path)
     }
 }

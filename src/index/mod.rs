@@ -50,6 +50,7 @@ use std::sync::{Arc, Mutex, RwLock};
 pub use availability::Availability;
 use engine::Store;
 pub use engine::{Engine, EngineError, Table};
+pub use matching::are_same_name;
 pub use query::{Key, Match, Query};
 pub use received::Received;
 pub use record::{

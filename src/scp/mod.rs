@@ -7,6 +7,7 @@ mod retrieve;
 pub mod status;
 mod store;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ pub(crate) struct Counts {
     pub bytes: u64,
     /// Where the last instance was stored.
     pub volume_id: Option<String>,
+    /// Studies of which instances came that name another patient, as far as the log has named them.
+    pub another_patient: HashSet<String>,
 }
 
 /// Answers until the peer releases, aborts or goes away. `id` is the association's number in the log.

@@ -51,6 +51,7 @@ impl From<&IngestError> for Status {
             | IngestError::Busy
             | IngestError::NoSecondCopy(_)
             | IngestError::NotHeeded(_)
+            | IngestError::NotAnswered(_)
             | IngestError::Volume(_)
             | IngestError::Index(_) => OUT_OF_RESOURCES,
             IngestError::Missing { .. } => MISSING_UID,

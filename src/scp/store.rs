@@ -47,6 +47,20 @@ pub fn answer(
                     sop_instance_uid = command.affected_sop_instance_uid(),
                     "a conflict: another data set has this SOP Instance UID; both are kept, the first is answered"
                 ),
+                Outcome::Newest => tracing::warn!(
+                    sop_instance_uid = command.affected_sop_instance_uid(),
+                    "another data set has this SOP Instance UID; both are kept, the newest is answered"
+                ),
+            }
+            if let Some(study) = &kept.another_patient
+                && counts.another_patient.len() < NAMED_COUNT_MAX
+                && counts.another_patient.insert(study.clone())
+            {
+                tracing::warn!(
+                    study_instance_uid = study,
+                    calling = association.peer().calling,
+                    "instances of this study name another patient than the study"
+                );
             }
             let sent = association.send(
                 context_id,
@@ -89,3 +103,6 @@ fn receive(
     }
     Ok(receiving.finish())
 }
+
+/// Studies that the log names of one association.
+const NAMED_COUNT_MAX: usize = 1_000;

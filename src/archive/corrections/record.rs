@@ -38,13 +38,15 @@ impl Archive {
             facts: facts.clone(),
             volume_id: String::new(),
         };
+        let mut rulings = rulings.to_vec();
+        rulings.extend(self.rulings_as_received(&self.keeper.view()?.snapshot, &rulings)?);
         let mut said = 0;
         let mut refused = None;
         for volume in &witnesses {
             if said == WITNESSES {
                 break;
             }
-            match self.say(volume, rulings, std::slice::from_ref(&correction)) {
+            match self.say(volume, &rulings, std::slice::from_ref(&correction)) {
                 Ok(()) => said += 1,
                 // The line may be there; whether it counts the next start knows, so nobody is told that nothing happened.
                 Err(error) if error.is_ledger_unknown() && said == 0 => return Err(error.into()),
