@@ -164,10 +164,13 @@ fn decide(told: &mut Merged, layers: &mut Layers, by: u64, in_effect: bool) -> b
     }
 }
 
+/// The sequence of what was never heard of: corrections that are not in effect alone speak of it. No line has it.
+pub(super) const UNHEARD: u64 = u64::MAX;
+
 /// The highest layer in effect that has a value tells it; a blank is told by nobody, but hides what is below.
 fn effective(layers: &Layers) -> Merged {
     let mut told = Merged {
-        sequence: u64::MAX,
+        sequence: UNHEARD,
         folder: String::new(),
         values: Values::new(),
         later: BTreeMap::new(),
@@ -182,11 +185,6 @@ fn effective(layers: &Layers) -> Merged {
     }
     told.values.retain(|_, text| !text.is_empty());
     told
-}
-
-/// Nothing that counts was ever said of it: corrections that are not in effect alone speak of it.
-fn is_unheard(layers: &Layers) -> bool {
-    !layers.is_empty() && layers.values().all(|layer| !layer.in_effect)
 }
 
 /// What the lines of one correction say, or with 0 those of none.
@@ -326,7 +324,7 @@ impl Kept for KeptSeries {
 impl KeptStudy {
     /// None where only corrections speak of it that are not in effect.
     pub fn into_record(self, study_instance_uid: &str) -> Option<StudyRecord> {
-        if is_unheard(&self.layers) {
+        if self.merged.sequence == UNHEARD {
             return None;
         }
         Some(StudyRecord {
@@ -375,7 +373,7 @@ impl KeptSeries {
         study_instance_uid: &str,
         series_instance_uid: &str,
     ) -> Option<SeriesRecord> {
-        if is_unheard(&self.layers) {
+        if self.merged.sequence == UNHEARD {
             return None;
         }
         Some(SeriesRecord {

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{Direction, Table};
+use super::merge::UNHEARD;
 use super::record::MODALITY;
 use super::snapshot::{Snapshot, get};
 use super::{Copy, IndexError, InstanceEntry, damaged, key};
@@ -87,28 +88,36 @@ pub struct Spread {
 #[derive(Deserialize)]
 struct Beginning<'a> {
     spread: BTreeMap<Vec<String>, Tally>,
-    _sequence: u64,
+    sequence: u64,
     folder: &'a str,
     #[serde(borrow)]
     values: BTreeMap<u32, &'a str>,
 }
 
-fn decode(study: String, series: String, content: &[u8]) -> Result<SeriesSpread, IndexError> {
+/// None where only corrections speak of the series that are not in effect.
+fn decode(
+    study: String,
+    series: String,
+    content: &[u8],
+) -> Result<Option<SeriesSpread>, IndexError> {
     let (kept, _): (Beginning, _) =
         postcard::take_from_bytes(content).map_err(|_| damaged(Table::Series))?;
+    if kept.sequence == UNHEARD {
+        return Ok(None);
+    }
     let spread = kept.spread.into_iter().map(|(volume_ids, tally)| Spread {
         volume_ids,
         contents_count: tally.contents,
         bytes: tally.bytes,
     });
     let modality = kept.values.get(&MODALITY).copied().unwrap_or_default();
-    Ok(SeriesSpread {
+    Ok(Some(SeriesSpread {
         study_instance_uid: study,
         series_instance_uid: series,
         folder: kept.folder.to_owned(),
         modality: modality.trim().to_owned(),
         spread: spread.collect(),
-    })
+    }))
 }
 
 impl Snapshot {
@@ -128,7 +137,10 @@ impl Snapshot {
                     Some((study, series))
                 });
                 let (study, series) = unpacked.ok_or_else(|| damaged(Table::Series))?;
-                Ok(f(decode(study, series, &content)?))
+                Ok(match decode(study, series, &content)? {
+                    Some(spread) => f(spread),
+                    None => ControlFlow::Continue(()),
+                })
             },
         )
     }
@@ -145,8 +157,7 @@ impl Snapshot {
                 study_instance_uid.to_owned(),
                 series_instance_uid.to_owned(),
                 &content,
-            )
-            .map(Some),
+            ),
             None => Ok(None),
         }
     }

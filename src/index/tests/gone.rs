@@ -4,7 +4,13 @@ use super::*;
 
 /// Everything about instances, studies left empty aside.
 fn instances(index: &Index) -> Vec<String> {
-    let tables = ["Instance ", "Sop ", "Other "];
+    let tables = [
+        "Instance ",
+        "Sop ",
+        "Other ",
+        "Hidden ",
+        "CorrectionInstance ",
+    ];
     let mut all = everything(index);
     all.retain(|line| tables.iter().any(|table| line.starts_with(table)));
     all
@@ -214,7 +220,7 @@ fn what_was_said_of_a_copy_that_is_gone_is_not_told_any_more() {
 mod model {
     use proptest::prelude::*;
 
-    use super::super::order::statement;
+    use super::super::order::{NUMBERS, ruling_on, statement};
     use super::*;
 
     #[derive(Debug, Clone)]
@@ -227,6 +233,10 @@ mod model {
         Gone(usize),
         /// The same for a file that is bad.
         Bad(usize),
+        /// A correction rules on the content of an earlier line: which one, its verdict, and the ledger.
+        Ruled(usize, usize, usize, usize),
+        /// A correction comes in effect or out of it; whether two ledgers say so.
+        Correction(usize, bool, usize, bool),
     }
 
     pub fn line() -> impl Strategy<Value = Line> {
@@ -235,6 +245,10 @@ mod model {
             1 => (0..6usize, 0..3u32, any::<bool>()).prop_map(|(back, to, new)| Line::Copied(back, to, new)),
             2 => (0..8usize).prop_map(Line::Gone),
             2 => (0..8usize).prop_map(Line::Bad),
+            1 => (0..6usize, 0..3usize, 0..3usize, 0..3usize)
+                .prop_map(|(back, by, verdict, to)| Line::Ruled(back, by, verdict, to)),
+            1 => (0..3usize, prop::bool::weighted(0.7), 0..3usize, any::<bool>())
+                .prop_map(|(number, is, to, twice)| Line::Correction(number, is, to, twice)),
         ]
     }
 
@@ -258,6 +272,21 @@ mod model {
             let sequence = number as u64 + 1;
             let earlier = |back: usize| seen.len().checked_sub(back + 1).map(|at| seen[at].clone());
             let stored = match line {
+                Line::Ruled(back, by, verdict, to) => {
+                    if let Some(stored) = earlier(back) {
+                        ledgers[to].push(ruling_on(&stored, sequence, by, verdict));
+                    }
+                    continue;
+                }
+                Line::Correction(number, in_effect, to, twice) => {
+                    for to in [to, (to + 1) % 3].into_iter().take(1 + usize::from(twice)) {
+                        let volume_id = format!("V{to}");
+                        let number = NUMBERS[number];
+                        let line = corrections::correction(sequence, number, in_effect, &volume_id);
+                        ledgers[to].push(line);
+                    }
+                    continue;
+                }
                 Line::Bad(back) => {
                     match earlier(back) {
                         Some(stored) => ledgers[place(&stored)].push(bad_again(&stored)),
@@ -302,7 +331,7 @@ mod model {
 
     /// The statements of ledgers that no later line takes back, then what is still bad.
     fn left(ledgers: &[Vec<Change>]) -> Vec<Change> {
-        let (mut all, mut all_bad) = (Vec::new(), Vec::new());
+        let (mut all, mut all_bad) = (Vec::new(), of_corrections(&ledgers.concat()));
         for ledger in ledgers {
             let (mut left, mut bad): (Vec<&Stored>, Vec<&Bad>) = Default::default();
             for change in ledger {
@@ -326,6 +355,13 @@ mod model {
         }
         all.extend(all_bad);
         all
+    }
+
+    /// What is said of corrections: nothing takes that back.
+    fn of_corrections(changes: &[Change]) -> Vec<Change> {
+        let mut changes = changes.to_vec();
+        changes.retain(|change| matches!(change, Change::Ruling(_) | Change::Correction(_)));
+        changes
     }
 
     fn is(instance: &InstanceFacts, sop_instance_uid: &str, path: &str) -> bool {
@@ -360,6 +396,7 @@ mod model {
                 let expected = told(&left, engine);
                 let (_folder, index) = told(&ledgers.concat(), engine);
                 prop_assert_eq!(instances(&index), instances(&expected.1));
+                corrections::assert_is_as_the_rules_say(&index, &left, &ledgers.concat());
                 prop_assert_eq!(index.snapshot().unwrap().totals().unwrap(), expected.1.snapshot().unwrap().totals().unwrap());
                 assert_counts_are_exact(&index);
 
@@ -390,7 +427,7 @@ mod model {
         }
 
         /// Method: one of three ledgers is forgotten, some instances at a time, and in between the index is closed and
-        /// opened. Instances and counts are compared with those of an index that was never told of that ledger; then the
+        /// opened. Instances and counts are compared with those of an index that was never told of its files; then the
         /// ledger is read again, after a part of it was forgotten and after the whole, and every byte is compared with
         /// the index before.
         #[test]
@@ -401,7 +438,7 @@ mod model {
             let ledgers = ledgers(lines);
             let volume_id = format!("V{volume}");
             let mut others = ledgers.clone();
-            others[volume].clear();
+            others[volume] = of_corrections(&others[volume]);
             for engine in ENGINES {
                 let (_folder, expected) = told(&others.concat(), engine);
                 let (folder, mut index) = told(&[], engine);
@@ -421,6 +458,11 @@ mod model {
                         index = Index::open(folder.path(), engine).unwrap();
                     }
                     if calls > 1 {
+                        let each = &mut |record: CorrectionRecord| {
+                            assert!(!record.volume_ids.contains(&volume_id));
+                            ControlFlow::Continue(())
+                        };
+                        index.snapshot().unwrap().corrections(each).unwrap();
                         prop_assert_eq!(instances(&index), instances(&expected));
                         let snapshots = [index.snapshot().unwrap(), expected.snapshot().unwrap()];
                         let [totals, without] = snapshots.map(|snapshot| snapshot.totals().unwrap());

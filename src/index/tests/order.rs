@@ -4,11 +4,20 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Numbers of corrections, low enough that lines with lower and higher sequence numbers abound.
+pub const NUMBERS: [u64; 3] = [3, 8, 20];
+
+/// No correction, or one of [`NUMBERS`].
+fn by() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0), 1 => prop::sample::select(NUMBERS.to_vec())]
+}
+
 /// Statements over few UIDs, so that copies, variants and conflicts abound. What a data set says follows from its
-/// content, as in life.
+/// content, as in life. What a correction made may be of another study than what it was made of.
 pub fn statement() -> impl Strategy<Value = Stored> {
-    (0..3u32, 0..4u32, 0..3u32, 0..2u32, 0..3u32).prop_map(
-        |(sop, content, volume, syntax, blanks)| {
+    let newest = prop::bool::weighted(0.15);
+    (0..3u32, 0..4u32, 0..3u32, 0..2u32, 0..3u32, by(), newest).prop_map(
+        |(sop, content, volume, syntax, blanks, by, newest)| {
             let study = format!("1.{}", content % 3);
             let series = format!("1.{}.{}", content % 2, content % 3);
             let mut stored = stored(0, &study, &series, &format!("1.2.{sop}"));
@@ -37,51 +46,91 @@ pub fn statement() -> impl Strategy<Value = Stored> {
             if content % 2 == 1 {
                 instance.copy.path = format!("1.2.{sop}~{content}.dcm");
             }
+            instance.origin.by = by;
+            instance.origin.newest = newest;
+            if blanks == 1 {
+                instance.values.insert(PATIENT_ID, format!("P{content}"));
+            }
+            if by != 0 {
+                let series = Arc::make_mut(&mut stored.series);
+                series.folder = format!("202603{by:02}/CT/{content}");
+                stored.instance.copy.path = format!("{by}/{}", stored.instance.copy.path);
+                study_values(&mut stored, &[(STUDY_TIME, ""), (PATIENT_ID, "amended")]);
+            }
             stored
         },
     )
 }
 
-fn statements_and_orders() -> impl Strategy<Value = (Vec<Stored>, Vec<Stored>, Vec<usize>)> {
-    prop::collection::vec(statement(), 1..24)
-        .prop_map(|mut all| {
+pub fn ruling_on(stored: &Stored, sequence: u64, by: usize, verdict: usize) -> Change {
+    let verdicts = [Verdict::Withdrawn, Verdict::Removed, Verdict::Preferred];
+    corrections::ruling(sequence, NUMBERS[by], stored, verdicts[verdict])
+}
+
+/// Rulings on contents of statements, and lines that put corrections in effect and out of it.
+fn of_corrections() -> impl Strategy<Value = Vec<(usize, usize, usize, bool)>> {
+    prop::collection::vec(
+        (0..24usize, 0..NUMBERS.len(), 0..5usize, any::<bool>()),
+        0..10,
+    )
+}
+
+type Ordered = (Vec<Change>, Vec<Change>, Vec<usize>);
+
+fn statements_and_orders() -> impl Strategy<Value = Ordered> {
+    (prop::collection::vec(statement(), 1..24), of_corrections())
+        .prop_map(|(mut all, corrections)| {
             for (sequence, stored) in all.iter_mut().enumerate() {
                 stored.instance.sequence = sequence as u64 + 1;
             }
-            all
+            let mut changes: Vec<Change> = all.iter().cloned().map(Change::Stored).collect();
+            for (place, (at, number, kind, in_effect)) in corrections.into_iter().enumerate() {
+                let sequence = place as u64 * 3;
+                changes.push(match kind {
+                    0..3 => ruling_on(&all[at % all.len()], sequence, number, kind),
+                    _ => {
+                        let volume_id = format!("V{}", at % 3);
+                        corrections::correction(sequence, NUMBERS[number], in_effect, &volume_id)
+                    }
+                });
+            }
+            changes
         })
         .prop_flat_map(|all| {
             // Some come twice.
-            let again: Vec<Stored> = all.iter().step_by(3).cloned().collect();
+            let again: Vec<Change> = all.iter().step_by(3).cloned().collect();
             let shuffled = Just([all.clone(), again].concat()).prop_shuffle();
             (Just(all), shuffled, prop::collection::vec(1..6usize, 1..8))
         })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Method: the same statements once in order and in one batch, once shuffled, some twice, in small batches; every
-    /// byte of the two indexes is compared, and the counts with the records.
+    /// byte of the two indexes is compared, the counts with the records, and what is answered with what the rules say of
+    /// all the statements at once.
     #[test]
     fn the_order_of_statements_makes_no_difference((ordered, shuffled, sizes) in statements_and_orders()) {
-        for (folder, index) in filled(&ordered) {
-            let other_folder = tempfile::tempdir().unwrap();
-            let engine = if folder.path().join("index.redb").exists() { Engine::Redb } else { Engine::Sled };
-            let other = Index::open(other_folder.path(), engine).unwrap();
+        for engine in ENGINES {
+            let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+            let index = Index::open(folders[0].path(), engine).unwrap();
+            index.apply(&ordered, &[]).unwrap();
+            let other = Index::open(folders[1].path(), engine).unwrap();
             let mut rest = shuffled.as_slice();
             for size in sizes.iter().cycle() {
                 if rest.is_empty() {
                     break;
                 }
                 let (batch, after) = rest.split_at((*size).min(rest.len()));
-                apply(&other, batch.to_vec());
+                other.apply(batch, &[]).unwrap();
                 rest = after;
             }
             prop_assert_eq!(everything(&index), everything(&other));
             assert_counts_are_exact(&index);
+            corrections::assert_is_as_the_rules_say(&index, &ordered, &ordered);
             // And everything again changes nothing.
-            apply(&other, shuffled.clone());
+            other.apply(&shuffled, &[]).unwrap();
             prop_assert_eq!(everything(&index), everything(&other));
         }
     }
