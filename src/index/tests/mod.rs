@@ -16,6 +16,7 @@ mod availability;
 mod corrections;
 mod find;
 mod gone;
+mod identities;
 mod order;
 mod spread;
 mod volumes;
