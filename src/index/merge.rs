@@ -4,13 +4,16 @@
 //! record of it every time:
 //!
 //! - A file (volume and path) is named by one ledger only, whose lines come in their order. What counts of it are the
-//!   [`Stored`] statements after its last [`Gone`]; reading on from an earlier position ends with the same ones. It is
-//!   bad if a [`Bad`] statement follows the last [`Stored`] one.
-//! - An instance is what the counting statements of all its files say together, as if the others had never been made:
-//!   the lower archive-wide sequence number wins, ties are broken by content. Each copy therefore keeps what was said
-//!   with it.
+//!   [`Stored`](super::Stored) statements after its last [`Gone`](super::Gone); reading on from an earlier position ends
+//!   with the same ones. It is bad if a [`Bad`](super::Bad) statement follows the last `Stored` one.
+//! - A correction is what its first and its last line say, by sequence. Rulings are a set, which only grows.
+//! - An instance is what the counting statements of all its files say together, with the rulings on it and what
+//!   corrections are in effect, as if the others had never been made ([`super::contents`]): a content counts or is hidden;
+//!   of those that count the highest rank wins, then the lower archive-wide sequence number, ties are broken by content.
+//!   Each copy therefore keeps what was said with it, by each correction.
 //! - A study or series is what *all* statements say, those of files that are gone too: its folder and values do not
-//!   change when an instance moves, and later lines of a ledger lean on them.
+//!   change when an instance moves, and later lines of a ledger lean on them. What each correction says is kept apart, in
+//!   a layer; those in effect cover the ones below.
 
 use std::collections::BTreeMap;
 

@@ -18,9 +18,10 @@
 //! | correction_series | number·pack(study)·pack(series) → empty; its lines say something of them |
 //! | meta | schema, totals, position of each volume's ledger, highest sequence number |
 //!
-//! Keys are made by [`key`], the rules of what a record says are in `merge`. Every value carries a CRC-32 over
-//! table, key and content. A study or series without answered instances keeps its record, but a study has no key in the
-//! tables of values then; an instance without copies is in no table.
+//! Keys are made by [`key`], the rules of what a record says are in `merge` and `contents`. Every value carries a CRC-32
+//! over table, key and content. A study or series without answered instances keeps its record, but a study has no key in
+//! the tables of values then; an instance without copies is in no table but, when corrections rule on it, `hidden`. What
+//! is hidden is in that table alone.
 
 mod apply;
 mod availability;
@@ -174,12 +175,12 @@ impl Index {
         self.write(|store| apply::batch(store, changes, positions, None))
     }
 
-    /// Takes out copies on a volume as if each had a [`Gone`], those of up to `most` instances in one commit, and how far
-    /// its ledger was read. True: there may be more, to be called again.
+    /// Takes out copies on a volume as if each had a [`Gone`], those of up to `most` instances in one commit, hidden ones
+    /// last, and how far its ledger was read. True: there may be more, to be called again.
     ///
     /// Its ledger must not be read in meanwhile. When it is read again, before the last call or after, that begins at the
     /// first line, and all is as it was. In the end instances and counts are those of an index that never read that ledger;
-    /// what it said of studies and series stays, as with files that are gone.
+    /// what it said of studies and series stays, as with files that are gone, and what it said of corrections.
     pub fn forget_some(&self, volume_id: &str, most: usize) -> Result<bool, IndexError> {
         let most = most.max(1);
         self.write(|store| {
