@@ -343,6 +343,12 @@ pub fn gone_of(json: &str) -> Option<(String, String)> {
     Some((line.gone, line.path))
 }
 
+/// As [`gone_of`], of lines that give this reason.
+pub fn gone_because(json: &str, why: &str) -> Option<(String, String)> {
+    let line: GoneLine = serde_json::from_str(json).ok()?;
+    (line.why == why).then_some((line.gone, line.path))
+}
+
 /// Names a line while the process lives; two lines with one key would cost a line that a reader misses, so 64 bits.
 fn key(line: &str) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();

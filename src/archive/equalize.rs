@@ -82,6 +82,11 @@ impl Archive {
         job.step(format!("volume {name}: the index"), 0);
         self.catch_up(volume_id, repair, job, report)?;
         let totals = self.whole_index(job)?.volume_totals(volume_id)?;
+        if let (Repair::Yes(_), Some(volume)) = (repair, self.shelf.here(volume_id))
+            && let Err(reason) = self.sweep_what_left(&volume)
+        {
+            report.notes.push(reason);
+        }
         job.step(
             format!("volume {name}: listed files"),
             totals.instances_count,

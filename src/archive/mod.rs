@@ -11,6 +11,7 @@
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
 //! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies` |
 //! | changing what is answered | `corrections/` |
+//! | images leave the volumes that received them | `retention/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
 //! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `at_rest`, `drill`, `drill_report`, `scratch` |
 //! | what is said of all | `status`, `capacity` |
@@ -54,6 +55,7 @@ mod reports;
 mod reread;
 mod resent;
 mod restoring;
+mod retention;
 mod safety;
 mod scratch;
 mod scrub;
@@ -100,6 +102,7 @@ pub use open::{Mode, OpenError};
 pub use replace_status::{CopiedFrom, ReplaceStatus};
 pub use reports::{ReportName, ReportVerb, Shown};
 pub use restoring::Counted;
+pub use retention::{KeptInstance, RetentionReport, RetentionStatus, RuleReport};
 pub use scrub::LastRound;
 pub use status::{Status, VolumeStatus};
 pub use verbs::{VerbError, VolumeSaid, VolumeVerb};
@@ -147,6 +150,7 @@ pub struct Archive {
     corrections_config: crate::config::Corrections,
     duplicates: crate::config::Duplicates,
     coercion: coerce::Coercion,
+    retention: retention::Retention,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

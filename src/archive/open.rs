@@ -16,6 +16,7 @@ use crate::volume::{LabelState, Spec, Volume, VolumeError, adopted};
 use super::coerce::Coercion;
 use super::keeper::Keeper;
 use super::mirror::Mirror;
+use super::retention::Retention;
 use super::shelf::{Member, Shelf, Standing, what_is_there};
 use super::state::{self, Identity, Known};
 use super::{Archive, Line, scratch};
@@ -38,6 +39,8 @@ pub enum OpenError {
     Coercion(String),
     #[error("[placement] reserve = {text:?}: {reason}; nothing was started")]
     Reserve { text: String, reason: String },
+    #[error("[[retention.rule]] when_free_below: {0}; nothing was started")]
+    FreeBelow(crate::volume::placement::ReserveError),
     #[error(
         "volume {name} at {path} holds files but no label (kura-volume.json); it was not touched. \
          Give Kura an empty folder, or take the files out"
@@ -119,6 +122,7 @@ impl Archive {
             Mode::Existing => Ok(Coercion::default()),
         };
         let coercion = coercion.map_err(OpenError::Coercion)?;
+        let retention = Retention::new(&config.retention).map_err(OpenError::FreeBelow)?;
         // Everything that can be refused is looked at before the first byte is written anywhere.
         let labels = config
             .volumes
@@ -180,6 +184,7 @@ impl Archive {
             corrections: super::corrections::Corrections::new(&config.ae_title),
             duplicates: config.duplicates.clone(),
             coercion,
+            retention,
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,

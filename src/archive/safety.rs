@@ -15,6 +15,8 @@ pub struct Judge {
     places: HashMap<String, Place>,
     allow_same_device: bool,
     has_mirror: bool,
+    /// What has one copy left is to get another on a mirror volume.
+    mirrors_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -29,13 +31,13 @@ struct Place {
     disks: Option<Disks>,
 }
 
-/// What a content needs to have a good copy on an archive volume and one on a mirror volume.
+/// What a content needs to have a good copy on an archive volume and one on a mirror volume, or two on mirror volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     Nothing,
     /// A copy on a mirror volume.
     Mirror,
-    /// Its copy on the archive volumes is bad or was on a disk that was given up.
+    /// Of its copies one on a mirror volume is left.
     Archive,
     /// There is no good copy to make another from.
     Lost,
@@ -60,6 +62,11 @@ impl Judge {
         let on = |role: Role| counting().any(|place| place.role == role);
         match (on(Role::Archive), on(Role::Mirror)) {
             (false, false) => Need::Lost,
+            // As retention leaves it.
+            (false, true) if self.apart(&counting().collect::<Vec<_>>()) => Need::Nothing,
+            (false, true) if self.mirrors_only => Need::Mirror,
+            // It had left the archive volumes; an archive volume has no room for what a whole mirror held.
+            (false, true) if self.was_only_on_mirrors(volume_ids) => Need::Mirror,
             (false, true) => Need::Archive,
             (true, false) if self.has_mirror => Need::Mirror,
             (true, false) => Need::Nothing,
@@ -103,6 +110,22 @@ impl Judge {
             (place.replaced, place.takes) = (true, false);
         }
         judge
+    }
+
+    /// As if a volume had no copies any more, and others are to be on mirror volumes.
+    pub fn leaving(&self, volume_id: &str) -> Judge {
+        Judge {
+            mirrors_only: true,
+            ..self.without(volume_id)
+        }
+    }
+
+    /// Whether they have copies on mirror volumes of which one was given up, and another would take them.
+    fn was_only_on_mirrors(&self, volume_ids: &[String]) -> bool {
+        let mut places = volume_ids.iter().filter_map(|id| self.places.get(id));
+        places.all(|place| place.role == Role::Mirror)
+            && self.was_on_replaced(volume_ids)
+            && self.has_other_disk(volume_ids)
     }
 
     /// Whether a volume can be read or written now that could not be before.
@@ -205,6 +228,7 @@ impl Archive {
                 .any(|place| place.role == Role::Mirror && !place.replaced),
             places,
             allow_same_device: self.mirror_config.allow_same_device,
+            mirrors_only: false,
         }
     }
 }
@@ -235,6 +259,7 @@ mod tests {
             has_mirror: places.values().any(|place| place.role == Role::Mirror),
             places,
             allow_same_device: false,
+            mirrors_only: false,
         }
     }
 
@@ -248,6 +273,10 @@ mod tests {
         (away.here, away.disks) = (false, None);
         let mut dead = place(Role::Archive, "d");
         (dead.here, dead.replaced) = (false, true);
+        let mut away_mirror = place(Role::Mirror, "y");
+        (away_mirror.here, away_mirror.disks) = (false, None);
+        let mut dead_mirror = place(Role::Mirror, "e");
+        (dead_mirror.here, dead_mirror.replaced) = (false, true);
         let judge = judge(vec![
             ("a", place(Role::Archive, "1")),
             ("b", place(Role::Archive, "2")),
@@ -256,6 +285,8 @@ mod tests {
             ("u", place(Role::Mirror, "?")),
             ("away", away),
             ("dead", dead),
+            ("away-mirror", away_mirror),
+            ("dead-mirror", dead_mirror),
         ]);
         for (on, safe, need) in [
             ("a m", Safe::Two, Need::Nothing),
@@ -272,9 +303,31 @@ mod tests {
             ("a n m", Safe::Two, Need::Nothing),
             ("a u", Safe::OneDisk, Need::Mirror),
             ("nobody", Safe::Lost, Need::Lost),
+            // They left the archive volumes.
+            ("m n", Safe::Two, Need::Nothing),
+            ("away-mirror m", Safe::One, Need::Nothing),
+            ("dead-mirror m", Safe::One, Need::Mirror),
         ] {
             assert_eq!(judge.safe(&ids(on)), safe, "{on}");
             assert_eq!(judge.need(&ids(on)), need, "{on}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_a_volume_needs_two_copies_on_mirror_volumes() {
+        let judge = judge(vec![
+            ("a", place(Role::Archive, "1")),
+            ("m", place(Role::Mirror, "2")),
+            ("n", place(Role::Mirror, "3")),
+        ]);
+        let leaving = judge.leaving("a");
+        for (on, safe, need) in [
+            ("a", Safe::Lost, Need::Lost),
+            ("a m", Safe::One, Need::Mirror),
+            ("a m n", Safe::Two, Need::Nothing),
+        ] {
+            assert_eq!(leaving.safe(&ids(on)), safe, "{on}");
+            assert_eq!(leaving.need(&ids(on)), need, "{on}");
         }
     }
 

@@ -11,6 +11,7 @@ use super::capacity::Capacity;
 use super::checked_status::CheckedStatus;
 use super::copies_status::CopiesStatus;
 use super::corrections::KeptStatus;
+use super::retention::RetentionStatus;
 use super::shelf::{Member, Standing};
 use super::{Archive, Line};
 
@@ -33,6 +34,9 @@ pub struct Status {
     /// Files that corrections replaced or removed.
     #[serde(default)]
     pub kept: KeptStatus,
+    /// Absent without rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
     /// Refused instances kept for the administrator: the report of each.
     pub quarantine: Vec<serde_json::Value>,
     /// SOP Instance UIDs under which different data sets came; the first is answered.
@@ -146,6 +150,7 @@ impl Archive {
             version: 1,
             capacity,
             checked,
+            retention: self.retention_status(),
             state: state.to_owned(),
             actions,
             index,

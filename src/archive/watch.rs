@@ -43,13 +43,14 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 6] = [
+        let works: [(&str, Duration, Work); 7] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
             ("drain", LOOK_EVERY, |archive| archive.drain_all()),
             ("mirror", MIRROR_EVERY, |archive| archive.mirror_all()),
             ("tidy", TIDY_EVERY, |archive| archive.tidy_all()),
             ("checks", CHECK_EVERY, |archive| archive.check_volumes()),
+            ("retention", LOOK_EVERY, |archive| archive.retention_round()),
         ];
         for (name, every, work) in works {
             let (stop, archive) = (stop.clone(), archive.clone());

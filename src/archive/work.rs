@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Archive;
 use super::drill_report::DrillReport;
 use super::in_place::Listed;
+use super::retention::RetentionReport;
 
-/// `kura volume check`, `kura equalize`, `kura adopt`, `kura drill`
+/// `kura volume check`, `kura equalize`, `kura adopt`, `kura drill`, `kura scrub run`, `kura retention`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum WorkVerb {
@@ -38,6 +39,10 @@ pub enum WorkVerb {
     Scrub {
         /// Names; none: all that are here.
         volumes: Vec<String>,
+    },
+    /// Images leave their volumes by the rules, now; or what would.
+    Retention {
+        dry_run: bool,
     },
     /// How far it is; what was found, when it is over.
     Look,
@@ -75,6 +80,8 @@ pub struct WorkStatus {
     pub volumes: Vec<VolumeReport>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<Box<DrillReport>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Box<RetentionReport>>,
 }
 
 /// What was found on a volume. The counts are complete, the list ends after a thousand.
@@ -160,6 +167,7 @@ struct Told {
     error: Option<String>,
     volumes: Vec<VolumeReport>,
     drill: Option<Box<DrillReport>>,
+    retention: Option<Box<RetentionReport>>,
 }
 
 /// Work ends before its end.
@@ -214,6 +222,10 @@ impl Job {
         self.told().drill = Some(Box::new(report));
     }
 
+    pub(super) fn retained(&self, report: RetentionReport) {
+        self.told().retention = Some(Box::new(report));
+    }
+
     fn status(&self) -> WorkStatus {
         let told = self.told();
         WorkStatus {
@@ -230,6 +242,7 @@ impl Job {
             error: told.error.clone(),
             volumes: told.volumes.clone(),
             drill: told.drill.clone(),
+            retention: told.retention.clone(),
         }
     }
 }
@@ -302,6 +315,7 @@ impl Archive {
             WorkVerb::Adopt { path, name, .. } => self.adopt(&path, name, job),
             WorkVerb::Drill { sample, seed } => self.drill(sample, seed, job),
             WorkVerb::Scrub { volumes } => self.scrub_now(&volumes, job),
+            WorkVerb::Retention { dry_run } => self.retention_work(dry_run, job),
             WorkVerb::Look | WorkVerb::Cancel => Ok(()),
         }));
         // Before the end is told: whoever opened the archive for this alone closes it then.

@@ -17,6 +17,7 @@ mod protect;
 mod remove;
 mod replace;
 mod report;
+mod retention;
 mod scrub;
 mod send;
 mod serve;
@@ -86,7 +87,9 @@ enum Verb {
     Volume(volume::Volume),
     /// Second copies: what is left to do, now, pause, resume
     Mirror(mirror::Mirror),
-    /// What became of dead disks: list, show
+    /// Images leave the volumes that received them, by rule: what would go, and now
+    Retention(retention::Retention),
+    /// What became of dead disks, and what left by rule: list, show
     Report(report::Report),
     /// Every file read again and compared with its checksum: how far it is, or all of it now
     Scrub(scrub::Scrub),
@@ -144,6 +147,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Volume(verb) => volume::run(verb, &config, json),
         Verb::Mirror(verb) => mirror::run(verb, &config, json),
         Verb::Report(verb) => report::run(verb, &config, json),
+        Verb::Retention(verb) => retention::run(verb, &config, json),
         Verb::Scrub(verb) => scrub::run(verb, &config, json),
         Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),

@@ -103,6 +103,9 @@ fn screen(status: &Status, running: bool) -> String {
         "scrub   {}\n",
         super::scrub::line(&status.checked)
     ));
+    if let Some(retention) = &status.retention {
+        text.push_str(&format!("retain  {}\n", super::retention::line(retention)));
+    }
     if index.variants_count > 0 {
         text.push_str(&format!(
             "note    {} variants in another transfer syntax are kept\n",

@@ -257,10 +257,20 @@ fn same(a: &str, b: &str) -> bool {
     a.trim().eq_ignore_ascii_case(b.trim())
 }
 
-fn at_most(key: &str, value: u64, most: u64) -> Result<(), String> {
+pub(super) fn at_most(key: &str, value: u64, most: u64) -> Result<(), String> {
     match value <= most {
         true => Ok(()),
         false => Err(format!("{key} is {value}; at most {most} is allowed")),
+    }
+}
+
+/// Bounds the time of a comparison.
+pub(super) fn check_pattern(key: &str, pattern: Option<&str>) -> Result<(), String> {
+    match pattern {
+        Some(text) if text.trim().is_empty() || text.chars().count() > PATTERN_LENGTH_MAX => Err(
+            format!("{key} {text:?}: 1 to {PATTERN_LENGTH_MAX} characters"),
+        ),
+        _ => Ok(()),
     }
 }
 

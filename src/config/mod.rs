@@ -8,6 +8,7 @@ pub mod edit;
 mod long_work;
 mod receiving;
 mod rejection;
+mod retention;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use corrections::Corrections;
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
 pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
 pub use rejection::{OnRejection, Rejection};
+pub use retention::{Retention, RetentionRule};
 
 /// What the server and every verb work with.
 #[derive(Debug, Clone)]
@@ -48,6 +50,7 @@ pub struct Config {
     pub duplicates: Duplicates,
     /// Of the rules for one attribute the first that fits a sender counts.
     pub coerce: Vec<Coerce>,
+    pub retention: Retention,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -169,6 +172,8 @@ struct File {
     duplicates: Duplicates,
     #[serde(default)]
     coerce: Vec<Coerce>,
+    #[serde(default)]
+    retention: Retention,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -262,6 +267,7 @@ impl Config {
                 .map_err(|reason| format!("[[coerce]] number {}: {reason}", i + 1))?;
             rule.map = rule.map.take().map(|map| base.join(map));
         }
+        file.retention.check()?;
         let mut peers: Vec<PeerEntry> = Vec::new();
         for peer in file.peer {
             let ae_title = title(&peer.ae_title)?;
@@ -307,6 +313,7 @@ impl Config {
             rejection: file.rejection,
             duplicates: file.duplicates,
             coerce,
+            retention: file.retention,
         })
     }
 
@@ -388,7 +395,7 @@ fn check_volumes(volumes: &[VolumeEntry]) -> Result<(), String> {
     Ok(())
 }
 
-/// What `kura init` writes, with [`long_work::TEMPLATE`] and [`receiving::TEMPLATE`] behind it: the defaults, each with its comment.
+/// What `kura init` writes, with the other templates behind it: the defaults, each with its comment.
 const TEMPLATE: &str = r#"# Kura: configuration. Every key is optional; the values shown are the defaults.
 # Relative paths start from the folder of this file.
 
@@ -455,6 +462,7 @@ fn template() -> String {
         long_work::TEMPLATE,
         corrections::TEMPLATE,
         receiving::TEMPLATE,
+        retention::TEMPLATE,
     ]
     .concat()
 }
@@ -501,6 +509,7 @@ mod tests {
         let base = Path::new("/srv");
         let written = template();
         let written = Config::parse(&written, base).unwrap();
+        let written = Config::parse(&template(), base).unwrap();
         let default = Config::parse("", base).unwrap();
         assert_eq!(format!("{written:?}"), format!("{default:?}"));
     }
