@@ -445,3 +445,25 @@ fn a_protected_study_stays() {
     assert_eq!(count_below(&server.volume("A")), 0);
     assert_come_back(&server, &images);
 }
+
+/// Method: a mirror volume is emptied first where another takes its copies, then where none does.
+#[test]
+fn what_had_left_keeps_two_copies_while_a_mirror_volume_is_emptied() {
+    let server = Server::with(settings(&["M", "N", "O"], &by_command(EVERYTHING)));
+    server.wait_until_indexed();
+    let images = images::images(1, 8);
+    send_all(&server, &images);
+    wait_until_mirrored(&server);
+    run(&server);
+    assert_eq!(count_below(&server.volume("A")), 0);
+    for (drained, then) in [("M", "O"), ("N", "A")] {
+        let outcome = server.kura(&["volume", "drain", drained]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+        wait_until("it is empty", || {
+            assert_eq!(told(&server).1, 8, "while {drained} is emptied");
+            count_below(&server.volume(drained)) == 0
+        });
+        assert_eq!(count_below(&server.volume(then)), 8);
+        assert_come_back(&server, &images);
+    }
+}

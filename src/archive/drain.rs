@@ -199,7 +199,9 @@ impl Archive {
         };
         for content in contents(&found) {
             for copy in content.copies.iter().filter(|c| c.volume_id == from.id()) {
-                if !self.has_good_copy_elsewhere(&content, from) {
+                if !self.has_good_copy_elsewhere(&content, from)
+                    || self.would_be_alone(&content, from)
+                {
                     // Of a bad one there may be a good one on a volume of the other role.
                     let source = content
                         .good_copies()
@@ -236,6 +238,21 @@ impl Archive {
                 member.role == from.role() && !adopted && !self.is_draining(&member.volume_id)
             });
             copy.volume_id != from.id() && stays && !copy.bad && self.is_good(copy)
+        })
+    }
+
+    /// Whether it has left the archive volumes, so that without its copy on this mirror volume too few would be left.
+    fn would_be_alone(&self, content: &Content, from: &Volume<Line>) -> bool {
+        let need = self.judge().without(from.id()).need(&content.volume_ids());
+        from.role() == Role::Mirror
+            && !self.has_archive_copy(content)
+            && matches!(need, Need::Mirror | Need::Archive)
+    }
+
+    fn has_archive_copy(&self, content: &Content) -> bool {
+        content.good_copies().any(|copy| {
+            let member = self.shelf.by_id(&copy.volume_id);
+            member.is_some_and(|member| member.role == Role::Archive)
         })
     }
 
@@ -279,7 +296,13 @@ impl Archive {
             Role::Archive => self
                 .begin_somewhere(&mut refused, None)
                 .map_err(|error| error.to_string())?,
-            Role::Mirror => self.begin_on_mirror(content, from)?,
+            Role::Mirror => match self.begin_on_mirror(content, from) {
+                // Two copies matter more than where they are.
+                Err(_) if !self.has_archive_copy(content) => self
+                    .begin_somewhere(&mut refused, None)
+                    .map_err(|error| error.to_string())?,
+                begun => begun?,
+            },
         };
         if to.id() == from.id() {
             return Err("it is not retired".to_owned());
