@@ -1,208 +1,17 @@
 //! A power cut at every disk call in turn, on a model of a disk that forgets what was not flushed.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod common;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use kura::archive::{Announced, Archive, MirrorVerb, Mode};
+use common::cut::{
+    Call, Instance, Keeps, Model, Recorder, fetch, instances, store, wait_until_whole, work,
+};
+use kura::archive::{Archive, MirrorVerb, Mode, WorkVerb};
 use kura::config::Config;
-use kura::volume::io::{Disk, Observer, Op};
-
-/// One mutating call, as the disk saw it.
-#[derive(Debug, Clone)]
-enum Call {
-    CreateDir(PathBuf),
-    CreateFile(PathBuf),
-    Write(PathBuf, u64, Vec<u8>),
-    SetLen(PathBuf, u64),
-    SyncFile(PathBuf),
-    SyncDir(PathBuf),
-    SyncFileSystem(PathBuf),
-    Link(PathBuf, PathBuf),
-    Rename(PathBuf, PathBuf),
-    Remove(PathBuf),
-}
-
-#[derive(Default)]
-struct Recorder {
-    calls: Mutex<Vec<Call>>,
-}
-
-impl Observer for Recorder {
-    fn before(&self, op: &Op) -> std::io::Result<()> {
-        let call = match op {
-            Op::CreateDir(path) => Call::CreateDir(path.to_path_buf()),
-            Op::CreateFile(path) => Call::CreateFile(path.to_path_buf()),
-            Op::Write {
-                path,
-                offset,
-                bytes,
-            } => Call::Write(path.to_path_buf(), *offset, bytes.to_vec()),
-            Op::SetLen { path, len } => Call::SetLen(path.to_path_buf(), *len),
-            Op::SyncFile(path) => Call::SyncFile(path.to_path_buf()),
-            Op::SyncDir(path) => Call::SyncDir(path.to_path_buf()),
-            Op::SyncFileSystem(path) => Call::SyncFileSystem(path.to_path_buf()),
-            Op::Link { from, to } => Call::Link(from.to_path_buf(), to.to_path_buf()),
-            Op::Rename { from, to } => Call::Rename(from.to_path_buf(), to.to_path_buf()),
-            Op::Remove(path) => Call::Remove(path.to_path_buf()),
-        };
-        self.calls.lock().unwrap().push(call);
-        Ok(())
-    }
-}
-
-/// What a disk keeps of calls that were not flushed. Real file systems lie anywhere between these.
-#[derive(Debug, Clone, Copy)]
-enum Keeps {
-    /// Nothing that was not flushed: neither names nor bytes.
-    Nothing,
-    /// Every name, but only flushed bytes.
-    Names,
-    /// Every name, and half of the bytes after the last flush.
-    NamesAndHalf,
-    Everything,
-}
-
-/// A file system with two memories: what is visible, and what is on the medium.
-#[derive(Default)]
-struct Model {
-    /// Files by number: visible and durable content.
-    files: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Names by path; `None` is a folder.
-    visible: BTreeMap<PathBuf, Option<usize>>,
-    durable: BTreeMap<PathBuf, Option<usize>>,
-}
-
-impl Model {
-    /// Folders A and M were there before the first call.
-    fn with_folders(root: &Path) -> Model {
-        let mut model = Model::default();
-        for name in ["A", "M"] {
-            model.call(&Call::CreateDir(root.join(name)));
-        }
-        model.call(&Call::SyncFileSystem(root.to_path_buf()));
-        model
-    }
-
-    fn file(&mut self, path: &Path) -> &mut (Vec<u8>, Vec<u8>) {
-        let number = self.visible[path].expect("a file");
-        &mut self.files[number]
-    }
-
-    fn call(&mut self, call: &Call) {
-        match call {
-            Call::CreateDir(path) => {
-                self.visible.entry(path.clone()).or_insert(None);
-            }
-            Call::CreateFile(path) => {
-                self.files.push(Default::default());
-                let number = self.files.len() - 1;
-                self.visible.entry(path.clone()).or_insert(Some(number));
-            }
-            Call::Write(path, offset, bytes) => {
-                let content = &mut self.file(path).0;
-                let end = *offset as usize + bytes.len();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                content[*offset as usize..end].copy_from_slice(bytes);
-            }
-            Call::SetLen(path, len) => self.file(path).0.resize(*len as usize, 0),
-            Call::SyncFile(path) => {
-                let file = self.file(path);
-                file.1 = file.0.clone();
-            }
-            Call::SyncDir(folder) => {
-                let below = |path: &Path| path.parent() == Some(folder);
-                self.durable.retain(|path, _| !below(path));
-                let names: Vec<_> = self
-                    .visible
-                    .iter()
-                    .filter(|(path, _)| below(path))
-                    .map(|(path, node)| (path.clone(), *node))
-                    .collect();
-                self.durable.extend(names);
-            }
-            Call::SyncFileSystem(root) => {
-                self.durable.retain(|path, _| !path.starts_with(root));
-                let below = self
-                    .visible
-                    .iter()
-                    .filter(|(path, _)| path.starts_with(root));
-                for (path, node) in below {
-                    self.durable.insert(path.clone(), *node);
-                    if let Some(number) = node {
-                        let file = &mut self.files[*number];
-                        file.1 = file.0.clone();
-                    }
-                }
-            }
-            Call::Link(from, to) => {
-                let number = self.visible[from];
-                // A link onto a name that is taken fails and changes nothing.
-                self.visible.entry(to.clone()).or_insert(number);
-            }
-            Call::Rename(from, to) => {
-                if let Some(node) = self.visible.remove(from) {
-                    self.visible.insert(to.clone(), node);
-                }
-            }
-            Call::Remove(path) => {
-                self.visible.remove(path);
-            }
-        }
-    }
-
-    /// Writes what is left after a power cut into `target`, which stands for `root`.
-    fn remains(&self, keeps: Keeps, root: &Path, target: &Path) {
-        let names = match keeps {
-            Keeps::Nothing => &self.durable,
-            _ => &self.visible,
-        };
-        let mut linked: BTreeMap<usize, PathBuf> = BTreeMap::new();
-        let mut there = BTreeSet::from([root.to_path_buf()]);
-        std::fs::create_dir_all(target).unwrap();
-        for (path, node) in names {
-            let Ok(relative) = path.strip_prefix(root) else {
-                continue;
-            };
-            if relative.as_os_str().is_empty() {
-                continue;
-            }
-            // A name in a folder that is not there itself is not there either.
-            if !there.contains(path.parent().unwrap()) {
-                continue;
-            }
-            let path_there = target.join(relative);
-            match node {
-                None => {
-                    std::fs::create_dir_all(&path_there).unwrap();
-                    there.insert(path.clone());
-                }
-                Some(number) => match linked.get(number) {
-                    Some(first) => std::fs::hard_link(first, &path_there).unwrap(),
-                    None => {
-                        let (visible, durable) = &self.files[*number];
-                        let content = match keeps {
-                            Keeps::Nothing | Keeps::Names => durable.clone(),
-                            Keeps::Everything => visible.clone(),
-                            Keeps::NamesAndHalf => {
-                                let grown = visible.len().saturating_sub(durable.len()) / 2;
-                                let mut content = durable.clone();
-                                content.extend_from_slice(
-                                    &visible[durable.len().min(visible.len())..][..grown],
-                                );
-                                content
-                            }
-                        };
-                        std::fs::write(&path_there, content).unwrap();
-                        linked.insert(*number, path_there);
-                    }
-                },
-            }
-        }
-    }
-}
+use kura::volume::io::Disk;
 
 fn config(folder: &Path, volume: &Path) -> Config {
     let text = format!(
@@ -213,63 +22,6 @@ fn config(folder: &Path, volume: &Path) -> Config {
     let file = folder.join("kura.toml");
     std::fs::write(&file, text).unwrap();
     Config::load(Some(&file)).unwrap()
-}
-
-struct Instance {
-    announced: Announced,
-    data_set: Vec<u8>,
-}
-
-fn instances() -> Vec<Instance> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    [
-        "petct-ct-1.dcm",
-        "petct-ct-2.dcm",
-        "petct-pt-1.dcm",
-        "name-ja-87.dcm",
-        "no-study-date.dcm",
-    ]
-    .iter()
-    .map(|name| {
-        let bytes = std::fs::read(folder.join(name)).unwrap();
-        let (meta, offset) = kura::dicom::read_meta(&mut bytes.as_slice()).unwrap();
-        let announced = Announced {
-            sop_class_uid: meta.sop_class_uid,
-            sop_instance_uid: meta.sop_instance_uid,
-            transfer_syntax: meta.transfer_syntax,
-            calling_ae_title: "TESTER".to_owned(),
-            prefer: None,
-        };
-        Instance {
-            announced,
-            data_set: bytes[offset as usize..].to_vec(),
-        }
-    })
-    .collect()
-}
-
-fn store(archive: &Archive, instance: &Instance) {
-    let mut receiving = archive.begin(instance.announced.clone()).unwrap();
-    for piece in instance.data_set.chunks(1_000) {
-        receiving.write(piece).unwrap();
-    }
-    receiving.finish().unwrap().answered();
-}
-
-fn fetch(archive: &Archive, sop_instance_uid: &str) -> Option<Vec<u8>> {
-    let entry = archive
-        .view()
-        .unwrap()
-        .snapshot
-        .by_sop(sop_instance_uid)
-        .unwrap()?;
-    let mut fetched = archive.fetch(sop_instance_uid, &entry.record).unwrap();
-    let mut bytes = vec![0; fetched.length as usize];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        filled += fetched.read(&mut bytes[filled..]).unwrap();
-    }
-    Some(bytes)
 }
 
 /// Method: record every mutating call while instances are stored; for each call, build what a disk would hold had the
@@ -296,10 +48,10 @@ fn acknowledged_instances_survive_a_power_cut_at_every_disk_call() {
         .unwrap();
         for instance in &instances {
             store(&archive, instance);
-            acknowledged_at.push(recorder.calls.lock().unwrap().len());
+            acknowledged_at.push(recorder.count());
         }
     }
-    let calls = recorder.calls.lock().unwrap().clone();
+    let calls = recorder.calls();
     assert!(
         calls.len() > instances.len() * 8,
         "only {} calls were seen",
@@ -399,11 +151,11 @@ fn recorded(place: &Path, when: &str, instances: &[Instance]) -> (Vec<Call>, Vec
     let mut answered = Vec::new();
     for instance in instances {
         store(&archive, instance);
-        answered.push(recorder.calls.lock().unwrap().len());
+        answered.push(recorder.count());
     }
     mirror(&archive);
     drop(archive);
-    let calls = recorder.calls.lock().unwrap().clone();
+    let calls = recorder.calls();
     (calls, answered)
 }
 
@@ -416,7 +168,7 @@ fn what_was_answered_with_two_copies_survives_a_power_cut_and_a_dead_disk() {
     let instances = &instances()[..3];
     let (calls, answered) = recorded(place.path(), "before-ack", instances);
     let root = place.path().join("root");
-    let mut model = Model::with_folders(&root);
+    let mut model = Model::with_folders(&root, &["A", "M"]);
     for cut in 0..=calls.len() {
         let acknowledged = answered.iter().filter(|at| **at <= cut).count();
         for keeps in [Keeps::Nothing, Keeps::Names, Keeps::NamesAndHalf] {
@@ -479,7 +231,7 @@ fn a_mirror_run_survives_a_power_cut_at_every_disk_call() {
     let (calls, answered) = recorded(place.path(), "nightly", instances);
     let root = place.path().join("root");
     let begin = *answered.last().unwrap();
-    let mut model = Model::with_folders(&root);
+    let mut model = Model::with_folders(&root, &["A", "M"]);
     for (cut, call) in calls.iter().enumerate() {
         for keeps in [Keeps::Nothing, Keeps::Names, Keeps::NamesAndHalf] {
             if cut < begin {
@@ -526,6 +278,104 @@ fn a_mirror_run_survives_a_power_cut_at_every_disk_call() {
     }
 }
 
+/// Volumes A, M and N below `root`, and a rule that takes everything from A.
+fn config_with_retention(folder: &Path, root: &Path) -> Config {
+    let config = config_with_mirror(folder, root, "nightly");
+    let file = config.file.unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let more = format!(
+        "[[volume]]\nname = \"N\"\npath = {:?}\nrole = \"mirror\"\n\
+         [[retention.rule]]\nvolume = \"A\"\nolder_than_days = 0\n",
+        root.join("N"),
+    );
+    std::fs::write(&file, text + &more).unwrap();
+    Config::load(Some(&file)).unwrap()
+}
+
+/// Method: the power goes before every call of a run in which images leave volume A. Every listed copy is whole then, and
+/// another run brings it to the same end, with no file left that nobody lists.
+#[test]
+fn a_retention_run_survives_a_power_cut_at_every_disk_call() {
+    let place = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let instances = &instances()[..2];
+    let recorder = Arc::new(Recorder::default());
+    let root = place.path().join("root");
+    for name in ["A", "M", "N"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    let leave = WorkVerb::Retention { dry_run: false };
+    let begin = {
+        let disk = Disk::observed(recorder.clone());
+        let config = config_with_retention(&place.path().join("first"), &root);
+        let archive = Arc::new(Archive::open_on(&config, Mode::Create, &disk).unwrap());
+        for instance in instances {
+            store(&archive, instance);
+        }
+        mirror(&archive);
+        let begin = recorder.count();
+        work(&archive, leave.clone());
+        assert_eq!(images(&root.join("A")).len(), 0);
+        begin
+    };
+    let calls = recorder.calls();
+    let mut model = Model::with_folders(&root, &["A", "M", "N"]);
+    let mut cuts = 0;
+    for (cut, call) in calls.iter().enumerate() {
+        for keeps in [Keeps::Nothing, Keeps::Names, Keeps::Everything] {
+            if cut < begin {
+                continue;
+            }
+            cuts += 1;
+            let here = place.path().join(format!("cut{cut}"));
+            let volumes = here.join("volumes");
+            model.remains(keeps, &root, &volumes);
+            let said = format!("cut before call {cut} ({call:?}), keeping {keeps:?}");
+            let config = config_with_retention(&here, &volumes);
+            let archive = Archive::open(&config, Mode::Create)
+                .unwrap_or_else(|error| panic!("{said}: {error}"));
+            let archive = Arc::new(archive);
+            wait_until_whole(&archive);
+            let names = ["A", "M", "N"].map(|name| volumes.join(name));
+            for instance in instances {
+                let uid = &instance.announced.sop_instance_uid;
+                assert!(
+                    fetch(&archive, uid).as_ref() == Some(&instance.data_set),
+                    "{said}: {uid}"
+                );
+                let view = archive.view().unwrap();
+                let entry = view.snapshot.by_sop(uid).unwrap().expect("known");
+                assert!(entry.record.copies.len() >= 2, "{said}: {uid}");
+                for copy in &entry.record.copies {
+                    let is_whole = |volume: &PathBuf| {
+                        std::fs::read(volume.join(&copy.path)).is_ok_and(|bytes| {
+                            bytes.len() as u64 == copy.size_bytes
+                                && crc32fast::hash(&bytes) == copy.file_crc32
+                        })
+                    };
+                    let count = names.iter().filter(|volume| is_whole(volume)).count();
+                    assert!(count >= entry.record.copies.len(), "{said}: {uid}");
+                }
+            }
+            work(&archive, leave.clone());
+            assert_eq!(archive.status().index.conflicts_count, 0, "{said}");
+            for instance in instances {
+                let uid = &instance.announced.sop_instance_uid;
+                assert!(fetch(&archive, uid).as_ref() == Some(&instance.data_set));
+            }
+            drop(archive);
+            let [a, m, n] = names.map(|volume| images(&volume));
+            assert_eq!(a.len(), 0, "{said}: {:?}", a.keys());
+            assert_eq!(m.len(), instances.len(), "{said}");
+            assert!(m == n, "{said}: {:?} {:?}", m.keys(), n.keys());
+            std::fs::remove_dir_all(&here).unwrap();
+        }
+        model.call(call);
+    }
+    println!("{cuts} power cuts at {} disk calls", calls.len() - begin);
+}
+
 fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -535,24 +385,6 @@ fn copy_tree(from: &Path, to: &Path) {
             false if path.is_file() => drop(std::fs::copy(&path, to.join(name)).unwrap()),
             false => {}
         }
-    }
-}
-
-impl Model {
-    /// All that is in a folder by now is on the medium.
-    fn has(&mut self, folder: &Path) {
-        self.durable.insert(folder.to_path_buf(), None);
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                self.has(&path);
-                continue;
-            }
-            let content = std::fs::read(&path).unwrap();
-            self.files.push((content.clone(), content));
-            self.durable.insert(path, Some(self.files.len() - 1));
-        }
-        self.visible = self.durable.clone();
     }
 }
 
@@ -601,7 +433,7 @@ fn a_ledger_is_healed_whenever_the_power_goes_while_it_is_being_healed() {
         let disk = Disk::observed(recorder.clone());
         drop(Archive::open_on(&config(&first, &root), Mode::Create, &disk).unwrap());
         assert_eq!(std::fs::read(segment(&root)).unwrap(), whole);
-        let calls = recorder.calls.lock().unwrap().clone();
+        let calls = recorder.calls();
         for cut in 0..=calls.len() {
             for keeps in [
                 Keeps::Nothing,

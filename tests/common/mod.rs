@@ -1,12 +1,13 @@
 //! What the integration tests share: a server to drive, a DICOM peer of its
-//! own, and small data sets. Nothing here uses Kura's library, so that a
-//! mistake there is not repeated here.
+//! own, and small data sets. Nothing here but `cut` uses Kura's library, so that
+//! a mistake there is not repeated here.
 
 // Each test program uses a part of this; the rest would be reported as unused.
 #![allow(dead_code, unused_imports)]
 
 pub mod build;
 pub mod copies;
+pub mod cut;
 pub mod damage;
 pub mod disks;
 pub mod elements;
