@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the other programs that tests drive, where they are missing: DCMTK by
-# the package manager, pydicom and pynetdicom in target/venv. Never asks. A thing
+# Installs the other programs that tests drive, where they are missing: DCMTK and
+# dicom3tools by the package manager, pydicom and pynetdicom in target/venv. Never asks. A thing
 # that cannot be installed is named in one line; the tests that need it skip then
 # (and fail where CI=true).
 set -euo pipefail
@@ -45,6 +45,10 @@ for program in storescu echoscu dcmsend findscu movescu getscu storescp dcmdump;
         break
     fi
 done
+
+if ! command -v dciodvfy >/dev/null; then
+    apt_install "dciodvfy, which judges amended files" dicom3tools || :
+fi
 
 venv=target/venv
 if ! cmp -s tools/requirements.txt "$venv/installed.txt" ||

@@ -9,6 +9,7 @@ pub mod build;
 pub mod copies;
 pub mod cut;
 pub mod damage;
+pub mod dciodvfy;
 pub mod disks;
 pub mod elements;
 pub mod files;
