@@ -329,3 +329,6 @@ impl Archive {
 fn same_data_set(a: &Copy, b: &Copy) -> bool {
     a.crc32 == b.crc32 && a.data_bytes() == b.data_bytes()
 }
+
+#[cfg(test)]
+mod tests;
