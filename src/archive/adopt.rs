@@ -1,5 +1,6 @@
 //! Adopt: a tree of images that Kura did not write becomes a volume where it lies, or its images are stored anew.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::at_rest;
 use super::ingest::{Announced, IngestError, Outcome};
 use super::shelf::{Member, Standing};
 use super::shipping::own_source;
-use super::survey::Repair;
+use super::survey::{Repair, hash};
 use super::work::{Depth, Job, Stop, VolumeReport};
 use super::{Archive, Line};
 
@@ -211,6 +212,10 @@ impl Archive {
             ..VolumeReport::default()
         };
         job.step(format!("{}: counting", path.display()), 0);
+        let hidden: HashSet<u64> = self
+            .hidden_by_theirs(&Disk::default(), &path, job)?
+            .into_iter()
+            .collect();
         let mut count = 0;
         each_file(&path, job, &mut VolumeReport::default(), &mut |_, _, _| {
             count += 1;
@@ -219,7 +224,11 @@ impl Archive {
         job.step(path.display().to_string(), count);
         let mut prefer = None;
         let done = each_file(&path, job, &mut report, &mut |file, shown, report| {
-            self.copy_in(file, shown, &mut prefer, job, report)
+            match hidden.contains(&hash(shown)) {
+                // Amended or removed there.
+                true => Ok(()),
+                false => self.copy_in(file, shown, &mut prefer, job, report),
+            }
         });
         skipped(&mut report);
         job.report(report);

@@ -11,6 +11,7 @@ use crate::volume::{Incoming, Volume};
 
 use super::content::{Content, contents};
 use super::copying::{CopyError, Task};
+use super::corrections::was_removed_since;
 use super::ingest::{IngestError, LOCK_PATIENCE, names_given};
 use super::placing::Refusals;
 use super::safety::Need;
@@ -94,6 +95,8 @@ impl Archive {
         }
         let facts = content.facts(&view.snapshot)?;
         let (study, series) = facts.ok_or_else(|| refuse("the index does not know its study"))?;
+        let hidden = view.snapshot.hidden(sop)?;
+        let removed_since = was_removed_since(&content, hidden.as_ref(), &view.snapshot)?;
         drop(view);
         let task = Task {
             content,
@@ -131,7 +134,10 @@ impl Archive {
                 ..source.clone()
             };
             let mut stored = content.copied_as(study.clone(), series.clone(), copy);
-            let names = names_given(&entry.record, target.id());
+            if removed_since {
+                stored.instance.sequence = self.keeper.next_sequence();
+            }
+            let names = names_given(Some(&entry.record), hidden.as_ref(), target.id());
             let now = super::now();
             match self.make_durable(&target, &mut to, &mut stored, &names, Some(&now)) {
                 Ok(()) => {

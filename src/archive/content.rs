@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::index::{
-    Copy, Hidden, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Origin, SeriesFacts,
-    Snapshot, Stored, StudyFacts, Values,
+    Copy, Hidden, HiddenContent, IndexError, InstanceEntry, InstanceFacts, InstanceRecord, Origin,
+    SeriesFacts, Snapshot, Stored, StudyFacts, Values,
 };
 
 /// The content that is answered, or another that is kept under the same SOP Instance UID.
@@ -118,18 +118,25 @@ pub fn contents(entry: &InstanceEntry) -> Vec<Content> {
 
 /// What is kept of an instance and hidden.
 pub fn hidden_contents(sop_instance_uid: &str, hidden: &Hidden) -> Vec<Content> {
-    let contents = hidden.contents.iter().map(|content| Content {
-        sop_instance_uid: sop_instance_uid.to_owned(),
-        study_instance_uid: content.study_instance_uid.clone(),
-        series_instance_uid: content.series_instance_uid.clone(),
-        sequence: content.sequence,
-        sop_class_uid: content.sop_class_uid.clone(),
-        transfer_syntax: content.transfer_syntax.clone(),
-        values: content.values.clone(),
-        received: content.received.clone(),
-        source_ae_title: content.source_ae_title.clone(),
-        origin: content.origin.clone(),
-        copies: content.copies.clone(),
-    });
+    let contents = hidden.contents.iter();
+    let contents = contents.map(|content| hidden_content(sop_instance_uid, content));
     contents.collect()
+}
+
+/// One that a correction hides.
+pub fn hidden_content(sop_instance_uid: &str, hidden: &HiddenContent) -> Content {
+    let hidden = hidden.clone();
+    Content {
+        sop_instance_uid: sop_instance_uid.to_owned(),
+        study_instance_uid: hidden.study_instance_uid,
+        series_instance_uid: hidden.series_instance_uid,
+        sequence: hidden.sequence,
+        sop_class_uid: hidden.sop_class_uid,
+        transfer_syntax: hidden.transfer_syntax,
+        values: hidden.values,
+        received: hidden.received,
+        source_ae_title: hidden.source_ae_title,
+        origin: hidden.origin,
+        copies: hidden.copies,
+    }
 }

@@ -14,6 +14,7 @@ use crate::volume::placement::{self, Candidate, Order};
 use crate::volume::{Incoming, Published, Volume, VolumeError, VolumeState};
 
 use super::content::{Content, Facts, contents};
+use super::corrections::was_removed_since;
 use super::ingest::{ALTERNATIVES_MAX, folder_of, names_given};
 use super::placing::Refusals;
 use super::safety::{Judge, Need};
@@ -259,7 +260,8 @@ impl Archive {
         let volume = self.shelf.here(&source.volume_id);
         match volume.is_some_and(|volume| volume.is_adopted()) {
             true => format!("{}/{}", series.folder, layout::file_name(sop_instance_uid)),
-            false => source.path.clone(),
+            // One that was just taken back may not be in the tree again.
+            false => layout::path_in_tree(&source.path).to_owned(),
         }
     }
 
@@ -406,14 +408,18 @@ impl Archive {
                     bad: false,
                     ..source
                 };
-                let mut names = names_given(&entry.record, volume.id());
+                let hidden = view.snapshot.hidden(sop)?;
+                let mut names = names_given(Some(&entry.record), hidden.as_ref(), volume.id());
                 // The file of a bad copy was set aside: its name is free, for the same content alone.
                 let is_bad = |name: &str| {
                     let mut copies = now.copies.iter().filter(|copy| copy.bad);
                     copies.any(|copy| copy.volume_id == volume.id() && copy.path == name)
                 };
                 names.retain(|name| !is_bad(name));
-                let stored = now.copied_as(study, series, copy);
+                let mut stored = now.copied_as(study, series, copy);
+                if was_removed_since(&now, hidden.as_ref(), &view.snapshot)? {
+                    stored.instance.sequence = self.keeper.next_sequence();
+                }
                 ready.push((incoming, stored, names, now));
             }
             Ok(())

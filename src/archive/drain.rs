@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::index::{Change, Copy, Gone, InstanceEntry};
+use crate::index::{Change, Copy, Gone};
 use crate::volume::layout::Role;
-use crate::volume::{Incoming, Volume, VolumeState, ledger_extent};
+use crate::volume::{Incoming, Volume, VolumeState, layout, ledger_extent};
 
-use super::content::{Content, contents};
+use super::content::{Content, contents, hidden_content};
 use super::copying::Task;
+use super::corrections::{Place, was_removed_since};
 use super::ingest::names_given;
 use super::placing::Refusals;
 use super::reread::reread;
@@ -73,20 +74,28 @@ impl Archive {
         }
         let mut failed = HashSet::new();
         loop {
-            let mut batch = Vec::new();
+            let mut batch: Vec<String> = Vec::new();
             let read = self.view().and_then(|view| {
                 if view.rebuilding_percent.is_some() {
                     return Ok(false);
                 }
-                view.snapshot.on_volume(volume.id(), None, &mut |entry| {
-                    if !failed.contains(&entry.sop_instance_uid) {
-                        batch.push(entry);
+                let take = |sop: String, batch: &mut Vec<String>| {
+                    if !failed.contains(&sop) {
+                        batch.push(sop);
                     }
                     match batch.len() {
                         BATCH_COUNT => ControlFlow::Break(()),
                         _ => ControlFlow::Continue(()),
                     }
+                };
+                let (snapshot, id) = (&view.snapshot, volume.id());
+                snapshot.on_volume(id, None, &mut |entry| {
+                    take(entry.sop_instance_uid, &mut batch)
                 })?;
+                if batch.is_empty() {
+                    // Last what nobody asks for.
+                    snapshot.hidden_on(id, None, &mut |sop, _| take(sop, &mut batch))?;
+                }
                 Ok(true)
             });
             match read {
@@ -98,21 +107,21 @@ impl Archive {
             if batch.is_empty() {
                 break;
             }
-            for entry in batch {
+            for sop_instance_uid in batch {
                 let stopped = self.stopping.load(Ordering::Relaxed)
                     || !self.is_draining(&member.volume_id)
                     || volume.state() != VolumeState::Ok;
                 if stopped {
                     return;
                 }
-                if let Err(reason) = self.move_off(volume, &entry.sop_instance_uid) {
+                if let Err(reason) = self.move_off(volume, &sop_instance_uid) {
                     tracing::error!(
                         volume = member.name,
-                        sop_instance_uid = entry.sop_instance_uid,
+                        sop_instance_uid,
                         reason,
                         "an instance stays on the volume that is being drained"
                     );
-                    failed.insert(entry.sop_instance_uid);
+                    failed.insert(sop_instance_uid);
                 }
             }
         }
@@ -155,11 +164,14 @@ impl Archive {
             let view = self.view().map_err(|error| error.to_string())?;
             let found = view.snapshot.by_sop(&sop_instance_uid);
             let found = found.map_err(|error| error.to_string())?;
+            let hidden = view.snapshot.hidden(&sop_instance_uid);
+            let hidden = hidden.map_err(|error| error.to_string())?;
+            let hidden = hidden.iter().flat_map(|hidden| &hidden.contents);
+            let hidden = hidden.flat_map(|content| content.copies.clone());
+            let counting = found.iter().flat_map(contents);
+            let mut copies = counting.flat_map(|content| content.copies).chain(hidden);
             // Stored there again since.
-            let is_listed = found.iter().flat_map(contents).any(|content| {
-                let here = |copy: &Copy| copy.volume_id == volume.id() && copy.path == path;
-                content.copies.iter().any(here)
-            });
+            let is_listed = copies.any(|copy| copy.volume_id == volume.id() && copy.path == path);
             if view.rebuilding_percent.is_some() || is_listed {
                 continue;
             }
@@ -194,19 +206,30 @@ impl Archive {
         let _lock = self.locks.lock(sop_instance_uid);
         let view = self.view().map_err(|error| error.to_string())?;
         let found = view.snapshot.by_sop(sop_instance_uid);
-        let Some(found) = found.map_err(|error| error.to_string())? else {
-            return Ok(());
+        let found = found.map_err(|error| error.to_string())?;
+        let hidden = view.snapshot.hidden(sop_instance_uid);
+        let hidden = hidden.map_err(|error| error.to_string())?;
+        let names = |to: &str| {
+            names_given(
+                found.as_ref().map(|found| &found.record),
+                hidden.as_ref(),
+                to,
+            )
         };
-        for content in contents(&found) {
+        let kept = hidden.iter().flat_map(|hidden| &hidden.contents);
+        let kept = kept.map(|hidden| (true, hidden_content(sop_instance_uid, hidden)));
+        let counting = found.iter().flat_map(contents);
+        let counting = counting.map(|content| (false, content));
+        for (is_hidden, content) in counting.chain(kept) {
             for copy in content.copies.iter().filter(|c| c.volume_id == from.id()) {
-                if !self.has_good_copy_elsewhere(&content, from)
-                    || self.would_be_alone(&content, from)
-                {
+                let is_elsewhere = self.has_good_copy_elsewhere(&content, from, is_hidden);
+                let stays = !is_elsewhere || (!is_hidden && self.would_be_alone(&content, from));
+                if stays && !(is_hidden && self.is_nowhere(copy, from)?) {
                     // Of a bad one there may be a good one on a volume of the other role.
                     let source = content
                         .good_copies()
                         .find(|other| copy.bad && *other != copy);
-                    self.copy_elsewhere(from, &found, &content, source.unwrap_or(copy))?;
+                    self.copy_elsewhere(from, &names, &content, source.unwrap_or(copy))?;
                 }
                 let gone = Gone {
                     sequence: self.keeper.next_sequence(),
@@ -220,8 +243,9 @@ impl Archive {
                     .map_err(|error| error.to_string())?;
                 // After its line: a file without one is found and reported, a line without its file would be a loss.
                 match from.remove_file(&copy.path) {
-                    // A bad one was set aside.
-                    Err(error) if copy.bad && error.kind() == ErrorKind::NotFound => {}
+                    // A bad one was set aside; of a hidden one nobody looked.
+                    Err(error)
+                        if (copy.bad || is_hidden) && error.kind() == ErrorKind::NotFound => {}
                     removed => removed.map_err(|error| format!("{}: {error}", copy.path))?,
                 }
             }
@@ -229,13 +253,34 @@ impl Archive {
         Ok(())
     }
 
-    /// On a volume of the same role.
-    fn has_good_copy_elsewhere(&self, content: &Content, from: &Volume<Line>) -> bool {
+    /// Whether a hidden file is gone: not where its line says, and not where it may have been moved a moment ago.
+    fn is_nowhere(&self, copy: &Copy, from: &Volume<Line>) -> Result<bool, String> {
+        let in_tree = layout::path_in_tree(&copy.path);
+        for place in [Place::Tree, Place::Superseded, Place::Trash] {
+            let path = place.path(in_tree);
+            match from.entry(&path).map_err(|error| error.to_string())? {
+                None => {}
+                Some(_) if path == copy.path => return Ok(false),
+                Some(_) => return Err(format!("{path} has no line yet")),
+            }
+        }
+        Ok(true)
+    }
+
+    /// On a volume of the same role; of a hidden content on any.
+    fn has_good_copy_elsewhere(
+        &self,
+        content: &Content,
+        from: &Volume<Line>,
+        is_hidden: bool,
+    ) -> bool {
         content.copies.iter().any(|copy| {
             let stays = self.shelf.by_id(&copy.volume_id).is_some_and(|member| {
                 // An adopted tree is not ours: its owner may take it away.
                 let adopted = member.here().is_none_or(|volume| volume.is_adopted());
-                member.role == from.role() && !adopted && !self.is_draining(&member.volume_id)
+                (is_hidden || member.role == from.role())
+                    && !adopted
+                    && !self.is_draining(&member.volume_id)
             });
             copy.volume_id != from.id() && stays && !copy.bad && self.is_good(copy)
         })
@@ -287,7 +332,7 @@ impl Archive {
     fn copy_elsewhere(
         &self,
         from: &Volume<Line>,
-        found: &InstanceEntry,
+        names: &dyn Fn(&str) -> Vec<String>,
         content: &Content,
         copy: &Copy,
     ) -> Result<(), String> {
@@ -321,8 +366,14 @@ impl Archive {
             bad: false,
             ..copy.clone()
         };
+        let hidden = view.snapshot.hidden(&content.sop_instance_uid);
+        let hidden = hidden.map_err(|error| error.to_string())?;
         let mut stored = content.copied_as(study, series, copy);
-        let names = names_given(&found.record, to.id());
+        let removed_since = was_removed_since(content, hidden.as_ref(), &view.snapshot);
+        if removed_since.map_err(|error| error.to_string())? {
+            stored.instance.sequence = self.keeper.next_sequence();
+        }
+        let names = names(to.id());
         let copied = super::now();
         self.make_durable(&to, &mut incoming, &mut stored, &names, Some(&copied))
             .map_err(|error| {

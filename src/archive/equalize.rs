@@ -91,7 +91,18 @@ impl Archive {
             format!("volume {name}: listed files"),
             totals.instances_count,
         );
-        let listed = self.survey_listed(volume_id, depth, job, report)?;
+        let mut listed = self.survey_listed(volume_id, depth, job, report)?;
+        if let Some(volume) = self.shelf.here(volume_id).filter(|v| v.is_adopted()) {
+            let hidden = self.hidden_by_theirs(volume.disk(), volume.root(), job)?;
+            listed.extend(hidden);
+            listed.sort_unstable();
+        }
+        if report.hidden > 0 {
+            report.notes.push(format!(
+                "{} files of what was amended, removed or rejected are kept and were not looked at",
+                report.hidden
+            ));
+        }
         job.step(format!("volume {name}: the tree"), listed.len() as u64);
         let before = report.added;
         let done = self.survey_tree(volume_id, &listed, repair, job, report);

@@ -103,6 +103,10 @@ impl Archive {
             });
         }
         self.save_identity()?;
+        // While its lines are known; it does not stand for them any more.
+        if let Err(error) = self.restate_corrections() {
+            tracing::warn!(%error, "a correction is not said again; it is tried before the volume is forgotten");
+        }
         self.keeper.forget_source(volume_id);
         Ok(())
     }
@@ -112,6 +116,11 @@ impl Archive {
         let begun = Instant::now();
         let known = self.identity().volumes.clone();
         for known in known.into_iter().filter(|known| known.forgetting) {
+            // After the next start nobody would know of them.
+            if let Err(error) = self.restate_corrections() {
+                tracing::warn!(volume = known.name, %error, "a volume is not forgotten: its corrections are in no other ledger");
+                return Ok(());
+            }
             while self.keeper.forget_some(&known.volume_id, FORGET_COUNT)? {
                 let over = patience.is_some_and(|patience| begun.elapsed() > patience);
                 // Only a complete index can forget.

@@ -73,7 +73,7 @@ impl Archive {
             for unlisted in group {
                 let sop = &unlisted.file.heading.sop_instance_uid;
                 let known = self.what_is_kept(&view.snapshot, sop)?;
-                if known.names(volume_id).contains(&unlisted.path) {
+                if known.has_file(volume_id, &unlisted.path) {
                     continue;
                 }
                 // Removed since it was read, by a drain that held this lock.
@@ -173,7 +173,7 @@ impl Archive {
         let _lock = self.locks.lock(sop_instance_uid);
         let view = self.keeper.view()?;
         let known = self.what_is_kept(&view.snapshot, sop_instance_uid)?;
-        Ok(known.names(volume_id).iter().any(|name| name == path))
+        Ok(known.has_file(volume_id, path))
     }
 }
 

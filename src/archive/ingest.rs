@@ -16,7 +16,7 @@ use dicom_dictionary_std::tags;
 use crate::dicom::scan::{ScanError, Scanner, Wanted};
 use crate::dicom::{Attributes, FileMeta, Level, Tag};
 use crate::index::{
-    Change, ContentId, Copy, IndexError, InstanceFacts, InstanceRecord, Origin, Stored,
+    Change, ContentId, Copy, Hidden, IndexError, InstanceFacts, InstanceRecord, Origin, Stored,
 };
 use crate::volume::{Incoming, Published, Volume, VolumeError, layout};
 
@@ -627,7 +627,7 @@ impl Archive {
         else {
             return;
         };
-        let listed = names_given(&entry.record, volume.id());
+        let listed = names_given(Some(&entry.record), None, volume.id());
         for copy in &entry.record.copies {
             if !listed.contains(&copy.path) {
                 incoming.unpublish(&copy.path);
@@ -636,13 +636,28 @@ impl Archive {
     }
 }
 
-pub(super) fn names_given(record: &InstanceRecord, volume_id: &str) -> Vec<String> {
-    let others = record.others.iter().flat_map(|other| &other.copies);
-    let copies = record.copies.iter().chain(others);
-    copies
-        .filter(|copy| copy.volume_id == volume_id)
-        .map(|copy| copy.path.clone())
-        .collect()
+/// Paths of a volume that stand for contents of an instance. Those of hidden ones too, and where they were or will be in
+/// the tree: they are taken back there.
+pub(super) fn names_given(
+    record: Option<&InstanceRecord>,
+    hidden: Option<&Hidden>,
+    volume_id: &str,
+) -> Vec<String> {
+    let counting = record.into_iter().flat_map(|record| {
+        let others = record.others.iter().flat_map(|other| &other.copies);
+        record.copies.iter().chain(others)
+    });
+    let hidden = hidden.into_iter().flat_map(|hidden| &hidden.contents);
+    let copies = counting.chain(hidden.flat_map(|content| &content.copies));
+    let mut names = Vec::new();
+    for copy in copies.filter(|copy| copy.volume_id == volume_id) {
+        let in_tree = layout::path_in_tree(&copy.path);
+        if in_tree != copy.path {
+            names.push(in_tree.to_owned());
+        }
+        names.push(copy.path.clone());
+    }
+    names
 }
 
 /// Every name that an instance may have got in the folder of its usual one.

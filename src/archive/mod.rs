@@ -13,7 +13,7 @@
 //! | changing what is answered | `corrections/` |
 //! | images leave the volumes that received them | `retention/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
-//! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `at_rest`, `drill`, `drill_report`, `scratch` |
+//! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `theirs`, `at_rest`, `drill`, `drill_report`, `scratch` |
 //! | what is said of all | `status`, `capacity` |
 
 mod adopt;
@@ -66,6 +66,7 @@ mod status;
 mod survey;
 mod suspects;
 mod take_over;
+mod theirs;
 mod touched;
 mod verbs;
 mod watch;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dicom_dictionary_std::tags;
 
 use crate::dicom::{Attributes, Level, Tag};
-use crate::index::{IndexError, SeriesFacts, Snapshot, StudyFacts, Values, are_same_name};
+use crate::index::{IndexError, SeriesFacts, Snapshot, StudyFacts, Values, names_agree};
 use crate::volume::layout;
 
 #[derive(Default)]
@@ -211,7 +211,7 @@ fn is_another_patient(study: &Values, own: &Values) -> bool {
     both(tags::PATIENT_ID).is_some_and(|(a, b)| {
         let (a, b) = (a.trim(), b.trim());
         a != b && !a.is_empty() && !b.is_empty()
-    }) || both(tags::PATIENT_NAME).is_some_and(|(a, b)| !are_same_name(a, b))
+    }) || both(tags::PATIENT_NAME).is_some_and(|(a, b)| !names_agree(a, b))
 }
 
 fn patient_of(values: &Values) -> Values {

@@ -31,17 +31,22 @@ pub(super) enum Again {
 }
 
 impl Known {
-    /// Paths that were given to files of this SOP Instance UID on a volume.
+    /// Paths that stand for contents of this SOP Instance UID on a volume, now or when they are taken back.
     pub fn names(&self, volume_id: &str) -> Vec<String> {
-        let mut names = match &self.existing {
-            Some(entry) => names_given(&entry.record, volume_id),
-            None => Vec::new(),
-        };
+        let record = self.existing.as_ref().map(|entry| &entry.record);
+        names_given(record, self.hidden.as_ref(), volume_id)
+    }
+
+    /// Whether a content of it is said to be in that file.
+    pub fn has_file(&self, volume_id: &str, path: &str) -> bool {
+        let record = self.existing.iter().map(|entry| &entry.record);
+        let counting = record.flat_map(|record| {
+            let others = record.others.iter().flat_map(|other| &other.copies);
+            record.copies.iter().chain(others)
+        });
         let hidden = self.hidden.iter().flat_map(|hidden| &hidden.contents);
-        let copies = hidden.flat_map(|content| &content.copies);
-        let there = copies.filter(|copy| copy.volume_id == volume_id);
-        names.extend(there.map(|copy| copy.path.clone()));
-        names
+        let mut copies = counting.chain(hidden.flat_map(|content| &content.copies));
+        copies.any(|copy| copy.volume_id == volume_id && copy.path == path)
     }
 }
 

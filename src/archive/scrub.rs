@@ -21,7 +21,7 @@ use super::checked_file::VolumeCheck;
 use super::content::contents;
 use super::mirror::whole;
 use super::reread::Fault;
-use super::survey::{hash, in_threads};
+use super::survey::{hash, hidden_paths, in_threads};
 use super::work::{Job, Stop, VolumeReport};
 use super::{Archive, at_rest};
 
@@ -282,6 +282,11 @@ impl Archive {
                 break;
             }
             after = Some(study);
+        }
+        let snapshot = whole(self)?.ok_or(End::Stopped)?;
+        hashes.extend(hidden_paths(&snapshot, volume_id, go_on)?);
+        if !go_on() {
+            return Err(End::Stopped);
         }
         hashes.sort_unstable();
         Ok(hashes)

@@ -72,6 +72,12 @@ impl Archive {
                 _ => break,
             }
         }
+        let snapshot = self.whole_index(job)?;
+        let hidden = hidden_paths(&snapshot, volume_id, &|| job.go_on().is_ok());
+        let hidden = hidden.inspect_err(|error| self.index_failed(error))?;
+        job.go_on()?;
+        report.hidden = hidden.len() as u64;
+        hashes.extend(hidden);
         hashes.sort_unstable();
         Ok(hashes)
     }
@@ -412,6 +418,25 @@ fn expected_of(volume_id: &str, entry: InstanceEntry, into: &mut Vec<Chunked>) {
 
 fn away() -> Stop {
     Stop::Failed("the volume went away".to_owned())
+}
+
+/// Hashes of the paths of files on a volume that corrections hide: nobody looks at them, and they are not foreign.
+pub(super) fn hidden_paths(
+    snapshot: &Snapshot,
+    volume_id: &str,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Vec<u64>, crate::index::IndexError> {
+    let mut hashes = Vec::new();
+    snapshot.hidden_on(volume_id, None, &mut |_, hidden| {
+        let copies = hidden.contents.iter().flat_map(|content| &content.copies);
+        let here = copies.filter(|copy| copy.volume_id == volume_id);
+        hashes.extend(here.map(|copy| hash(&copy.path)));
+        match go_on() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    })?;
+    Ok(hashes)
 }
 
 pub(super) fn hash(path: &str) -> u64 {

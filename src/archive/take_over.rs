@@ -5,31 +5,20 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::index::{Change, SeriesFacts, Stored, StudyFacts};
+use crate::index::{Change, Stored, Values};
+use crate::volume::layout;
 use crate::volume::ledger::{self, Position};
-use crate::volume::{LabelState, Volume, layout};
 
+use super::Archive;
 use super::at_rest::{AtRest, Heading};
-use super::entry::{Known, Reader};
+use super::entry::Reader;
 use super::in_place::Unlisted;
 use super::survey::hash;
+use super::theirs::Nothing;
 use super::work::{Job, Stop, VolumeReport};
-use super::{Archive, Line};
 
 /// Lines written with one flush.
 const BATCH_COUNT: usize = 1_024;
-
-/// A ledger is read from its beginning, so all that its lines need stands in it.
-struct Nothing;
-
-impl Known for Nothing {
-    fn study(&self, _: &str, _: u64) -> Option<StudyFacts> {
-        None
-    }
-    fn series(&self, _: &str, _: &str, _: u64) -> Option<SeriesFacts> {
-        None
-    }
-}
 
 impl Archive {
     /// Lists what the ledger at `root` says, if that is a volume of another archive. Lines that are here already are
@@ -42,16 +31,14 @@ impl Archive {
         report: &mut VolumeReport,
     ) -> Result<(), Stop> {
         let failed = |error: &dyn std::fmt::Display| Stop::Failed(error.to_string());
-        let ours = self.identity().archive_id.clone();
-        let theirs = match Volume::<Line>::label_of(root) {
-            Ok(LabelState::Label(label)) if label.archive_id != ours => label,
-            _ => return Ok(()),
-        };
-        let folder = root.join(layout::LEDGERS_FOLDER).join(&theirs.volume_id);
         let disk = match self.shelf.here(volume_id) {
             Some(volume) => volume.disk().clone(),
             None => return Err(Stop::Failed("the volume went away".to_owned())),
         };
+        let Some((label, theirs)) = self.theirs_at(&disk, root, job)? else {
+            return Ok(());
+        };
+        let folder = root.join(layout::LEDGERS_FOLDER).join(&label.volume_id);
         job.step(format!("volume {}: its ledger", report.volume), 0);
         // By the hash of the path, the last line that takes it back.
         let mut gone: HashMap<u64, u64> = HashMap::new();
@@ -77,7 +64,7 @@ impl Archive {
         reader.forget();
         at = 0;
         let mut batch = Vec::new();
-        let mut unusable = 0;
+        let (mut unusable, mut hidden_count) = (0, 0);
         let mut stop = Ok(());
         let second = ledger::read(&disk, &folder, Position::default(), &mut |json, after| {
             at += 1;
@@ -89,8 +76,10 @@ impl Archive {
             match reader.line(json, &Nothing) {
                 Ok(Some(Change::Stored(stored))) => {
                     let path = hash(&stored.instance.copy.path);
-                    if gone.get(&path).is_none_or(|gone| *gone < at) {
-                        batch.push(unlisted(stored));
+                    match gone.get(&path).is_none_or(|gone| *gone < at) {
+                        true if theirs.hides(&stored) => hidden_count += 1,
+                        true => batch.push(unlisted(stored)),
+                        false => {}
                     }
                 }
                 // A file that it knows as bad too: under its right checksum, which whoever reads it compares.
@@ -110,8 +99,13 @@ impl Archive {
         self.list_batch(volume_id, batch, job, report)?;
         report.notes.push(format!(
             "it is volume {} of another archive: what its ledger says was taken over, its files were not read",
-            theirs.name
+            label.name
         ));
+        if hidden_count > 0 {
+            report.notes.push(format!(
+                "{hidden_count} files that were amended or removed there were not taken over"
+            ));
+        }
         if unusable > 0 {
             report.notes.push(format!(
                 "{unusable} lines of that ledger are damaged; files of theirs are found in the tree and read"
@@ -143,6 +137,11 @@ fn unlisted(stored: Stored) -> Unlisted {
         series,
         instance,
     } = stored;
+    // An empty text of a correction says that there is no such value any more.
+    let filled = |values: &Values| {
+        let filled = values.iter().filter(|(_, value)| !value.is_empty());
+        filled.map(|(tag, value)| (*tag, value.clone())).collect()
+    };
     Unlisted {
         path: instance.copy.path,
         received: Some(instance.received),
@@ -156,8 +155,8 @@ fn unlisted(stored: Stored) -> Unlisted {
                 source_ae_title: instance.source_ae_title,
                 data_offset: instance.copy.data_offset,
             },
-            study_values: study.values.clone(),
-            series_values: series.values.clone(),
+            study_values: filled(&study.values),
+            series_values: filled(&series.values),
             instance_values: instance.values,
             size_bytes: instance.copy.size_bytes,
             crc32: instance.copy.crc32,

@@ -99,6 +99,9 @@ pub struct VolumeReport {
     pub lost: u64,
     /// Files without a line that stay without one.
     pub extra: u64,
+    /// Files of what was amended or removed, kept by a line and not looked at.
+    #[serde(default)]
+    pub hidden: u64,
     /// Files that got their line.
     pub added: u64,
     /// Files with a line at the end.

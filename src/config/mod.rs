@@ -507,8 +507,6 @@ mod tests {
     #[test]
     fn the_template_says_the_defaults() {
         let base = Path::new("/srv");
-        let written = template();
-        let written = Config::parse(&written, base).unwrap();
         let written = Config::parse(&template(), base).unwrap();
         let default = Config::parse("", base).unwrap();
         assert_eq!(format!("{written:?}"), format!("{default:?}"));

@@ -267,16 +267,6 @@ pub(super) fn fold_name(group: &str) -> String {
     key::fold(&components(group))
 }
 
-/// Whether two names have a component group in common, as names are compared; also when one of them is empty.
-pub fn are_same_name(a: &str, b: &str) -> bool {
-    let groups = |name: &str| -> BTreeSet<String> {
-        let groups = name.split(['\\', '=']).map(fold_name);
-        groups.filter(|group| !group.is_empty()).collect()
-    };
-    let (a, b) = (groups(a), groups(b));
-    a.is_empty() || b.is_empty() || !a.is_disjoint(&b)
-}
-
 impl Pattern {
     fn new(text: &str) -> Pattern {
         let mut tokens = Vec::new();

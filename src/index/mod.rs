@@ -53,7 +53,6 @@ pub use availability::Availability;
 use engine::Store;
 pub use engine::{Engine, EngineError, Table};
 pub use identities::{SharedPatientId, birth_dates_agree, names_agree};
-pub use matching::are_same_name;
 pub use query::{Key, Match, Query};
 pub use received::Received;
 pub use record::{

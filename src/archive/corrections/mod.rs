@@ -49,6 +49,8 @@ pub use conflicts::{
 pub use picked::{Cause, Chosen};
 pub use protect::Protection;
 pub use remove::{Removal, RemovalSaid, RemovalVerb, RemovedOn};
+pub(super) use tidy_move::was_removed_since;
+pub(super) use tidy_plan::Place;
 pub use tidy_plan::TRASH_EMPTIED;
 pub use tidy_status::KeptStatus;
 pub use trash::{Thrown, TrashItem};

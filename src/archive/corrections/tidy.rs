@@ -16,12 +16,12 @@ use crate::index::{ContentId, Copy, Hid, IndexError, Snapshot};
 use crate::job::Politeness;
 use crate::volume::{Volume, VolumeState, layout};
 
-use super::super::content::{Content, Facts, contents};
+use super::super::content::{Content, Facts, contents, hidden_content};
 use super::super::mirror::whole;
 use super::super::{Archive, Line};
 use super::tidy_move::Moving;
 use super::tidy_notes::Notes;
-use super::tidy_plan::{Days, End, Fate, Place, Records, content_of, id_of};
+use super::tidy_plan::{Days, End, Fate, Place, Records, id_of};
 use super::tidy_status::KeptStatus;
 
 /// Instances looked at under their locks at a time.
@@ -346,10 +346,6 @@ impl Archive {
                         continue;
                     }
                     let list = moving.entry(copy.volume_id.clone()).or_default();
-                    // Of one file two corrections may speak.
-                    if list.iter().any(|other| other.copy.path == copy.path) {
-                        continue;
-                    }
                     list.push(Moving {
                         content: content.clone(),
                         copy: copy.clone(),
@@ -381,7 +377,7 @@ pub(super) fn contents_with_fates(
     let mut all: Vec<(Fate, Content)> = counting.map(|content| (Fate::COUNTS, content)).collect();
     for hidden in snapshot.hidden(sop)?.into_iter().flat_map(|h| h.contents) {
         let fate = records.fate(days, hidden.hid, snapshot)?;
-        all.push((fate, content_of(sop, &hidden)));
+        all.push((fate, hidden_content(sop, &hidden)));
     }
     Ok(all)
 }

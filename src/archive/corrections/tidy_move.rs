@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::index::{Change, Copy, Gone, IndexError, Snapshot, Verdict};
+use crate::index::{Change, Copy, Gone, Hidden, IndexError, Snapshot, Verdict};
 use crate::volume::{Moved, Volume, layout};
 
 use super::super::content::{Content, Facts};
@@ -189,7 +189,8 @@ impl Archive {
         };
         let content = &moving.content;
         let mut stored = content.copied_as(study.clone(), series.clone(), copy);
-        if moving.counts && was_removed_since(content, snapshot)? {
+        let hidden = snapshot.hidden(&content.sop_instance_uid)?;
+        if moving.counts && was_removed_since(content, hidden.as_ref(), snapshot)? {
             stored.instance.sequence = self.keeper.next_sequence();
         }
         let (once, line) = entry::lines(&stored, volume.id(), None);
@@ -197,18 +198,16 @@ impl Archive {
     }
 }
 
-/// Whether a content was removed after its first line and counts all the same, since it was sent again: a line with the
-/// number of the first would say nothing new, and hide it when that of the second goes.
+/// Whether a content was removed after its first line and counts all the same, since it was sent again: a copy whose line
+/// had the number of the first would be hidden as soon as the one that was sent again is gone.
 pub(in super::super) fn was_removed_since(
     content: &Content,
+    hidden: Option<&Hidden>,
     snapshot: &Snapshot,
 ) -> Result<bool, IndexError> {
-    let Some(hidden) = snapshot.hidden(&content.sop_instance_uid)? else {
-        return Ok(false);
-    };
     let id = id_of(content);
     let mut records = Records::default();
-    for ruling in hidden.rulings {
+    for ruling in hidden.into_iter().flat_map(|hidden| &hidden.rulings) {
         if ruling.verdict == Verdict::Removed
             && ruling.sequence > content.sequence
             && Some(&ruling.content) == id.as_ref()

@@ -6,9 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::config;
-use crate::index::{
-    ContentId, CorrectionFacts, CorrectionRecord, Did, Hid, HiddenContent, IndexError, Snapshot,
-};
+use crate::index::{ContentId, CorrectionFacts, CorrectionRecord, Did, Hid, IndexError, Snapshot};
 use crate::volume::layout;
 
 use super::super::content::Content;
@@ -188,24 +186,6 @@ pub fn id_of(content: &Content) -> Option<ContentId> {
         data_bytes: copy.data_bytes(),
         crc32: copy.crc32,
     })
-}
-
-/// A hidden content as one that counts would be.
-pub fn content_of(sop_instance_uid: &str, hidden: &HiddenContent) -> Content {
-    let hidden = hidden.clone();
-    Content {
-        sop_instance_uid: sop_instance_uid.to_owned(),
-        study_instance_uid: hidden.study_instance_uid,
-        series_instance_uid: hidden.series_instance_uid,
-        sequence: hidden.sequence,
-        sop_class_uid: hidden.sop_class_uid,
-        transfer_syntax: hidden.transfer_syntax,
-        values: hidden.values,
-        received: hidden.received,
-        source_ae_title: hidden.source_ae_title,
-        origin: hidden.origin,
-        copies: hidden.copies,
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 
-use crate::archive::content::contents;
-use crate::archive::corrections::tidy_plan::{TRASH_EMPTIED, content_of, id_of};
+use crate::archive::content::{contents, hidden_content};
+use crate::archive::corrections::tidy_plan::{TRASH_EMPTIED, id_of};
 use crate::archive::{Announced, Archive, Mode, Selected};
 use crate::config::Config;
 use crate::dicom::elements;
@@ -553,7 +553,7 @@ fn what_is_only_rejected_stays_where_it_is() {
     assert_eq!(bench.files("A"), [image("4711", SOPS[0])]);
     assert_eq!(bench.entry(SOPS[0]), None);
     let hidden = bench.hidden(SOPS[0]);
-    assert_eq!(content_of(SOPS[0], &hidden.contents[0]).copies.len(), 1);
+    assert_eq!(hidden_content(SOPS[0], &hidden.contents[0]).copies.len(), 1);
     assert_eq!(bench.archive().status().kept.in_tree_files_count, 1);
 }
 
