@@ -55,6 +55,8 @@ impl Archive {
             }
             Err(Ended::Refused(error)) => {
                 self.unmake(&making.files);
+                // What is left of them goes as soon as it can.
+                self.corrections.wake();
                 return Err(error);
             }
         }
