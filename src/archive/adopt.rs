@@ -348,9 +348,9 @@ fn each_file(
         for (name, kind) in names {
             let path = folder.join(&name);
             match kind {
-                _ if name
-                    .to_str()
-                    .is_some_and(|name| layout::IGNORED_NAMES.contains(&name)) => {}
+                _ if name.to_str().is_some_and(|name| {
+                    layout::IGNORED_NAMES.contains(&name) || layout::is_note(name)
+                }) => {}
                 Kind::Folder => below.push(path),
                 Kind::File => f(&path, &shown(&path), report)?,
                 Kind::Other => {

@@ -2,7 +2,7 @@
 
 use super::output;
 use super::{End, Failure};
-use crate::archive::Status;
+use crate::archive::{KeptStatus, Status};
 use crate::config::Config;
 use crate::control::{Request, Response};
 
@@ -83,6 +83,43 @@ fn copies(status: &Status) -> String {
     text
 }
 
+/// Files that corrections replaced or removed; nothing where there are none.
+fn kept(kept: &KeptStatus) -> String {
+    if kept.is_empty() {
+        return String::new();
+    }
+    let mut parts = Vec::new();
+    for (count, bytes, what) in [
+        (
+            kept.superseded_files_count,
+            kept.superseded_bytes,
+            "superseded",
+        ),
+        (kept.trash_files_count, kept.trash_bytes, "in the trash"),
+        (
+            kept.in_tree_files_count,
+            kept.in_tree_bytes,
+            "hidden where they were",
+        ),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} files {what}, {}", output::bytes(bytes)));
+        }
+    }
+    let mut text = format!("kept    {}", parts.join("; "));
+    if let Some(next) = &kept.next_deletion {
+        text.push_str(&format!(
+            "; the next are deleted {}",
+            &next[..next.len().min(10)]
+        ));
+    }
+    text.push('\n');
+    for wait in &kept.waits {
+        text.push_str(&format!("note    {wait}\n"));
+    }
+    text
+}
+
 fn screen(status: &Status, running: bool) -> String {
     let index = &status.index;
     let mut text = format!(
@@ -106,6 +143,7 @@ fn screen(status: &Status, running: bool) -> String {
     if let Some(retention) = &status.retention {
         text.push_str(&format!("retain  {}\n", super::retention::line(retention)));
     }
+    text.push_str(&kept(&status.kept));
     if index.variants_count > 0 {
         text.push_str(&format!(
             "note    {} variants in another transfer syntax are kept\n",

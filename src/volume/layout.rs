@@ -140,6 +140,11 @@ pub fn is_own(name: &str) -> bool {
     OWN_NAMES.contains(&name)
 }
 
+/// Whether a file is a note to people, which may lie in any folder.
+pub fn is_note(name: &str) -> bool {
+    [NOTE_FILE, NOTE_TEMPORARY_FILE].contains(&name)
+}
+
 /// Whether a folder of ours holds images of which corrections speak, each at the path it had.
 pub fn holds_images(name: &str) -> bool {
     [SUPERSEDED_FOLDER, TRASH_FOLDER].contains(&name)

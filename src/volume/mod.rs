@@ -392,8 +392,7 @@ impl<T: Send + 'static> Volume<T> {
             return false;
         };
         let own = folder.is_empty() && self.shared.own_names.contains(&name);
-        let note = [layout::NOTE_FILE, layout::NOTE_TEMPORARY_FILE].contains(&name);
-        own || (note && !self.is_adopted()) || layout::IGNORED_NAMES.contains(&name)
+        own || layout::is_note(name) || layout::IGNORED_NAMES.contains(&name)
     }
 
     /// Waits until what others wrote to the volume's file system is on stable storage too.

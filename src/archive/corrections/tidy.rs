@@ -98,6 +98,12 @@ pub(super) struct Due {
 impl Tidy {
     fn wake(&self) {
         self.woken.store(true, Ordering::Relaxed);
+        // It is not so any more.
+        self.tell(None);
+    }
+
+    fn tell(&self, kept: Option<KeptStatus>) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 }
 
@@ -216,8 +222,12 @@ impl Archive {
         if did_something {
             let mut kept = self.count_kept()?;
             kept.say_waits(&state.waits);
-            let told = &self.corrections.tidy.told;
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+            let tidy = &self.corrections.tidy;
+            tidy.tell(Some(kept));
+            // Counted before something else was made, perhaps.
+            if tidy.woken.load(Ordering::Relaxed) {
+                tidy.tell(None);
+            }
         }
         Ok(true)
     }
