@@ -200,15 +200,13 @@ fn screen(removal: &Removal) -> String {
             "note    study {study} has other images under the same UIDs: they are answered then\n"
         ));
     }
+    let until = match removal.until.is_empty() {
+        true => "for ever ([corrections] trash_days = 0)".to_owned(),
+        false => removal.until.clone(),
+    };
     text.push_str(&match removal.number {
-        Some(number) => format!(
-            "until   {}; until then: kura trash restore {number}\n",
-            removal.until
-        ),
-        None => format!(
-            "until   {} it stays in the trash, and can be restored\n",
-            removal.until
-        ),
+        Some(number) => format!("until   {until}; until then: kura trash restore {number}\n"),
+        None => format!("until   {until} it stays in the trash, and can be restored\n"),
     });
     let rows: Vec<Vec<String>> = removal
         .volumes

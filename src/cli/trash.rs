@@ -169,9 +169,10 @@ fn screen(items: &[TrashItem]) -> String {
                     .collect::<String>()
                     .replace('T', " "),
                 output::plain(&item.who),
-                match item.emptied {
-                    true => "now".to_owned(),
-                    false => item.gone_on.clone(),
+                match (item.emptied, item.gone_on.is_empty()) {
+                    (true, _) => "now".to_owned(),
+                    (_, true) => "never".to_owned(),
+                    _ => item.gone_on.clone(),
                 },
                 output::plain(&item.why),
             ]

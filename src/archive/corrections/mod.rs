@@ -51,7 +51,6 @@ pub use protect::Protection;
 pub use remove::{Removal, RemovalSaid, RemovalVerb, RemovedOn};
 pub(super) use tidy_move::was_removed_since;
 pub(super) use tidy_plan::Place;
-pub use tidy_plan::TRASH_EMPTIED;
 pub use tidy_status::KeptStatus;
 pub use trash::{Thrown, TrashItem};
 use under_way::UnderWay;

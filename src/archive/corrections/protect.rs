@@ -48,15 +48,6 @@ pub(in super::super) fn protected_studies(
 }
 
 impl Archive {
-    /// An error that says who protected the study, and how to lift it. To be asked again under the turn of the correction.
-    pub(in super::super) fn refuse_protected(
-        &self,
-        study_instance_uid: &str,
-    ) -> Result<(), CorrectionError> {
-        let view = self.view()?;
-        self.refuse_protected_in(&view.snapshot, &[study_instance_uid.to_owned()])
-    }
-
     pub(in super::super) fn is_protected(
         &self,
         study_instance_uid: &str,
@@ -65,6 +56,7 @@ impl Archive {
         Ok(protected_studies(&view.snapshot)?.contains_key(study_instance_uid))
     }
 
+    /// An error that says who protected one of the studies, and how to lift it. To be asked under the turn of the correction.
     pub(super) fn refuse_protected_in(
         &self,
         snapshot: &Snapshot,

@@ -11,11 +11,11 @@ use crate::index::{CorrectionFacts, Did, Snapshot, Values, Verdict};
 
 use super::super::Archive;
 use super::super::places::key;
+use super::CorrectionError;
 use super::picked::{Cause, Chosen, Content, Picked, each_chosen};
 use super::picked::{instances_count, studies_of};
 use super::protect::Protection;
 use super::trash::{Thrown, TrashItem};
-use super::{CorrectionError, Corrections};
 
 /// `kura remove`, `kura trash`, `kura protect`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ pub struct Removal {
     /// Of the files.
     pub bytes: u64,
     pub volumes: Vec<RemovedOn>,
-    /// The last day on which it can be brought back, local time, `YYYY-MM-DD`.
+    /// When its files are deleted, local time, `YYYY-MM-DD`; empty: they stay.
     pub until: String,
     /// Studies that get images by it: other contents are kept there under the same UIDs.
     pub appears_in: Vec<String>,
@@ -253,17 +253,18 @@ impl Archive {
         })
     }
 
-    /// The day on which files are deleted that went to the trash at that time (RFC 3339), `YYYY-MM-DD`; empty when the time
-    /// cannot be read.
+    /// The day on which files are deleted that went to the trash at that time (RFC 3339), local time, `YYYY-MM-DD`; empty
+    /// where they are kept for ever, as they are when the time cannot be read.
     pub(super) fn gone_on(&self, at: &str) -> String {
-        let days = Corrections::trash_days(self);
+        let days = u32::try_from(self.corrections_config.trash_days).unwrap_or(u32::MAX);
+        let kept = self.days().day().saturating_mul(days);
         let at: Option<Timestamp> = at.parse().ok();
-        let span = jiff::SignedDuration::from_hours(24 * i64::try_from(days).unwrap_or(0));
-        let on = at.and_then(|at| at.checked_add(span).ok());
+        let on = at
+            .filter(|_| days > 0)
+            .and_then(|at| at.checked_add(kept).ok());
         on.map_or_else(String::new, |on| {
-            on.to_zoned(jiff::tz::TimeZone::system())
-                .strftime("%Y-%m-%d")
-                .to_string()
+            let on = on.to_zoned(jiff::tz::TimeZone::system());
+            on.strftime("%Y-%m-%d").to_string()
         })
     }
 }

@@ -9,9 +9,10 @@ use crate::index::{CorrectionRecord, Did, Hid, Snapshot};
 
 use super::super::Archive;
 use super::super::places::key;
+use super::CorrectionError;
 use super::picked::{Cause, Chosen, contents_of, id_of};
 use super::remove::RemovalSaid;
-use super::{CorrectionError, Corrections};
+use super::tidy_plan::{TRASH_EMPTIED, last_line};
 
 /// Which removals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +46,7 @@ pub struct TrashItem {
     pub way: String,
     /// It was emptied; the files go in the background.
     pub emptied: bool,
-    /// Local time, `YYYY-MM-DD`.
+    /// Unless it was emptied: local time, `YYYY-MM-DD`; empty: they stay.
     pub gone_on: String,
 }
 
@@ -66,9 +67,6 @@ pub(super) struct Kept {
     pub(super) later: Option<u64>,
 }
 
-/// The way that tells the tidying to delete at once, also after a rebuild and on volumes that come back.
-pub(super) const EMPTIED: &str = "trash empty";
-
 impl Archive {
     pub(super) fn trash(&self) -> Result<Vec<TrashItem>, CorrectionError> {
         let view = self.whole_view()?;
@@ -85,6 +83,8 @@ impl Archive {
 
     fn trash_item(&self, record: CorrectionRecord, kept: &Kept) -> TrashItem {
         let emptied = is_emptied(&record);
+        // Removed, restored and removed again it begins anew.
+        let gone_on = self.gone_on(&last_line(&record).at);
         let facts = record.facts;
         let text = |tag| facts.before.get(&key(tag)).cloned().unwrap_or_default();
         TrashItem {
@@ -96,10 +96,7 @@ impl Archive {
             kept_count: kept.hidden,
             files_count: kept.files,
             bytes: kept.bytes,
-            gone_on: match emptied {
-                true => self.gone_on_day(record.last.as_ref().map_or("", |last| &last.at)),
-                false => self.gone_on(&facts.at),
-            },
+            gone_on,
             level: facts.level,
             uid: facts.of.into_iter().next().unwrap_or_default(),
             study_instance_uids: facts.studies,
@@ -109,16 +106,6 @@ impl Archive {
             way: facts.way,
             emptied,
         }
-    }
-
-    /// The local day of a time.
-    fn gone_on_day(&self, at: &str) -> String {
-        let at: Option<jiff::Timestamp> = at.parse().ok();
-        at.map_or_else(String::new, |at| {
-            at.to_zoned(jiff::tz::TimeZone::system())
-                .strftime("%Y-%m-%d")
-                .to_string()
-        })
     }
 
     /// Each removal comes back in one switch.
@@ -159,7 +146,7 @@ impl Archive {
         cause: &Cause,
     ) -> Result<RemovalSaid, CorrectionError> {
         let cause = Cause {
-            way: EMPTIED.to_owned(),
+            way: TRASH_EMPTIED.to_owned(),
             ..cause.clone()
         };
         cause.check()?;
@@ -231,15 +218,11 @@ impl Archive {
     }
 }
 
-impl Corrections {
-    /// Days that files stay in the trash.
-    pub(super) fn trash_days(_archive: &Archive) -> u64 {
-        30
-    }
-}
-
 fn is_emptied(record: &CorrectionRecord) -> bool {
-    record.last.as_ref().is_some_and(|last| last.way == EMPTIED)
+    record
+        .last
+        .as_ref()
+        .is_some_and(|last| last.way == TRASH_EMPTIED)
 }
 
 /// In words for an answer.
