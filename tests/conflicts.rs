@@ -223,25 +223,6 @@ fn two_people_under_one_patient_id_are_shown_until_that_is_settled() {
     assert_eq!(studies.iter().sum::<usize>(), 3, "{shown}");
     assert_eq!(server.kura(&["conflicts", "show"]).code, Some(1));
 
-    // What makes one person of them is an amendment of each study, which is named.
-    let settled = server.kura_json(&[
-        "conflicts",
-        "prefer",
-        id,
-        "--study",
-        &all[0].study,
-        "--reason",
-        "it's him",
-        "--yes",
-    ]);
-    assert_eq!(
-        settled["commands"],
-        serde_json::json!([format!(
-            "kura amend --study {} --to-patient-of-study {} --reason 'it'\\''s him'",
-            all[2].study, all[0].study
-        )]),
-        "{settled}"
-    );
     let dismissed = settle(&server, &["discard", id]);
     for again in [false, true] {
         if again {
@@ -256,6 +237,105 @@ fn two_people_under_one_patient_id_are_shown_until_that_is_settled() {
     assert_eq!(counts(&server), [0, 0, 0, 1]);
     settle(&server, &["undo", &dismissed]);
     assert_eq!(counts(&server), [0, 0, 0, 1]);
+}
+
+/// Method: two of three people under one ID become the third; each amendment is a change of its own.
+#[test]
+fn people_under_one_patient_id_are_made_one() {
+    let server = Server::start();
+    server.wait_until_indexed();
+    let all = [
+        of_patient(0, "4711", "YAMADA^TAROU"),
+        of_patient(1, "4711", "YAMDA^TAROU"),
+        of_patient(2, "4711", "YAMADA^TARO"),
+    ];
+    send_all(&server, &all);
+    let refused = server.kura(&[
+        "conflicts",
+        "prefer",
+        "4711",
+        "--study",
+        "1.2.3",
+        "--reason",
+        "x",
+        "--yes",
+    ]);
+    assert_eq!(refused.code, Some(3), "{}", refused.text());
+    kura(
+        &server,
+        &[
+            "conflicts",
+            "prefer",
+            "4711",
+            "--study",
+            &all[0].study,
+            "--reason=-- misspelt",
+            "--now",
+            "--yes",
+        ],
+    );
+    assert_eq!(counts(&server), [0, 0, 0, 0]);
+    let found = server.kura_json(&["find", "PatientName=YAMADA^TAROU"]);
+    assert_eq!(
+        found["matches"].as_array().map(Vec::len),
+        Some(3),
+        "{found}"
+    );
+    let changes = server.kura_json(&["changes", "list"]);
+    let changes = changes["changes"].as_array().expect("changes");
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    assert!(changes.iter().all(|change| change["why"] == "-- misspelt"));
+}
+
+/// Method: three instances of a study say another patient than the first one; it is well, then it is not.
+#[test]
+fn a_study_of_two_patients_is_shown_until_that_is_settled() {
+    let server = Server::start();
+    server.wait_until_indexed();
+    let mut all = images::images(1, 5);
+    for (at, image) in all.iter_mut().enumerate().skip(2) {
+        let series = format!("{}.1", image.study);
+        let ct = Ct {
+            number: at as u32,
+            patient_id: "4799",
+            patient_name: "SUZUKI^HANAKO",
+            ..Ct::new(&image.study, &series, &image.sop)
+        };
+        image.data_set = ct.encode();
+    }
+    send_all(&server, &all);
+    assert_eq!(counts(&server), [0, 0, 1, 0]);
+    let shown = show(&server);
+    let study = &shown["studies"][0];
+    assert_eq!(study["patient_id"], "TEST-1", "{shown}");
+    assert_eq!(study["instances_count"], 5, "{shown}");
+    assert_eq!(study["others"][0]["patient_id"], "4799", "{shown}");
+    assert_eq!(study["others"][0]["instances_count"], 3, "{shown}");
+    let id = study["id"].as_str().expect("id");
+    let dismissed = settle(&server, &["discard", id]);
+    rebuild(&server);
+    assert_eq!(counts(&server), [0, 0, 0, 1]);
+    settle(&server, &["undo", &dismissed]);
+    assert_eq!(counts(&server), [0, 0, 1, 0]);
+    kura(
+        &server,
+        &[
+            "conflicts",
+            "prefer",
+            id,
+            "--reason",
+            "one patient",
+            "--now",
+            "--yes",
+        ],
+    );
+    for again in [false, true] {
+        if again {
+            rebuild(&server);
+        }
+        assert_eq!(counts(&server), [0, 0, 0, 0]);
+        assert_eq!(found(&server, &all[0].study).len(), 5);
+    }
 }
 
 #[test]

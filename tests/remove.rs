@@ -476,3 +476,192 @@ fn a_large_study_goes_in_one_switch() {
     assert_eq!(totals(&server), (1, u64::from(count)));
     assert_found(&server, &all);
 }
+
+/// Waits until the tidying has done what it is for.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(90), "not yet: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Image files of a volume: in the tree, and in the trash.
+fn files(server: &Server, volume: &str) -> (usize, usize) {
+    let root = server.volume(volume);
+    let images = |paths: Vec<std::path::PathBuf>| {
+        let images = paths.into_iter();
+        images
+            .filter(|path| path.extension().is_some_and(|e| e == "dcm"))
+            .count()
+    };
+    (
+        images(images::tree(&root)),
+        images(common::files::below(&root.join("trash"))),
+    )
+}
+
+/// Method: sent again while it is in the trash, then emptied, then sent again; counts and files of both volumes at each step.
+#[test]
+fn what_is_in_the_trash_is_not_stored_again_and_after_emptying_it_is() {
+    let mut server = Server::with(with_mirror("when = \"immediate\""));
+    server.wait_until_indexed();
+    let all = images::images(2, 20);
+    let (gone, stays) = all.split_at(20);
+    send_all(&server, &all);
+    wait_until_mirrored(&server);
+    let study = &gone[0].study;
+    let removed = remove(&server, &["--study", study]);
+    wait_until("files are in the trash", || {
+        ["A", "M"]
+            .iter()
+            .all(|name| files(&server, name) == (20, 20))
+    });
+    send_all(&server, gone);
+    assert_eq!(answers(&server, study), [0; 3]);
+    assert_eq!(files(&server, "A"), (20, 20));
+    assert_eq!(trash(&server)[0]["kept_count"], 20);
+
+    let outcome = server.kura(&["trash", "empty", &number(&removed)]);
+    assert_eq!(outcome.code, Some(3), "{}", outcome.text());
+    assert!(outcome.stderr.contains("--yes"), "{}", outcome.text());
+    kura(&server, &["trash", "empty", &number(&removed), "--yes"]);
+    wait_until("files are deleted", || {
+        ["A", "M"]
+            .iter()
+            .all(|name| files(&server, name) == (20, 0))
+    });
+    wait_until("the trash is empty", || trash(&server).is_empty());
+    let outcome = server.kura(&["trash", "restore", &number(&removed), "--yes"]);
+    assert_eq!(outcome.code, Some(3), "{}", outcome.text());
+    assert!(
+        outcome.stderr.contains("it was emptied"),
+        "{}",
+        outcome.text()
+    );
+    for again in [false, true] {
+        if again {
+            rebuild(&server);
+        }
+        assert_eq!(answers(&server, study), [0; 3]);
+        assert_come_back(&server, stays);
+    }
+    send_all(&server, gone);
+    assert_found(&server, &all);
+    wait_until_mirrored(&server);
+    assert_eq!(files(&server, "M").0, 40);
+    assert!(server.terminate().success());
+    std::fs::remove_dir_all(server.state().join("index")).expect("no index");
+    server.restart();
+    server.wait_until_indexed();
+    assert_found(&server, &all);
+    assert_come_back(&server, gone);
+    // Once more to the trash: this removal is another one.
+    let again = remove(&server, &["--study", study]);
+    assert_ne!(number(&again), number(&removed));
+    assert_eq!(answers(&server, study), [0; 3]);
+    kura(&server, &["trash", "restore", "--study", study, "--yes"]);
+    assert_come_back(&server, gone);
+}
+
+/// Method: killed at a moment drawn by lot while the trash is emptied; after the next start it goes on to its end.
+#[test]
+fn kill_9_while_the_trash_is_emptied_leaves_nothing_half_deleted() {
+    let rounds = if common::long() { 20 } else { 3 };
+    let mut random = Random::from_environment("trash empty and kill -9");
+    let mut server = Server::with(with_mirror("when = \"immediate\""));
+    server.wait_until_indexed();
+    let all = images::images(1, 200);
+    for _ in 0..rounds {
+        send_all(&server, &all);
+        wait_until_mirrored(&server);
+        assert_found(&server, &all);
+        remove(&server, &["--study", &all[0].study]);
+        std::thread::sleep(Duration::from_millis(random.between(1, 300)));
+        let mut command = server.command(&["trash", "empty", "--all", "--yes"]);
+        command.stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::null());
+        let mut child = command.spawn().expect("kura");
+        std::thread::sleep(Duration::from_millis(random.between(1, 300)));
+        server.kill();
+        child.wait().expect("the verb ends with its server");
+        server.restart();
+        server.wait_until_indexed();
+        assert_eq!(answers(&server, &all[0].study), [0; 3]);
+        if trash(&server).iter().any(|item| item["emptied"] == false) {
+            kura(&server, &["trash", "empty", "--all", "--yes"]);
+        }
+        wait_until("files are deleted", || {
+            ["A", "M"].iter().all(|name| files(&server, name) == (0, 0))
+        });
+        wait_until("the trash is empty", || trash(&server).is_empty());
+        kura(&server, &["equalize"]);
+    }
+    send_all(&server, &all);
+    assert_come_back(&server, &all);
+}
+
+/// Method: the mirror volume is away while the study is removed, and the state folder is lost before it comes back.
+#[test]
+fn a_volume_that_was_away_learns_of_it_before_it_serves() {
+    let mut server = Server::with(with_mirror("when = \"immediate\""));
+    server.wait_until_indexed();
+    let all = images::images(2, 10);
+    send_all(&server, &all);
+    wait_until_mirrored(&server);
+    kura(&server, &["volume", "eject", "M"]);
+    let study = all[0].study.clone();
+    let shown = server.kura_json(&["remove", "--study", &study, "--dry-run"]);
+    let mirror = shown["volumes"]
+        .as_array()
+        .and_then(|all| all.iter().find(|v| v["name"] == "M"));
+    assert_eq!(mirror.expect("M")["is_here"], false, "{shown}");
+    let removed = remove(&server, &["--study", &study]);
+    assert_eq!(answers(&server, &study), [0; 3]);
+    kura(&server, &["volume", "return", "M"]);
+    assert_eq!(answers(&server, &study), [0; 3]);
+    wait_until("files are in the trash", || {
+        ["A", "M"]
+            .iter()
+            .all(|name| files(&server, name) == (10, 10))
+    });
+    // The correction is on two volumes now: either alone knows of it.
+    for gone in ["A", "M"] {
+        wait_until("both ledgers say it", || {
+            ["A", "M"]
+                .iter()
+                .all(|name| ledger_says(&server, name, &number(&removed)))
+        });
+        assert!(server.terminate().success());
+        std::fs::remove_dir_all(server.state()).expect("no state");
+        let away = server.folder().join("away");
+        std::fs::rename(server.volume(gone), &away).expect("unplugged");
+        std::fs::create_dir(server.volume(gone)).expect("mount point");
+        server.restart();
+        server.wait_until_indexed();
+        assert_eq!(answers(&server, &study), [0; 3], "without {gone}");
+        assert_come_back(&server, &all[10..]);
+        assert!(server.terminate().success());
+        std::fs::remove_dir_all(server.volume(gone)).expect("mount point");
+        std::fs::rename(&away, server.volume(gone)).expect("plugged in");
+        server.restart();
+        server.wait_until_indexed();
+    }
+    kura(&server, &["trash", "restore", &number(&removed), "--yes"]);
+    assert_come_back(&server, &all);
+    wait_until("files are back in the tree", || {
+        ["A", "M"]
+            .iter()
+            .all(|name| files(&server, name) == (20, 0))
+    });
+}
+
+/// Whether the ledger on a volume has the line of a correction; its own, not the copies of others'.
+fn ledger_says(server: &Server, volume: &str, number: &str) -> bool {
+    let wanted = format!("\"correction\":{number},");
+    let all = common::files::below(&server.volume(volume).join("ledger"));
+    all.iter().any(|path| {
+        let text = std::fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&text).contains(&wanted)
+    })
+}

@@ -1,10 +1,14 @@
 //! `kura conflicts …`: what needs a person's decision, side by side, and the command that settles it.
 
+use clap::Parser;
+
 use super::find::keyword;
 use super::output;
 use super::remove::{Why, confirm, with_version};
-use super::{End, Failure};
-use crate::archive::{Conflicts, ConflictsSaid, ConflictsVerb, Duplicate, MixedStudy, TwoPeople};
+use super::{Arguments, End, Failure, Verb};
+use crate::archive::{
+    Cause, Conflicts, ConflictsSaid, ConflictsVerb, Duplicate, MixedStudy, TwoPeople,
+};
 use crate::config::Config;
 use crate::control::{Request, Response};
 
@@ -33,6 +37,9 @@ enum Action {
         /// Study of the person who is right
         #[arg(long, value_name = "UID")]
         study: Option<String>,
+        /// Also when an image came to a study less than a minute ago
+        #[arg(long)]
+        now: bool,
         #[command(flatten)]
         why: Why,
         /// Do not ask
@@ -67,7 +74,7 @@ enum Action {
 const ROWS_MAX: usize = 20;
 
 pub fn run(verb: Settle, config: &Config, json: bool) -> Result<End, Failure> {
-    let (verb, yes) = match verb.action {
+    let (verb, yes, now) = match verb.action {
         Action::Show { id, all } => {
             let one = id.is_some();
             let verb = match id {
@@ -80,6 +87,7 @@ pub fn run(verb: Settle, config: &Config, json: bool) -> Result<End, Failure> {
             id,
             content,
             study,
+            now,
             why,
             yes,
         } => {
@@ -90,7 +98,7 @@ pub fn run(verb: Settle, config: &Config, json: bool) -> Result<End, Failure> {
                 study,
                 cause,
             };
-            (verb, yes)
+            (verb, yes, now)
         }
         Action::Discard {
             id,
@@ -99,19 +107,24 @@ pub fn run(verb: Settle, config: &Config, json: bool) -> Result<End, Failure> {
             yes,
         } => {
             let cause = why.cause(None)?;
-            (ConflictsVerb::Discard { id, content, cause }, yes)
+            (ConflictsVerb::Discard { id, content, cause }, yes, false)
         }
         Action::Undo { number, why, yes } => {
             let cause = why.cause(Some("taken back"))?;
-            (ConflictsVerb::Undo { number, cause }, yes)
+            (ConflictsVerb::Undo { number, cause }, yes, false)
         }
     };
-    if !yes {
-        if let ConflictsVerb::Prefer { id, .. } | ConflictsVerb::Discard { id, .. } = &verb
-            && !json
-        {
-            show(config, ConflictsVerb::One { id: id.clone() }, true, false)?;
+    let cause = match &verb {
+        ConflictsVerb::Prefer { id, cause, .. } | ConflictsVerb::Discard { id, cause, .. } => {
+            if !yes && !json {
+                show(config, ConflictsVerb::One { id: id.clone() }, true, false)?;
+            }
+            cause.clone()
         }
+        _ => Cause::default(),
+    };
+    // An amendment is shown, and asked for, by itself.
+    if !yes && !matches!(&verb, ConflictsVerb::Prefer { content: None, .. }) {
         confirm("settle it")?;
     }
     match ask(config, verb)? {
@@ -124,19 +137,34 @@ pub fn run(verb: Settle, config: &Config, json: bool) -> Result<End, Failure> {
             }
             Ok(End::Ok)
         }
-        ConflictsSaid::Amend { commands } => {
-            match json {
-                true => {
-                    output::json(&serde_json::json!({ "version": 1, "commands": commands }));
-                }
-                false => output::line(&format!(
-                    "nothing was changed yet; this settles it:\n{}",
-                    commands.join("\n")
-                )),
+        ConflictsSaid::Amend { amendments } => {
+            for arguments in amendments {
+                amend(arguments, &cause, (now, yes), config, json)?;
             }
-            Ok(End::Degraded)
+            Ok(End::Ok)
         }
         ConflictsSaid::List(_) => Err("the server answered something else".into()),
+    }
+}
+
+/// As if it had been typed: what is shown, asked and refused is the same.
+fn amend(
+    arguments: Vec<String>,
+    cause: &Cause,
+    (now, yes): (bool, bool),
+    config: &Config,
+    json: bool,
+) -> Result<End, Failure> {
+    let mut typed = vec!["kura".to_owned(), "amend".to_owned()];
+    typed.extend(arguments);
+    // One word each: a reason may begin with a dash.
+    typed.push(format!("--reason={}", cause.why));
+    typed.push(format!("--who={}", cause.who));
+    typed.extend(now.then(|| "--now".to_owned()));
+    typed.extend(yes.then(|| "--yes".to_owned()));
+    match Arguments::try_parse_from(typed)?.verb {
+        Verb::Amend(verb) => super::amend::run(verb, config, json),
+        _ => Err("the amendment is not understood; nothing was changed".into()),
     }
 }
 

@@ -59,9 +59,9 @@ pub enum ConflictsSaid {
         /// Of the correction.
         number: u64,
     },
-    /// What settles it are amendments, each shown and asked for by itself.
+    /// What settles it are amendments, each decided by itself: the arguments of `kura amend`, without reason.
     Amend {
-        commands: Vec<String>,
+        amendments: Vec<Vec<String>>,
     },
 }
 

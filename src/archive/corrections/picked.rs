@@ -213,7 +213,7 @@ pub(super) fn each_chosen(
 }
 
 /// Who wants a change, why, and by which way it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     pub who: String,
     pub why: String,

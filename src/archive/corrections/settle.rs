@@ -40,11 +40,11 @@ impl Archive {
             (Meant::Duplicate(_), None, _) => refused(format!(
                 "which content? Nothing was changed. See them: kura conflicts show {id}; then add: --content K"
             )),
-            (Meant::Patient(people), _, Some(study)) => amendments(&people, study, cause),
+            (Meant::Patient(people), _, Some(study)) => amendments(&people, study),
             (Meant::Patient(_), _, None) => refused(format!(
                 "which person is right? Nothing was changed. See them: kura conflicts show {id}; then name one of the studies with: --study UID"
             )),
-            (Meant::Study(study), ..) => Ok(moves(&study, cause)),
+            (Meant::Study(study), ..) => Ok(moves(&study)),
         }
     }
 
@@ -241,11 +241,7 @@ fn refuse_undoing(snapshot: &Snapshot, record: &CorrectionRecord) -> Result<(), 
 }
 
 /// Every study of the other people becomes one of the person of that study.
-fn amendments(
-    people: &TwoPeople,
-    study: &str,
-    cause: &Cause,
-) -> Result<ConflictsSaid, CorrectionError> {
+fn amendments(people: &TwoPeople, study: &str) -> Result<ConflictsSaid, CorrectionError> {
     let has = |uids: &[String]| uids.iter().any(|uid| uid == study);
     if !people
         .people
@@ -261,34 +257,25 @@ fn amendments(
         .people
         .iter()
         .filter(|one| !has(&one.study_instance_uids));
-    let commands = others
+    let amendments = others
         .flat_map(|one| &one.study_instance_uids)
         .map(|uid| {
-            format!(
-                "kura amend --study {uid} --to-patient-of-study {study} --reason {}",
-                quoted(&cause.why)
-            )
+            let arguments = ["--study", uid, "--to-patient-of-study", study];
+            // There may be a third person under that ID.
+            let arguments = arguments.into_iter().chain(["--merge-patients"]);
+            arguments.map(str::to_owned).collect()
         })
         .collect();
-    Ok(ConflictsSaid::Amend { commands })
+    Ok(ConflictsSaid::Amend { amendments })
 }
 
 /// Every instance that says another patient takes that of its study.
-fn moves(study: &MixedStudy, cause: &Cause) -> ConflictsSaid {
+fn moves(study: &MixedStudy) -> ConflictsSaid {
     let uids = study.others.iter().flat_map(|one| &one.sop_instance_uids);
-    let commands = uids
-        .map(|uid| {
-            format!(
-                "kura amend --instance {uid} --to-study {} --reason {}",
-                study.study_instance_uid,
-                quoted(&cause.why)
-            )
-        })
-        .collect();
-    ConflictsSaid::Amend { commands }
-}
-
-/// As a shell takes it for one word.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
+    let instances = uids.flat_map(|uid| ["--instance", uid]);
+    let to_study = ["--to-study", &study.study_instance_uid];
+    let arguments = instances.chain(to_study).map(str::to_owned).collect();
+    ConflictsSaid::Amend {
+        amendments: vec![arguments],
+    }
 }

@@ -53,7 +53,7 @@ pub struct TrashItem {
 /// How much of a correction's contents is where.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// Contents that it hides and that have files.
+    /// Contents that it, and no later correction, hides; they have files.
     pub(super) hidden: u64,
     /// Contents that count in spite of it: they were sent again.
     pub(super) again: u64,
@@ -187,7 +187,8 @@ impl Archive {
         thrown: &Thrown,
     ) -> Result<Vec<CorrectionRecord>, CorrectionError> {
         let mut found = removals(snapshot, thrown)?;
-        if *thrown == Thrown::All {
+        // A number is meant also when nothing of it is left: who names it is told why.
+        if !matches!(thrown, Thrown::Number(_)) {
             let mut kept = Vec::new();
             for record in found {
                 if kept_of(snapshot, record.number)?.files > 0 {
@@ -296,16 +297,12 @@ fn add_kept(
         let mut hid = hidden.contents.iter();
         let hid = hid.find(|one| id_of(&one.transfer_syntax, &one.copies) == ruling.content);
         if let Some(content) = hid {
-            kept.hidden += 1;
-            if let Hid::Withdrawn { by } = content.hid
-                && by == number
-            {
+            // Another correction may hide it now, after it was sent again.
+            if content.hid == (Hid::Withdrawn { by: number }) {
+                kept.hidden += 1;
                 kept.files += content.copies.len() as u64;
-                kept.bytes += content
-                    .copies
-                    .iter()
-                    .map(|copy| copy.size_bytes)
-                    .sum::<u64>();
+                let sizes = content.copies.iter().map(|copy| copy.size_bytes);
+                kept.bytes += sizes.sum::<u64>();
             }
         } else if counting
             .iter()
@@ -355,6 +352,8 @@ fn refuse_restoring(
             "nothing of change {number} can be restored: {}; nothing was changed",
             match is_emptied(record) {
                 true => "it was emptied, and its files are deleted",
+                false if kept.later.is_some() =>
+                    "later changes were made to the same images (kura changes list)",
                 false if kept.again > 0 => "it was sent again, and is answered",
                 false => "its files are deleted",
             }
