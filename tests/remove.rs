@@ -659,7 +659,11 @@ fn a_volume_that_was_away_learns_of_it_before_it_serves() {
 /// Whether the ledger on a volume has the line of a correction; its own, not the copies of others'.
 fn ledger_says(server: &Server, volume: &str, number: &str) -> bool {
     let wanted = format!("\"correction\":{number},");
-    let all = common::files::below(&server.volume(volume).join("ledger"));
+    let root = server.volume(volume);
+    let label = std::fs::read(root.join("kura-volume.json")).expect("label");
+    let label: Value = serde_json::from_slice(&label).expect("label");
+    let id = label["volume_id"].as_str().expect("id");
+    let all = common::files::below(&root.join("ledgers").join(id));
     all.iter().any(|path| {
         let text = std::fs::read(path).unwrap_or_default();
         String::from_utf8_lossy(&text).contains(&wanted)
