@@ -12,7 +12,7 @@ use crate::volume::{Incoming, Volume};
 use super::content::{Content, contents};
 use super::copying::{CopyError, Task};
 use super::corrections::was_removed_since;
-use super::ingest::{IngestError, LOCK_PATIENCE, names_given};
+use super::ingest::{IngestError, LOCK_PATIENCE};
 use super::placing::Refusals;
 use super::safety::Need;
 use super::{Archive, Line};
@@ -77,7 +77,7 @@ impl Archive {
         };
         let judge = self.judge();
         let view = self.keeper.view()?;
-        let entry = view.snapshot.by_sop(sop)?;
+        let known = self.what_is_kept(&view.snapshot, sop)?;
         let is_it = |content: &Content| {
             content.transfer_syntax == received.transfer_syntax
                 && content.copies.iter().any(|copy| {
@@ -85,8 +85,9 @@ impl Archive {
                 })
         };
         let refuse = |reason: &str| IngestError::NoSecondCopy(reason.to_owned());
+        let entry = known.existing.as_ref();
         let entry = entry.ok_or_else(|| refuse("it is gone again"))?;
-        let content = contents(&entry).into_iter().find(is_it);
+        let content = contents(entry).into_iter().find(is_it);
         let content = content.ok_or_else(|| refuse("it is gone again"))?;
         match judge.need(&content.volume_ids()) {
             Need::Mirror => {}
@@ -114,9 +115,11 @@ impl Archive {
         let mut refused = Refusals::default();
         for target in targets {
             let source = match &written {
-                Some(copy) => self
-                    .pour_received(copy, incoming, &target)
-                    .map(|to| (to, copy)),
+                Some(copy) => match self.pour_received(copy, incoming, &target) {
+                    // What came is coerced to the same length each time, and not to the same bytes.
+                    Err(CopyError::Source(_)) => self.pour_good_copy(content, &target),
+                    poured => poured.map(|to| (to, copy)),
+                },
                 None => self.pour_good_copy(content, &target),
             };
             let (mut to, source) = match source {
@@ -137,7 +140,7 @@ impl Archive {
             if removed_since {
                 stored.instance.sequence = self.keeper.next_sequence();
             }
-            let names = names_given(Some(&entry.record), hidden.as_ref(), target.id());
+            let names = known.names(target.id());
             let now = super::now();
             match self.make_durable(&target, &mut to, &mut stored, &names, Some(&now)) {
                 Ok(()) => {

@@ -388,13 +388,15 @@ impl Archive {
         let known = self.what_is_kept(&view.snapshot, &instance.sop_instance_uid)?;
         let uids = (ready.study_uid.as_str(), ready.series_uid.as_str());
         let again = self.compare(&known, &view.snapshot, uids, &instance, &mut incoming)?;
+        // Else a line of this very file may not have been read yet.
+        let is_leftover = ready.is_leftover && view.rebuilding_percent.is_none();
         drop(view);
         // What it was before it was coerced nobody knows any more; it comes again, since it was never answered.
-        let is_unknown = ready.is_leftover && self.coercion.concerns(&instance.source_ae_title);
+        let is_unknown = is_leftover && self.coercion.concerns(&instance.source_ae_title);
         let outcome = match again {
             Again::Store(outcome) if !is_unknown => outcome,
             here => {
-                if ready.is_leftover {
+                if is_leftover {
                     let listed = known.names(volume.id());
                     let names = names_of(&usual, &instance);
                     for name in names.filter(|name| !listed.contains(name)) {
@@ -621,10 +623,14 @@ impl Archive {
     /// A copy that was being made when the power went has its name in the tree, but what it is a copy of is still there:
     /// the name is taken back, so that no file is without a ledger line.
     fn take_back_name(&self, volume: &Volume<Line>, incoming: &Incoming, sop_instance_uid: &str) {
-        let Ok(Some(entry)) = self
-            .view()
-            .and_then(|view| view.snapshot.by_sop(sop_instance_uid))
-        else {
+        let entry = self.view().and_then(|view| {
+            // Else a line of this very file may not have been read yet.
+            match view.rebuilding_percent {
+                None => view.snapshot.by_sop(sop_instance_uid),
+                Some(_) => Ok(None),
+            }
+        });
+        let Ok(Some(entry)) = entry else {
             return;
         };
         let listed = names_given(Some(&entry.record), None, volume.id());

@@ -3,11 +3,12 @@
 
 use crate::config::DuplicatePolicy;
 use crate::index::{
-    Class, ContentId, Copy, CorrectionFacts, Did, Hid, Hidden, IndexError, InstanceEntry,
-    InstanceFacts, OtherKind, Ruling, Snapshot, Values, Verdict, classify,
+    Class, ContentId, Copy, CorrectionFacts, CorrectionRecord, Did, Hid, Hidden, IndexError,
+    InstanceEntry, InstanceFacts, OtherKind, Ruling, Snapshot, Values, Verdict, classify,
 };
 use crate::volume::Incoming;
 
+use super::corrections::TRASH_EMPTIED;
 use super::ingest::{IngestError, Outcome, names_given};
 use super::{Archive, reread};
 
@@ -218,7 +219,12 @@ impl Archive {
             };
             let in_effect = |number| -> Result<bool, IndexError> {
                 let record = snapshot.correction(number)?;
-                Ok(record.is_some_and(|record| record.in_effect))
+                // Files that are about to be deleted stand for nothing.
+                let emptied = |record: &CorrectionRecord| {
+                    let last = record.last.as_ref();
+                    last.is_some_and(|last| last.way == TRASH_EMPTIED)
+                };
+                Ok(record.is_some_and(|record| record.in_effect && !emptied(&record)))
             };
             if is_about && *highest < Some(ruling.by) && in_effect(ruling.by)? {
                 *highest = Some(ruling.by);
@@ -290,9 +296,12 @@ impl Archive {
     }
 
     /// Whether what came is to be answered rather than what is: it is of the same sender, and its policy says so.
+    ///
+    /// In another transfer syntax it may be the old image once more, which nobody would know as such.
     fn is_the_last_word(&self, existing: &InstanceEntry, instance: &InstanceFacts) -> bool {
-        let calling = &instance.source_ae_title;
-        let of_the_same = existing.record.source_ae_title.trim() == calling.trim();
+        let (record, calling) = (&existing.record, &instance.source_ae_title);
+        let of_the_same = record.source_ae_title.trim() == calling.trim()
+            && record.transfer_syntax == instance.transfer_syntax;
         of_the_same && self.duplicates.policy_for(calling) == DuplicatePolicy::Newest
     }
 

@@ -50,7 +50,7 @@ pub use picked::{Cause, Chosen};
 pub use protect::Protection;
 pub use remove::{Removal, RemovalSaid, RemovalVerb, RemovedOn};
 pub(super) use tidy_move::was_removed_since;
-pub(super) use tidy_plan::Place;
+pub(super) use tidy_plan::{Place, TRASH_EMPTIED};
 pub use tidy_status::KeptStatus;
 pub use trash::{Thrown, TrashItem};
 use under_way::UnderWay;
