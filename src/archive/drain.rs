@@ -73,6 +73,8 @@ impl Archive {
             );
         }
         let mut failed = HashSet::new();
+        // Where to look on for hidden files: each look goes through all that is hidden, on whatever volume.
+        let mut after: Option<String> = None;
         loop {
             let mut batch: Vec<String> = Vec::new();
             let read = self.view().and_then(|view| {
@@ -94,7 +96,13 @@ impl Archive {
                 })?;
                 if batch.is_empty() {
                     // Last what nobody asks for.
-                    snapshot.hidden_on(id, None, &mut |sop, _| take(sop, &mut batch))?;
+                    snapshot
+                        .hidden_on(id, after.as_deref(), &mut |sop, _| take(sop, &mut batch))?;
+                    let begins_again = batch.is_empty() && after.is_some();
+                    after = batch.last().cloned();
+                    if begins_again {
+                        snapshot.hidden_on(id, None, &mut |sop, _| take(sop, &mut batch))?;
+                    }
                 }
                 Ok(true)
             });

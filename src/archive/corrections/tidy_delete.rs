@@ -18,7 +18,7 @@ use super::super::content::{Content, contents};
 use super::super::mirror::whole;
 use super::super::placing::Refusals;
 use super::super::reread::reread;
-use super::super::safety::Safe;
+use super::super::safety::{Judge, Safe};
 use super::super::{Archive, Line, entry};
 use super::tidy::{Due, LOCK_PATIENCE, Pass, contents_with_fates};
 use super::tidy_plan::{End, Place, Records, id_of};
@@ -31,6 +31,7 @@ impl Archive {
     pub(super) fn delete_due(&self, due: Vec<Due>, pass: &mut Pass) -> Result<(), IndexError> {
         let mut may = Vec::new();
         let mut whole_of = None;
+        let judge = self.judge();
         for due in due {
             if due.fate.is_leftover {
                 // The line that put it in effect may be on a volume that is away.
@@ -41,7 +42,7 @@ impl Archive {
                 continue;
             }
             let proof = match due.fate.place {
-                Some(Place::Superseded) => self.stands_in_place(&due, &mut whole_of)?,
+                Some(Place::Superseded) => self.stands_in_place(&due, &judge, &mut whole_of)?,
                 _ => Ok(None),
             };
             match proof {
@@ -182,20 +183,21 @@ impl Archive {
     fn stands_in_place(
         &self,
         due: &Due,
+        judge: &Judge,
         whole_of: &mut Option<Result<(), String>>,
     ) -> Result<Result<Proof, String>, IndexError> {
         let snapshot = self.view()?.snapshot;
         let sop = &due.sop_instance_uid;
         if let Some(entry) = snapshot.by_sop(sop)? {
             let answered = contents(&entry).swap_remove(0);
-            return Ok(self.is_safe_now(&answered).map(|()| Some(answered)));
+            return Ok(self.is_safe_now(&answered, judge).map(|()| Some(answered)));
         }
         if was_removed(sop, &snapshot)? {
             return Ok(Ok(None));
         }
         // It became an instance with another UID: which of them is not known, so it takes all.
         if whole_of.is_none() {
-            *whole_of = Some(self.is_whole_safe(due.fate.by, &snapshot)?);
+            *whole_of = Some(self.is_whole_safe(due.fate.by, judge, &snapshot)?);
         }
         Ok(whole_of.clone().unwrap_or(Ok(())).map(|()| None))
     }
@@ -204,6 +206,7 @@ impl Archive {
     fn is_whole_safe(
         &self,
         number: u64,
+        judge: &Judge,
         snapshot: &Snapshot,
     ) -> Result<Result<(), String>, IndexError> {
         let mut sops = Vec::new();
@@ -216,7 +219,7 @@ impl Archive {
             let Some(entry) = snapshot.by_sop(&sop)? else {
                 continue;
             };
-            if let Err(reason) = self.is_safe_now(&contents(&entry)[0]) {
+            if let Err(reason) = self.is_safe_now(&contents(&entry)[0], judge) {
                 return Ok(Err(reason));
             }
             count += 1;
@@ -228,8 +231,7 @@ impl Archive {
     }
 
     /// Whether two copies on two disks are good, read from their media at this moment.
-    fn is_safe_now(&self, content: &Content) -> Result<(), String> {
-        let judge = self.judge();
+    fn is_safe_now(&self, content: &Content, judge: &Judge) -> Result<(), String> {
         let sop = &content.sop_instance_uid;
         let has = |safe: Safe| match safe {
             Safe::Two => Ok(()),

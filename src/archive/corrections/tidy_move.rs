@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::index::{Change, Copy, Gone, Hidden, IndexError, Snapshot, Verdict};
+use crate::index::{Change, Copy, Gone, Hidden, IndexError, Snapshot, Stored, Verdict};
 use crate::volume::{Moved, Volume, layout};
 
 use super::super::content::{Content, Facts};
@@ -68,8 +68,9 @@ impl Archive {
         let now = super::super::now();
         for (path, (_, moving, facts)) in moved.into_iter().zip(&ready) {
             let Some(path) = path else { continue };
-            let stored = self.moved_line(volume, moving, facts, path, snapshot)?;
-            lines.push(stored);
+            let stored = self.moved_to(moving, facts, path, snapshot)?;
+            let (once, line) = entry::lines(&stored, volume.id(), None);
+            lines.push((once, line, Arc::new(Change::Stored(stored))));
             let gone = Gone {
                 sequence: self.keeper.next_sequence(),
                 sop_instance_uid: moving.content.sop_instance_uid.clone(),
@@ -174,15 +175,14 @@ impl Archive {
         found
     }
 
-    /// The line of a file at its new path.
-    fn moved_line(
+    /// What the line of a file at its new path says.
+    fn moved_to(
         &self,
-        volume: &Volume<Line>,
         moving: &Moving,
         (study, series): &Facts,
         path: String,
         snapshot: &Snapshot,
-    ) -> Result<(Vec<(u64, String)>, String, Line), IndexError> {
+    ) -> Result<Stored, IndexError> {
         let copy = Copy {
             path,
             ..moving.copy.clone()
@@ -193,8 +193,7 @@ impl Archive {
         if moving.counts && was_removed_since(content, hidden.as_ref(), snapshot)? {
             stored.instance.sequence = self.keeper.next_sequence();
         }
-        let (once, line) = entry::lines(&stored, volume.id(), None);
-        Ok((once, line, Arc::new(Change::Stored(stored))))
+        Ok(stored)
     }
 }
 
