@@ -76,9 +76,10 @@ fn bytes_of(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let aside = aside.map(|path| format!("superseded/{path}"));
     let paths = image_paths(root).into_iter().chain(aside);
     paths
-        .map(|path| {
-            let bytes = std::fs::read(root.join(&path)).expect("an image");
-            (path, bytes)
+        .filter_map(|path| {
+            // Moved at this moment, perhaps: then it is missing here.
+            let bytes = std::fs::read(root.join(&path)).ok()?;
+            Some((path, bytes))
         })
         .collect()
 }
