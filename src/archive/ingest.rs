@@ -397,10 +397,14 @@ impl Archive {
             Again::Store(outcome) if !is_unknown => outcome,
             here => {
                 if is_leftover {
-                    let listed = known.names(volume.id());
-                    let names = names_of(&usual, &instance);
-                    for name in names.filter(|name| !listed.contains(name)) {
-                        incoming.unpublish(&name);
+                    let listed = known.files(volume.id());
+                    // Else it was moved back into the tree, and no line says so yet: it is no copy being made.
+                    let is_there = |name: &String| !matches!(volume.entry(name), Ok(None));
+                    if listed.iter().all(is_there) {
+                        let names = names_of(&usual, &instance);
+                        for name in names.filter(|name| !listed.contains(name)) {
+                            incoming.unpublish(&name);
+                        }
                     }
                 }
                 return Ok(Kept {
@@ -634,6 +638,12 @@ impl Archive {
             return;
         };
         let listed = names_given(Some(&entry.record), None, volume.id());
+        // As in settle: not of a file that was moved.
+        let here = |copy: &&Copy| copy.volume_id == volume.id() && !copy.bad;
+        let is_there = |copy: &Copy| !matches!(volume.entry(&copy.path), Ok(None));
+        if !entry.record.copies.iter().filter(here).all(is_there) {
+            return;
+        }
         for copy in &entry.record.copies {
             if !listed.contains(&copy.path) {
                 incoming.unpublish(&copy.path);

@@ -38,16 +38,21 @@ impl Known {
         names_given(record, self.hidden.as_ref(), volume_id)
     }
 
-    /// Whether a content of it is said to be in that file.
-    pub fn has_file(&self, volume_id: &str, path: &str) -> bool {
+    /// Files of a volume that are said to hold a content of it.
+    pub fn files(&self, volume_id: &str) -> Vec<String> {
         let record = self.existing.iter().map(|entry| &entry.record);
         let counting = record.flat_map(|record| {
             let others = record.others.iter().flat_map(|other| &other.copies);
             record.copies.iter().chain(others)
         });
         let hidden = self.hidden.iter().flat_map(|hidden| &hidden.contents);
-        let mut copies = counting.chain(hidden.flat_map(|content| &content.copies));
-        copies.any(|copy| copy.volume_id == volume_id && copy.path == path)
+        let copies = counting.chain(hidden.flat_map(|content| &content.copies));
+        let there = copies.filter(|copy| copy.volume_id == volume_id);
+        there.map(|copy| copy.path.clone()).collect()
+    }
+
+    pub fn has_file(&self, volume_id: &str, path: &str) -> bool {
+        self.files(volume_id).iter().any(|file| file == path)
     }
 }
 

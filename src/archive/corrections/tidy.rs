@@ -116,7 +116,7 @@ impl super::Corrections {
 
 impl Archive {
     /// Does what is to be done now.
-    pub(in super::super) fn tidy_all(&self) {
+    pub fn tidy_all(&self) {
         let tidy = &self.corrections.tidy;
         let woken = tidy.woken.swap(false, Ordering::Relaxed);
         let shelf = self.shelf_to_tidy();

@@ -1,0 +1,383 @@
+//! Promise: whenever the power goes while a correction is made, taken back, or its files are moved and deleted, what is
+//! answered afterwards is all old or all new, byte for byte; and the same command brings it to its end.
+//!
+//! Method of all: every mutating call is recorded on a model of two disks; for each call, what they would hold had the power
+//! gone just before it is opened again, in three degrees of forgetting.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use common::cut::{Instance, Keeps, Model, Recorder, fetch, instances, store, wait_until_whole};
+use kura::archive::{
+    Amend, AmendSaid, AmendVerb, Archive, Cause, Chosen, MirrorVerb, Mode, RemovalVerb, Thrown,
+    Undo,
+};
+use kura::config::Config;
+use kura::dicom::{Level, Wanted, scan, tags};
+use kura::volume::io::Disk;
+
+const PATIENT_ID: u32 = 0x0010_0020;
+const NEW_PATIENT_ID: &str = "AMENDED-4711";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A moment passes for a day, so that what is kept for one is deleted at once.
+fn let_days_pass() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: nothing of this process reads the environment but through std, whose lock this takes too.
+        unsafe { std::env::set_var("KURA_CORRECTIONS_DAY_SECONDS", "0") };
+    });
+}
+
+/// Volumes A and M below `root`. `keep_days`: 0 is for ever.
+fn config(folder: &Path, root: &Path, keep_days: u64) -> Config {
+    let text = format!(
+        "state = {:?}\n[mirror]\nallow_same_device = true\nwhen = \"nightly\"\nwindow = \"03:00-03:01\"\n\
+         [corrections]\nkeep_days = {keep_days}\ntrash_days = 0\n\
+         [[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n\
+         [[volume]]\nname = \"M\"\npath = {:?}\nrole = \"mirror\"\n",
+        folder.join("state"),
+        root.join("A"),
+        root.join("M"),
+    );
+    std::fs::create_dir_all(folder).unwrap();
+    let file = folder.join("kura.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(Some(&file)).unwrap()
+}
+
+fn mirror(archive: &Archive) {
+    let all = MirrorVerb::Run {
+        date: None,
+        modality: None,
+    };
+    archive.mirror_verb(all).unwrap();
+    archive.mirror_asked().unwrap();
+}
+
+fn study_of(instance: &Instance) -> String {
+    let found = scan(
+        &instance.data_set,
+        &instance.announced.transfer_syntax,
+        Wanted::Indexed,
+    );
+    found.unwrap().uid(tags::STUDY_INSTANCE_UID).unwrap()
+}
+
+fn amend(archive: &Arc<Archive>, study: &str) {
+    let ask = Amend {
+        level: Level::Study,
+        of: vec![study.to_owned()],
+        values: vec![(PATIENT_ID, NEW_PATIENT_ID.to_owned())],
+        to_study: None,
+        to_patient_of_study: None,
+        new_uids: false,
+        utf8: false,
+        now: true,
+        merge_patients: false,
+        who: "tester".to_owned(),
+        why: "wrong patient".to_owned(),
+    };
+    archive.amend_verb(AmendVerb::Make { ask }).unwrap();
+    let begun = Instant::now();
+    loop {
+        let AmendSaid::Status(status) = archive.amend_verb(AmendVerb::Look).unwrap() else {
+            panic!("no status");
+        };
+        if !status.running {
+            assert_eq!(status.error, None);
+            return;
+        }
+        assert!(begun.elapsed() < LIMIT, "{status:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn undo(archive: &Arc<Archive>, study: &str) {
+    let ask = Undo {
+        number: None,
+        study: Some(study.to_owned()),
+        who: "tester".to_owned(),
+        why: "it was right".to_owned(),
+    };
+    archive.amend_verb(AmendVerb::Undo { ask }).unwrap();
+}
+
+fn cause() -> Cause {
+    Cause {
+        who: "tester".to_owned(),
+        why: "asked for".to_owned(),
+        way: "command line".to_owned(),
+    }
+}
+
+fn remove(archive: &Arc<Archive>, study: &str) {
+    let chosen = Chosen::Study(study.to_owned());
+    let verb = RemovalVerb::Remove {
+        chosen,
+        cause: cause(),
+    };
+    archive.removal_verb(verb).unwrap();
+}
+
+fn restore(archive: &Arc<Archive>, study: &str) {
+    let verb = RemovalVerb::Restore {
+        thrown: Thrown::Study(study.to_owned()),
+        cause: cause(),
+        partly: false,
+    };
+    archive.removal_verb(verb).unwrap();
+}
+
+fn empty(archive: &Arc<Archive>, study: &str) {
+    let verb = RemovalVerb::Empty {
+        thrown: Thrown::Study(study.to_owned()),
+        cause: cause(),
+    };
+    archive.removal_verb(verb).unwrap();
+}
+
+/// Files are moved, and what is due then is deleted.
+fn tidy(archive: &Arc<Archive>, _study: &str) {
+    for _ in 0..3 {
+        archive.tidy_all();
+    }
+}
+
+/// What is answered: by SOP Instance UID the Patient ID in the data set and that of its study.
+type Answered = BTreeMap<String, (String, String)>;
+
+/// Reads everything that is answered; its bytes are what was stored, or differ from it in what was amended.
+fn answered(archive: &Arc<Archive>, instances: &[Instance], said: &str) -> Answered {
+    wait_until_whole(archive);
+    let snapshot = archive.view().unwrap().snapshot;
+    let mut entries = Vec::new();
+    snapshot
+        .all_instances(&mut |entry| {
+            entries.push((entry.sop_instance_uid, entry.study_instance_uid));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let mut all = Answered::new();
+    for (sop, study) in entries {
+        let is_it = |instance: &&Instance| instance.announced.sop_instance_uid == sop;
+        let instance = instances.iter().find(is_it).expect("one that was stored");
+        let bytes = fetch(archive, &sop).expect("it is answered");
+        let found = scan(&bytes, &instance.announced.transfer_syntax, Wanted::All);
+        let patient = found.unwrap().text(tags::PATIENT_ID).unwrap_or_default();
+        let end = |bytes: &[u8]| bytes[bytes.len() - 4_000..].to_vec();
+        match patient == NEW_PATIENT_ID {
+            true => assert!(end(&bytes) == end(&instance.data_set), "{said}: {sop}"),
+            false => assert!(bytes == instance.data_set, "{said}: {sop}"),
+        }
+        let study = snapshot.study(&study).unwrap().expect("its study");
+        let of_study = study.facts.values.get(&PATIENT_ID).cloned();
+        all.insert(sop, (patient, of_study.unwrap_or_default()));
+    }
+    let totals = snapshot.totals().unwrap();
+    assert_eq!(totals.instances, all.len() as u64, "{said}");
+    assert_eq!((totals.conflicts, totals.variants), (0, 0), "{said}");
+    all
+}
+
+/// How many image files lie in the tree, in `superseded/`, in `trash/` and in `incoming/` of a volume.
+fn places(volume: &Path) -> BTreeMap<String, usize> {
+    let mut places = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(volume).into_iter().flatten() {
+        let path: PathBuf = entry.path().strip_prefix(volume).unwrap().to_path_buf();
+        let is_image = path.extension().is_some_and(|extension| extension == "dcm");
+        let first = path.iter().next().map(|name| name.to_string_lossy());
+        if let Some(first) = first.filter(|first| is_image || first == "incoming") {
+            let place = match &*first {
+                "superseded" | "trash" => first.into_owned(),
+                "incoming" if entry.file_type().is_file() => first.into_owned(),
+                "incoming" => continue,
+                _ => "tree".to_owned(),
+            };
+            *places.entry(place).or_default() += 1;
+        }
+    }
+    places
+}
+
+type Act = fn(&Arc<Archive>, &str);
+
+struct Scene {
+    /// Done before the power may go.
+    before: &'static [Act],
+    /// Done again after the cut, where it has not come to its end.
+    act: Act,
+    /// Files are kept for ever if 0, else until they are tidied.
+    keep_days: u64,
+}
+
+impl Scene {
+    fn play(&self) {
+        let_days_pass();
+        let place = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let instances = &instances()[..2];
+        let study = &study_of(&instances[0]);
+        let recorder = Arc::new(Recorder::default());
+        let root = place.path().join("root");
+        for name in ["A", "M"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        let disk = Disk::observed(recorder.clone());
+        let first = config(&place.path().join("first"), &root, self.keep_days);
+        let archive = Arc::new(Archive::open_on(&first, Mode::Create, &disk).unwrap());
+        for instance in instances {
+            store(&archive, instance);
+        }
+        mirror(&archive);
+        for act in self.before {
+            act(&archive, study);
+        }
+        let begun = recorder.count();
+        let old = answered(&archive, instances, "before");
+        (self.act)(&archive, study);
+        let acknowledged = recorder.count();
+        let new = answered(&archive, instances, "after");
+        tidy(&archive, study);
+        let ended = recorder.count();
+        drop(archive);
+        let at_the_end = ["A", "M"].map(|name| places(&root.join(name)));
+
+        let calls = recorder.calls();
+        let mut model = Model::with_folders(&root, &["A", "M"]);
+        let mut cuts = 0;
+        for cut in 0..=ended {
+            for keeps in [Keeps::Nothing, Keeps::NamesAndHalf, Keeps::Everything] {
+                if cut < begun {
+                    continue;
+                }
+                cuts += 1;
+                let said = format!(
+                    "cut before call {cut} of {begun} to {acknowledged} to {ended} ({:?}), keeping {keeps:?}",
+                    calls.get(cut)
+                );
+                let here = place.path().join(format!("cut{cut}"));
+                let volumes = here.join("volumes");
+                model.remains(keeps, &root, &volumes);
+                let config = config(&here, &volumes, self.keep_days);
+                let open = || {
+                    let archive = Archive::open(&config, Mode::Create);
+                    Arc::new(archive.unwrap_or_else(|error| panic!("{said}: {error}")))
+                };
+                let archive = open();
+                let found = answered(&archive, instances, &said);
+                assert!(found == old || found == new, "{said}: {found:?}");
+                if cut >= acknowledged && found != new {
+                    for name in ["A", "M"] {
+                        for e in walkdir::WalkDir::new(volumes.join(name))
+                            .into_iter()
+                            .flatten()
+                        {
+                            if e.path().extension().is_some_and(|x| x == "jsonl") {
+                                eprintln!("{}", e.path().display());
+                                for l in std::fs::read_to_string(e.path()).unwrap().lines() {
+                                    eprintln!("   {}", &l[..l.len().min(150)]);
+                                }
+                            }
+                        }
+                    }
+                    for c in &calls[begun - 6..=cut] {
+                        eprintln!("{}", format!("{c:?}").chars().take(200).collect::<String>());
+                    }
+                }
+                if cut >= acknowledged {
+                    assert_eq!(found, new, "{said}");
+                }
+                // As the server would, before somebody comes and says it again.
+                tidy(&archive, study);
+                assert_eq!(answered(&archive, instances, &said), found, "{said}");
+                if found != new {
+                    (self.act)(&archive, study);
+                    assert_eq!(answered(&archive, instances, &said), new, "{said}");
+                }
+                tidy(&archive, study);
+                mirror(&archive);
+                drop(archive);
+                // Also for one who reads the ledgers from their beginning.
+                std::fs::remove_dir_all(here.join("state").join("index")).unwrap();
+                let archive = open();
+                assert_eq!(answered(&archive, instances, &said), new, "{said}");
+                tidy(&archive, study);
+                drop(archive);
+                let found = ["A", "M"].map(|name| places(&volumes.join(name)));
+                assert_eq!(found, at_the_end, "{said}");
+                std::fs::remove_dir_all(&here).unwrap();
+            }
+            if let Some(call) = calls.get(cut) {
+                model.call(call);
+            }
+        }
+        println!("{cuts} power cuts at {} disk calls", ended - begun);
+    }
+}
+
+#[test]
+fn an_amendment_is_whole_or_not_at_all() {
+    Scene {
+        before: &[],
+        act: amend,
+        keep_days: 0,
+    }
+    .play();
+}
+
+#[test]
+fn an_amendment_is_taken_back_whole_or_not_at_all() {
+    Scene {
+        before: &[amend, tidy],
+        act: undo,
+        keep_days: 0,
+    }
+    .play();
+}
+
+#[test]
+fn a_removal_is_whole_or_not_at_all() {
+    Scene {
+        before: &[],
+        act: remove,
+        keep_days: 0,
+    }
+    .play();
+}
+
+#[test]
+fn what_was_removed_comes_back_whole_or_not_at_all() {
+    Scene {
+        before: &[remove, tidy],
+        act: restore,
+        keep_days: 0,
+    }
+    .play();
+}
+
+#[test]
+fn what_is_deleted_from_the_trash_is_gone_and_nothing_else() {
+    Scene {
+        before: &[remove, tidy],
+        act: empty,
+        keep_days: 0,
+    }
+    .play();
+}
+
+#[test]
+fn what_was_replaced_is_deleted_and_what_stands_in_its_place_is_not() {
+    Scene {
+        before: &[amend],
+        act: tidy,
+        keep_days: 1,
+    }
+    .play();
+}
