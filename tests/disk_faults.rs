@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::Random;
 use common::build::{CT_IMAGE_STORAGE, synthetic_ct};
 use common::wire::IMPLICIT_LITTLE;
-use kura::archive::{Announced, Archive, Mode};
+use kura::archive::{Announced, Archive, FindError, Mode, Selected, Selection};
 use kura::config::Config;
 use kura::volume::io::{Disk, Observer, Op};
 
@@ -142,13 +142,26 @@ fn store(archive: &Archive, instance: &Instance) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
+/// What is answered under a UID, when the index is whole.
+fn selected(archive: &Archive, uid: &str) -> Vec<Selected> {
+    loop {
+        match archive.select(&Selection::Instances(vec![uid.to_owned()])) {
+            Err(FindError::Rebuilding { .. }) => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            selected => return selected.expect("selected"),
+        }
+    }
+}
+
 fn assert_there(archive: &Archive, instances: &[&Instance], said: &str) {
     for instance in instances {
         let uid = &instance.announced.sop_instance_uid;
-        let record = archive.record(uid);
-        let record = record.unwrap_or_else(|| panic!("{said}: {uid} is not known"));
+        let selected = selected(archive, uid);
+        let selected = selected.first();
+        let selected = selected.unwrap_or_else(|| panic!("{said}: {uid} is not known"));
         let mut fetched = archive
-            .fetch(uid, &record)
+            .fetch(selected)
             .unwrap_or_else(|error| panic!("{said}: {error}"));
         let mut bytes = vec![0; fetched.length as usize];
         let mut filled = 0;
@@ -226,11 +239,8 @@ fn run(instances: &[Instance], names: &[&str], at: Option<usize>, fault: Fault) 
     let archive =
         Archive::open(&config, Mode::Create).unwrap_or_else(|error| panic!("{said}: {error}"));
     // What was refused may be there after all: it had come as far as its line.
-    let known = |instance: &Instance| {
-        archive
-            .record(&instance.announced.sop_instance_uid)
-            .is_some()
-    };
+    let known =
+        |instance: &Instance| !selected(&archive, &instance.announced.sop_instance_uid).is_empty();
     for (instance, _) in &refused {
         if known(instance) {
             stored.push(instance);

@@ -13,7 +13,7 @@ use common::disks::{Pluggable, Tmpfs};
 use common::images::{self, ALL, GET, Image, assert_come_back, send_all};
 use common::wire::{IMPLICIT_LITTLE, STUDY_ROOT_MOVE};
 use common::{Server, Settings, Sink};
-use kura::archive::{Archive, Mode};
+use kura::archive::{Archive, Mode, Selection};
 use kura::config::Config;
 
 /// An archive with images of all sizes that are handled differently, mirrored.
@@ -313,8 +313,9 @@ fn a_copy_that_fails_in_the_middle_gives_way_to_the_other_at_the_same_byte() {
     let archive = Archive::open(&config, Mode::Existing).expect("archive");
     let image = &images[0];
     let path = path_of(&server.volume("A"), image);
-    let record = archive.record(&image.sop).expect("record");
-    let mut fetched = archive.fetch(&image.sop, &record).expect("fetched");
+    let selected = archive.select(&Selection::Instances(vec![image.sop.clone()]));
+    let selected = selected.expect("selected");
+    let mut fetched = archive.fetch(&selected[0]).expect("fetched");
     let mut bytes = vec![0; fetched.length as usize];
     let half = bytes.len() / 2;
     let mut filled = 0;
@@ -330,8 +331,9 @@ fn a_copy_that_fails_in_the_middle_gives_way_to_the_other_at_the_same_byte() {
     assert!(bytes == image.data_set, "other bytes");
     // One that changes after it was found good never comes to its end.
     let image = &images[1];
-    let record = archive.record(&image.sop).expect("record");
-    let mut fetched = archive.fetch(&image.sop, &record).expect("fetched");
+    let selected = archive.select(&Selection::Instances(vec![image.sop.clone()]));
+    let selected = selected.expect("selected");
+    let mut fetched = archive.fetch(&selected[0]).expect("fetched");
     DAMAGES[0].1(&path_of(&server.volume("A"), image));
     let mut piece = vec![0; 1 << 20];
     let ended = loop {
