@@ -326,6 +326,17 @@ fn generated(path: &Path) -> Sample {
     sample(path.to_path_buf()).expect("well formed")
 }
 
+#[test]
+fn values_do_not_make_another_kind_of_error() {
+    let of = |value| {
+        dciodvfy::kind(&format!(
+            "Error - Value invalid for this VR - (0x0010,0x0010) PN Patient's Name  PN [1] = <{value}>"
+        ))
+    };
+    assert_eq!(of("A"), of("B = <C> ["));
+    assert!(dciodvfy::kind("Error - Missing attribute Element=<Rows>").contains("Rows"));
+}
+
 /// A name in the script of a file's own character set.
 fn local_name(charset: &str) -> Option<&'static str> {
     let names = [

@@ -139,7 +139,8 @@ fn empty(archive: &Arc<Archive>, study: &str) {
         thrown: Thrown::Study(study.to_owned()),
         cause: cause(),
     };
-    archive.removal_verb(verb).unwrap();
+    // Emptied already, perhaps.
+    let _ = archive.removal_verb(verb);
 }
 
 /// Files are moved, and what is due then is deleted.
@@ -254,7 +255,9 @@ impl Scene {
         let mut cuts = 0;
         for cut in 0..=ended {
             for keeps in [Keeps::Nothing, Keeps::NamesAndHalf, Keeps::Everything] {
-                if cut < begun {
+                // What is forgotten is what does harm; the others are looked at now and then.
+                let is_rare = !matches!(keeps, Keeps::Nothing) && !common::long();
+                if cut < begun || (is_rare && cut % 4 != 0) {
                     continue;
                 }
                 cuts += 1;
@@ -273,31 +276,14 @@ impl Scene {
                 let archive = open();
                 let found = answered(&archive, instances, &said);
                 assert!(found == old || found == new, "{said}: {found:?}");
-                if cut >= acknowledged && found != new {
-                    for name in ["A", "M"] {
-                        for e in walkdir::WalkDir::new(volumes.join(name))
-                            .into_iter()
-                            .flatten()
-                        {
-                            if e.path().extension().is_some_and(|x| x == "jsonl") {
-                                eprintln!("{}", e.path().display());
-                                for l in std::fs::read_to_string(e.path()).unwrap().lines() {
-                                    eprintln!("   {}", &l[..l.len().min(150)]);
-                                }
-                            }
-                        }
-                    }
-                    for c in &calls[begun - 6..=cut] {
-                        eprintln!("{}", format!("{c:?}").chars().take(200).collect::<String>());
-                    }
-                }
                 if cut >= acknowledged {
                     assert_eq!(found, new, "{said}");
                 }
                 // As the server would, before somebody comes and says it again.
                 tidy(&archive, study);
                 assert_eq!(answered(&archive, instances, &said), found, "{said}");
-                if found != new {
+                // What is answered does not always tell whether it was done.
+                if found != new || (old == new && cut < acknowledged) {
                     (self.act)(&archive, study);
                     assert_eq!(answered(&archive, instances, &said), new, "{said}");
                 }

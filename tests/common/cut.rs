@@ -82,6 +82,8 @@ pub struct Model {
     /// Names by path; `None` is a folder.
     visible: BTreeMap<PathBuf, Option<usize>>,
     durable: BTreeMap<PathBuf, Option<usize>>,
+    /// Since the last flush of one of their folders. A file system with a log writes both sides of a rename at once.
+    renames: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Model {
@@ -124,6 +126,15 @@ impl Model {
                 file.1 = file.0.clone();
             }
             Call::SyncDir(folder) => {
+                let (done, rest) = std::mem::take(&mut self.renames)
+                    .into_iter()
+                    .partition(|(from, to)| [from, to].map(|p| p.parent()).contains(&Some(folder)));
+                self.renames = rest;
+                for (from, to) in done {
+                    if let Some(node) = self.durable.remove(&from) {
+                        self.durable.insert(to, node);
+                    }
+                }
                 let below = |path: &Path| path.parent() == Some(folder);
                 self.durable.retain(|path, _| !below(path));
                 let names: Vec<_> = self
@@ -156,6 +167,7 @@ impl Model {
             Call::Rename(from, to) => {
                 if let Some(node) = self.visible.remove(from) {
                     self.visible.insert(to.clone(), node);
+                    self.renames.push((from.clone(), to.clone()));
                 }
             }
             // A folder goes only when it is empty.
