@@ -11,6 +11,7 @@ use common::cut::{
 };
 use kura::archive::{Archive, MirrorVerb, Mode, WorkVerb};
 use kura::config::Config;
+use kura::dicom::{Wanted, scan, tags};
 use kura::volume::io::Disk;
 
 fn config(folder: &Path, volume: &Path) -> Config {
@@ -111,6 +112,75 @@ fn acknowledged_instances_survive_a_power_cut_at_every_disk_call() {
         }
     }
     println!("{cuts} power cuts at {} disk calls", calls.len());
+}
+
+/// Method: as above, with Patient IDs that are coerced: what is there after a cut says the new one, and the originals sent
+/// again are no conflicts.
+#[test]
+fn coerced_instances_survive_a_power_cut_at_every_disk_call() {
+    let place = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let coercing = |folder: &Path, volume: &Path| {
+        let config = config(folder, volume);
+        let file = config.file.as_deref().unwrap();
+        let mut text = std::fs::read_to_string(file).unwrap();
+        text += "[[coerce]]\ncalling = \"*\"\nprefix = \"H1-\"\n";
+        std::fs::write(file, text).unwrap();
+        Config::load(Some(file)).unwrap()
+    };
+    let recorder = Arc::new(Recorder::default());
+    let root = place.path().join("volume");
+    std::fs::create_dir(&root).unwrap();
+    let instances = &instances()[..3];
+    let mut acknowledged_at = Vec::new();
+    {
+        let disk = Disk::observed(recorder.clone());
+        let config = coercing(&place.path().join("first"), &root);
+        let archive = Archive::open_on(&config, Mode::Create, &disk).unwrap();
+        for instance in instances {
+            store(&archive, instance);
+            acknowledged_at.push(recorder.count());
+        }
+    }
+    let calls = recorder.calls();
+    let is_coerced = |instance: &Instance, found: &[u8]| {
+        let syntax = &instance.announced.transfer_syntax;
+        let found = scan(found, syntax, Wanted::Indexed).unwrap();
+        let id = found.text(tags::PATIENT_ID);
+        id.is_some_and(|id| id.starts_with("H1-") && !id.starts_with("H1-H1-"))
+    };
+    let mut model = Model::default();
+    for cut in 0..=calls.len() {
+        for keeps in [
+            Keeps::Nothing,
+            Keeps::Names,
+            Keeps::NamesAndHalf,
+            Keeps::Everything,
+        ] {
+            let here = place.path().join(format!("cut{cut}"));
+            let volume = here.join("volume");
+            model.remains(keeps, &root, &volume);
+            let archive = Archive::open(&coercing(&here, &volume), Mode::Create).unwrap();
+            let said = format!("cut before call {cut}, keeping {keeps:?}");
+            for (instance, at) in instances.iter().zip(&acknowledged_at) {
+                let found = fetch(&archive, &instance.announced.sop_instance_uid);
+                assert!(*at > cut || found.is_some(), "{said}: one is lost");
+                assert!(found.is_none_or(|f| is_coerced(instance, &f)), "{said}");
+            }
+            for instance in instances {
+                store(&archive, instance);
+                let found = fetch(&archive, &instance.announced.sop_instance_uid);
+                assert!(found.is_some_and(|f| is_coerced(instance, &f)), "{said}");
+            }
+            assert_eq!(archive.status().index.conflicts_count, 0, "{said}");
+            drop(archive);
+            std::fs::remove_dir_all(&here).unwrap();
+        }
+        if let Some(call) = calls.get(cut) {
+            model.call(call);
+        }
+    }
 }
 
 /// Volumes A and M below `root`, each a disk of its own as far as the archive can tell.
