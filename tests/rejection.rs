@@ -182,6 +182,10 @@ fn a_note_that_cannot_be_heeded_is_kept_and_not_called_a_success() {
         "{comment}"
     );
     assert_answers(&server, study, &all[..3], &["2.25.80"]);
+    let status = server.kura_json(&["status"]);
+    let actions = status["actions"].as_array().expect("actions");
+    let says = |action: &serde_json::Value| action.as_str().is_some_and(|a| a.contains("2.25.80"));
+    assert!(actions.iter().any(says), "{status}");
     // Sent again when the protection is lifted, it is heeded.
     kura(
         &server,
@@ -189,6 +193,7 @@ fn a_note_that_cannot_be_heeded_is_kept_and_not_called_a_success() {
     );
     let again = note(&server, "2.25.80", "113001", &all[..3]).expect("Python");
     assert_eq!(again.0, "0000", "{}", again.1);
+    assert_eq!(server.kura_json(&["status"])["state"], "ok");
     assert_answers(&server, study, &[], &["2.25.80"]);
     // The study of the note is not theirs, and of the others nothing is here.
     let mut strangers = images::images(1, 2);

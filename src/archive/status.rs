@@ -136,6 +136,7 @@ impl Archive {
         let copies = self.copies_status(&judge);
         let checked = self.checked_status();
         checked.say_actions(&mut actions);
+        self.rejection_actions(&mut actions);
         let lost_with_disk = self.replaced_actions(&mut actions);
         let about_copies = self.copies_actions(&judge, &copies, lost_with_disk);
         actions.splice(0..0, about_copies);

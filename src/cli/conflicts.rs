@@ -314,7 +314,10 @@ fn people_text(people: &TwoPeople) -> String {
         "\n{}  {} people under Patient ID {}{}\n",
         people.id,
         people.people.len(),
-        output::plain(&people.patient_id),
+        output::plain(&match people.issuer.is_empty() {
+            true => people.patient_id.clone(),
+            false => format!("{} of {}", people.patient_id, people.issuer),
+        }),
         settled(people.settled_by)
     );
     let rows: Vec<Vec<String>> = people

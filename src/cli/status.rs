@@ -181,7 +181,7 @@ fn screen(status: &Status, running: bool) -> String {
     ));
     if index.conflicts_count > 0 {
         text.push_str(&format!(
-            "\n{} conflicts: other data came under a UID that is taken; both are kept\n",
+            "\n{} conflicts: other data came under a UID that is taken; both are kept (kura conflicts show)\n",
             index.conflicts_count
         ));
         for conflict in &status.conflicts {

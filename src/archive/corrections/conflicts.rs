@@ -7,10 +7,11 @@ use dicom_dictionary_std::tags;
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::differences::{Outline, Side, differences};
-use crate::dicom::{Level, Tag, VR};
+use crate::dicom::{Tag, VR};
 use crate::index::key::fold;
 use crate::index::{
-    Did, InstanceEntry, Key, OtherKind, Query, Snapshot, StudyRecord, Values, Verdict,
+    Did, InstanceEntry, OtherKind, Snapshot, StudyRecord, Values, Verdict, birth_dates_agree,
+    names_agree,
 };
 
 use super::super::places::key;
@@ -132,6 +133,8 @@ pub struct ElementDifference {
 pub struct TwoPeople {
     pub id: String,
     pub patient_id: String,
+    /// Of the ID, or empty.
+    pub issuer: String,
     pub people: Vec<Person>,
     pub settled_by: Option<u64>,
 }
@@ -179,7 +182,7 @@ impl Archive {
     pub fn conflicts_verb(&self, verb: ConflictsVerb) -> Result<ConflictsSaid, CorrectionError> {
         let said = match verb {
             ConflictsVerb::Show { all } => {
-                let view = self.whole_view()?;
+                let view = self.complete_view()?;
                 self.conflicts(&view.snapshot, all)
                     .map(|found| ConflictsSaid::List(Box::new(found)))
             }
@@ -353,7 +356,7 @@ impl Archive {
 
     /// The conflict of that id, with what differs.
     fn one_conflict(&self, wanted: &str) -> Result<Conflicts, CorrectionError> {
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let meant = self.meant(&view.snapshot, wanted)?;
         let mut found = Conflicts::default();
         match meant {
@@ -621,79 +624,55 @@ fn add_patients(
     dismissed: &Dismissed,
     found: &mut Conflicts,
 ) -> Result<(), CorrectionError> {
-    each_patient(snapshot, &mut |patient_id, people| {
-        let seen: Vec<String> = people.iter().map(seen_person).collect();
-        let settled_by = dismissed_by(dismissed, "PATIENT", &patient_id, &seen);
-        found.settled_count += u64::from(settled_by.is_some());
-        found.patients_count += u64::from(settled_by.is_none());
-        if (all || settled_by.is_none()) && found.patients.len() < TOLD_MAX {
-            found.patients.push(TwoPeople {
-                id: id('p', &patient_id),
-                patient_id,
-                people,
-                settled_by,
-            });
+    snapshot.patients_with_two_names(&mut |shared| {
+        let mut people = Vec::<Person>::new();
+        for study in &shared.studies {
+            let value = |tag| text(&study.facts.values, tag);
+            let (name, born) = (value(tags::PATIENT_NAME), value(tags::PATIENT_BIRTH_DATE));
+            let uid = study.facts.study_instance_uid.clone();
+            add_person(&mut people, name, born, uid);
         }
-    })
-}
-
-/// Every Patient ID under which there is more than one person.
-fn each_patient(
-    snapshot: &Snapshot,
-    f: &mut dyn FnMut(String, Vec<Person>),
-) -> Result<(), CorrectionError> {
-    let any = |tag: Tag, vr| Key {
-        tag: key(tag),
-        vr,
-        value: String::new(),
-    };
-    let keys = vec![
-        any(tags::PATIENT_ID, VR::LO),
-        any(tags::ISSUER_OF_PATIENT_ID, VR::LO),
-        any(tags::NUMBER_OF_PATIENT_RELATED_STUDIES, VR::IS),
-    ];
-    let level = Level::Patient;
-    let mut several = Vec::new();
-    snapshot.find(&Query { level, keys }, &mut |found| {
-        let studies = text(&found.values, tags::NUMBER_OF_PATIENT_RELATED_STUDIES);
-        let patient_id = text(&found.values, tags::PATIENT_ID);
-        if !patient_id.is_empty() && studies.parse().is_ok_and(|count: u64| count > 1) {
-            let issuer = text(&found.values, tags::ISSUER_OF_PATIENT_ID);
-            several.push((patient_id, issuer));
+        if people.len() > 1 {
+            let told = TwoPeople {
+                id: String::new(),
+                patient_id: shared.patient_id,
+                issuer: shared.issuer,
+                people,
+                settled_by: None,
+            };
+            add_two_people(told, all, dismissed, found);
         }
         ControlFlow::Continue(())
     })?;
-    for (patient_id, issuer) in several {
-        let keys = vec![Key {
-            tag: key(tags::PATIENT_ID),
-            vr: VR::LO,
-            value: patient_id.clone(),
-        }];
-        let level = Level::Study;
-        let mut people = Vec::<Person>::new();
-        snapshot.find(&Query { level, keys }, &mut |found| {
-            let value = |tag| text(&found.values, tag);
-            // A query takes wildcards and any case; another issuer's ID is another ID.
-            if value(tags::PATIENT_ID) == patient_id && value(tags::ISSUER_OF_PATIENT_ID) == issuer
-            {
-                let (name, born) = (value(tags::PATIENT_NAME), value(tags::PATIENT_BIRTH_DATE));
-                add_person(&mut people, name, born, found.study_instance_uid);
-            }
-            ControlFlow::Continue(())
-        })?;
-        if people.len() > 1 {
-            f(patient_id, people);
+    Ok(())
+}
+
+fn add_two_people(mut told: TwoPeople, all: bool, dismissed: &Dismissed, found: &mut Conflicts) {
+    let of = told.of();
+    let seen: Vec<String> = told.people.iter().map(seen_person).collect();
+    told.id = id('p', &of);
+    told.settled_by = dismissed_by(dismissed, "PATIENT", &of, &seen);
+    found.settled_count += u64::from(told.settled_by.is_some());
+    found.patients_count += u64::from(told.settled_by.is_none());
+    if (all || told.settled_by.is_none()) && found.patients.len() < TOLD_MAX {
+        found.patients.push(told);
+    }
+}
+
+impl TwoPeople {
+    /// The ID as one text: that of another issuer is another ID.
+    pub(super) fn of(&self) -> String {
+        match self.issuer.is_empty() {
+            true => self.patient_id.clone(),
+            false => format!("{}^^^{}", self.patient_id, self.issuer),
         }
     }
-    Ok(())
 }
 
 /// What is not said contradicts nobody.
 fn add_person(people: &mut Vec<Person>, name: String, birth_date: String, study: String) {
     let agrees = |one: &&mut Person| {
-        let born =
-            one.birth_date.is_empty() || birth_date.is_empty() || one.birth_date == birth_date;
-        born && names_agree(&one.name, &name)
+        birth_dates_agree(&one.birth_date, &birth_date) && names_agree(&one.name, &name)
     };
     match people.iter_mut().find(agrees) {
         Some(one) => {
@@ -711,23 +690,6 @@ fn add_person(people: &mut Vec<Person>, name: String, birth_date: String, study:
             study_instance_uids: vec![study],
         }),
     }
-}
-
-/// Whether two names may be one person's: alike in a component group that both have, whatever case, accents and width.
-fn names_agree(a: &str, b: &str) -> bool {
-    let groups = |name: &str| -> Vec<String> {
-        let groups = name.split('=');
-        groups
-            .map(|group| fold(group).trim_end_matches(['^', ' ']).to_owned())
-            .collect()
-    };
-    let (a, b) = (groups(a), groups(b));
-    let is_empty = |groups: &[String]| groups.iter().all(String::is_empty);
-    let both = a
-        .iter()
-        .zip(&b)
-        .filter(|(a, b)| !a.is_empty() && !b.is_empty());
-    is_empty(&a) || is_empty(&b) || both.clone().any(|(a, b)| a == b)
 }
 
 /// An identity as a dismissal notes it.
@@ -770,20 +732,6 @@ fn dismissed_by(dismissed: &Dismissed, level: &str, of: &str, seen: &[String]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_one_persons_unless_they_contradict() {
-        for (a, b, agree) in [
-            ("YAMADA^TAROU", "Yamada^Tarou^^", true),
-            ("YAMADA^TAROU=山田^太郎", "YAMADA^TAROU", true),
-            ("YAMADA^TAROU=山田^太郎", "=山田^太郎", true),
-            ("", "YAMADA^TAROU", true),
-            ("YAMADA^TAROU", "YAMADA^HANAKO", false),
-            ("=山田^太郎", "=山田^花子", false),
-        ] {
-            assert_eq!(names_agree(a, b), agree, "{a} {b}");
-        }
-    }
 
     #[test]
     fn people_under_one_id_are_told_apart_by_name_and_birth_date() {

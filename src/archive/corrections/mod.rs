@@ -60,6 +60,7 @@ pub struct Corrections {
     making: Mutex<()>,
     tidy: tidy::Tidy,
     under_way: UnderWay,
+    failed_notes: rejection::FailedNotes,
     /// Who modifies, as amended data sets say it.
     modifying_system: String,
 }
@@ -70,6 +71,7 @@ impl Corrections {
             making: Mutex::default(),
             tidy: Default::default(),
             under_way: UnderWay::default(),
+            failed_notes: Default::default(),
             modifying_system: ae_title.as_str().to_owned(),
         }
     }

@@ -286,17 +286,6 @@ pub(super) struct Held<'a> {
 }
 
 impl Archive {
-    /// The whole index, for a decision: one that is being read in does not know what else is there.
-    pub(super) fn whole_view(&self) -> Result<View, CorrectionError> {
-        let view = self.view()?;
-        match view.rebuilding_percent {
-            Some(percent) => Err(CorrectionError::Refused(format!(
-                "the index is being rebuilt, {percent} % done; nothing was changed. Try again when it is whole: kura status"
-            ))),
-            None => Ok(view),
-        }
-    }
-
     /// Picks under the locks of all UIDs, so that what came until now is in it.
     pub(super) fn hold_picked(
         &self,
@@ -305,7 +294,7 @@ impl Archive {
         let mut locks: BTreeMap<String, UidLock<'_>> = BTreeMap::new();
         let deadline = Instant::now() + LOCKS_PATIENCE;
         for _ in 0..PASSES_MAX {
-            let view = self.whole_view()?;
+            let view = self.complete_view()?;
             let picked =
                 pick(&view.snapshot).inspect_err(|error| self.noticed_by_correction(error))?;
             let missing: BTreeSet<&String> = picked

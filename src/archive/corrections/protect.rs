@@ -77,7 +77,7 @@ impl Archive {
     }
 
     pub(super) fn protections(&self) -> Result<Vec<Protection>, CorrectionError> {
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let mut found = Vec::new();
         for (study_instance_uid, record) in protected_studies(&view.snapshot)? {
             let study = view.snapshot.study(&study_instance_uid)?;
@@ -109,7 +109,7 @@ impl Archive {
     ) -> Result<RemovalSaid, CorrectionError> {
         cause.check()?;
         let _turn = self.corrections.turn()?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         if let Some(record) = protected_studies(&view.snapshot)?.get(study_instance_uid) {
             return Err(CorrectionError::Refused(format!(
                 "study {study_instance_uid} is protected already, by {} since {} ({}); nothing was changed",
@@ -153,7 +153,7 @@ impl Archive {
     ) -> Result<RemovalSaid, CorrectionError> {
         cause.check()?;
         let _turn = self.corrections.turn()?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let protected = protected_studies(&view.snapshot)?;
         let Some(record) = protected.get(study_instance_uid) else {
             return Err(CorrectionError::Refused(format!(

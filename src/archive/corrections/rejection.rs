@@ -5,7 +5,9 @@
 //! again after it failed is tried again; one that was heeded once is not heeded again, also when a person took it back.
 //! What comes after the note is not touched by it.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::OnRejection;
 use crate::dicom::key_objects::{KeyObjects, KeyObjectsReader};
@@ -39,7 +41,37 @@ pub(in super::super) fn may_be_note(sop_class_uid: &str) -> bool {
     sop_class_uid == sop::KEY_OBJECT_SELECTION_DOCUMENT_STORAGE
 }
 
+/// Notes that are stored, and what they ask was not done; by their UIDs, since the start.
+#[derive(Default)]
+pub struct FailedNotes(Mutex<BTreeMap<String, String>>);
+
+/// Beyond, the log alone names them.
+const FAILED_MAX: usize = 20;
+
+impl FailedNotes {
+    fn note(&self, note: &Note<'_>, failed: Option<&CorrectionError>) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            None => drop(notes.remove(note.sop_instance_uid)),
+            Some(error) if notes.len() < FAILED_MAX => {
+                let text = format!(
+                    "rejection note {} from {} is stored, but what it asks was not done ({error}); have it sent again",
+                    note.sop_instance_uid, note.calling_ae_title
+                );
+                notes.insert(note.sop_instance_uid.to_owned(), text);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 impl Archive {
+    pub(in super::super) fn rejection_actions(&self, actions: &mut Vec<String>) {
+        let notes = &self.corrections.failed_notes.0;
+        let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+        actions.extend(notes.values().cloned());
+    }
+
     /// Does what a note asks; nothing where the configuration does not say so, or where it is no rejection note. The error
     /// is a sentence for the sender.
     pub(in super::super) fn heed(
@@ -56,6 +88,9 @@ impl Archive {
                 Some((action, document)) => self.reject(note, action, &document),
                 None => Ok(()),
             });
+        self.corrections
+            .failed_notes
+            .note(note, heeded.as_ref().err());
         heeded.map_err(|error| {
             self.noticed_by_correction(&error);
             tracing::error!(
@@ -116,7 +151,7 @@ impl Archive {
         document: &KeyObjects,
     ) -> Result<(), CorrectionError> {
         let _turn = self.corrections.turn()?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         if was_heeded(&view.snapshot, note.sop_instance_uid)? {
             return Ok(());
         }

@@ -163,7 +163,7 @@ impl Archive {
     }
 
     fn what_would_go(&self, chosen: &Chosen) -> Result<Removal, CorrectionError> {
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let tally = tally(&view.snapshot, chosen)?;
         self.refuse_protected_in(&view.snapshot, &studies_of(&tally.picked))?;
         self.removal_of(&view.snapshot, chosen, tally)

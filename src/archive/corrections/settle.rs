@@ -24,7 +24,7 @@ impl Archive {
         cause: &Cause,
     ) -> Result<ConflictsSaid, CorrectionError> {
         cause.check()?;
-        let meant = self.meant(&self.whole_view()?.snapshot, id)?;
+        let meant = self.meant(&self.complete_view()?.snapshot, id)?;
         match (meant, content, study) {
             (Meant::Duplicate(entry), Some(content), _) => {
                 let rule = (Did::Preferred, Verdict::Preferred);
@@ -55,7 +55,7 @@ impl Archive {
         cause: &Cause,
     ) -> Result<ConflictsSaid, CorrectionError> {
         cause.check()?;
-        let meant = self.meant(&self.whole_view()?.snapshot, id)?;
+        let meant = self.meant(&self.complete_view()?.snapshot, id)?;
         let (level, of, studies) = match meant {
             Meant::Duplicate(entry) => {
                 let Some(content) = content else {
@@ -77,7 +77,7 @@ impl Archive {
                 let studies = people.people.iter();
                 let studies = studies.flat_map(|one| one.study_instance_uids.iter().cloned());
                 let seen = people.people.iter().map(seen_person);
-                let of = std::iter::once(people.patient_id.clone()).chain(seen);
+                let of = std::iter::once(people.of()).chain(seen);
                 ("PATIENT", of.collect::<Vec<_>>(), studies.collect())
             }
             Meant::Study(study) => {
@@ -158,7 +158,7 @@ impl Archive {
         cause: &Cause,
     ) -> Result<u64, CorrectionError> {
         let _turn = self.corrections.turn()?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let number = self.keeper.next_sequence();
         let facts = CorrectionFacts {
             at: super::super::now(),
@@ -184,7 +184,7 @@ impl Archive {
     ) -> Result<ConflictsSaid, CorrectionError> {
         cause.check()?;
         let _turn = self.corrections.turn()?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let Some(record) = view.snapshot.correction(number)? else {
             return refused(format!(
                 "there is no change {number}; nothing was changed. All there are: kura changes list"

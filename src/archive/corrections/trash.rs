@@ -69,7 +69,7 @@ pub(super) struct Kept {
 
 impl Archive {
     pub(super) fn trash(&self) -> Result<Vec<TrashItem>, CorrectionError> {
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let mut found = Vec::new();
         for record in removals(&view.snapshot, &Thrown::All)? {
             let kept = kept_of(&view.snapshot, record.number)?;
@@ -117,7 +117,7 @@ impl Archive {
     ) -> Result<RemovalSaid, CorrectionError> {
         cause.check()?;
         let _turn = self.corrections.turn()?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let records = self.thrown(&view.snapshot, thrown)?;
         let mut instances_count = 0;
         for record in &records {
@@ -151,7 +151,7 @@ impl Archive {
         };
         cause.check()?;
         let _turn = self.corrections.turn()?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let mut records = self.thrown(&view.snapshot, thrown)?;
         records.retain(|record| !is_emptied(record));
         if records.is_empty() {
