@@ -203,7 +203,7 @@ impl Places {
 }
 
 /// Whether an instance names another patient than its study. What is absent or empty names nobody.
-fn is_another_patient(study: &Values, own: &Values) -> bool {
+pub fn is_another_patient(study: &Values, own: &Values) -> bool {
     let both = |tag| {
         let tag = key(tag);
         study.get(&tag).zip(own.get(&tag)).filter(|(a, b)| a != b)
@@ -214,7 +214,8 @@ fn is_another_patient(study: &Values, own: &Values) -> bool {
     }) || both(tags::PATIENT_NAME).is_some_and(|(a, b)| !names_agree(a, b))
 }
 
-fn patient_of(values: &Values) -> Values {
+/// Who an instance says its patient is.
+pub fn patient_of(values: &Values) -> Values {
     [
         tags::PATIENT_ID,
         tags::PATIENT_NAME,

@@ -1,6 +1,6 @@
 //! `kura amend`: the wrong patient, the wrong study; shown first, made after a yes, and taken back.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 
 use super::output::{self, Bar};
+use super::remove::{Why, confirm};
 use super::{End, Failure};
 use crate::archive::{
     self, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Archive, Correction, Differs, Mode,
@@ -68,12 +69,8 @@ pub struct Amend {
     /// The patient ID may be that of somebody with another name or birth date
     #[arg(long)]
     merge_patients: bool,
-    /// Why; it is written down
-    #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
-    reason: Option<String>,
-    /// Who; else the user of this command
-    #[arg(long, value_name = "NAME")]
-    who: Option<String>,
+    #[command(flatten)]
+    why: Why,
     /// Only show what it would do
     #[arg(long)]
     dry_run: bool,
@@ -95,12 +92,12 @@ const DIFFERENCES_MOST: usize = 40;
 /// Longest text shown of a value, in characters.
 const TEXT_MOST: usize = 60;
 
-pub fn run(verb: Amend, config: &Config, json: bool) -> Result<End, Failure> {
+pub fn run(verb: &Amend, config: &Config, json: bool) -> Result<End, Failure> {
     // One archive for all that is asked, where no server runs.
     let server = Server::of(config)?;
     match verb.undo {
-        true => undo(&verb, &server, json),
-        false => amend(&verb, &server, json),
+        true => undo(verb, &server, json),
+        false => amend(verb, &server, json),
     }
 }
 
@@ -160,7 +157,9 @@ fn amend(verb: &Amend, server: &Server, json: bool) -> Result<End, Failure> {
     if !json {
         shown();
     }
-    confirmed(verb.yes, "amend these instances?")?;
+    if !verb.yes {
+        confirm("amend these instances")?;
+    }
     let status = wait(server, ask, json)?;
     if let Some(error) = status.error {
         return Err(error.into());
@@ -181,12 +180,12 @@ fn amend(verb: &Amend, server: &Server, json: bool) -> Result<End, Failure> {
 }
 
 fn undo(verb: &Amend, server: &Server, json: bool) -> Result<End, Failure> {
-    let reason = verb.reason.clone();
+    let cause = verb.why.cause(Some("taken back"))?;
     let ask = archive::Undo {
         number: verb.number,
         study: verb.study.clone(),
-        who: who(verb),
-        why: reason.unwrap_or_else(|| "taken back".to_owned()),
+        who: cause.who,
+        why: cause.why,
     };
     let verb_of = |said| match said {
         AmendSaid::Undo(change) => Ok(*change),
@@ -203,7 +202,9 @@ fn undo(verb: &Amend, server: &Server, json: bool) -> Result<End, Failure> {
         }
         return Ok(End::Ok);
     }
-    confirmed(verb.yes, "take this amendment back?")?;
+    if !verb.yes {
+        confirm("take this amendment back")?;
+    }
     let ask = archive::Undo {
         // The very one that was shown.
         number: Some(change.number),
@@ -221,6 +222,7 @@ fn undo(verb: &Amend, server: &Server, json: bool) -> Result<End, Failure> {
 }
 
 fn asked(verb: &Amend) -> Result<archive::Amend, Failure> {
+    let cause = verb.why.cause(None)?;
     let (level, of) = match (&verb.study, &verb.series) {
         (Some(uid), _) => (Level::Study, vec![uid.clone()]),
         (_, Some(uid)) => (Level::Series, vec![uid.clone()]),
@@ -248,35 +250,13 @@ fn asked(verb: &Amend) -> Result<archive::Amend, Failure> {
         utf8: verb.utf8,
         now: verb.now,
         merge_patients: verb.merge_patients,
-        who: who(verb),
-        why: verb.reason.clone().unwrap_or_default(),
+        who: cause.who,
+        why: cause.why,
     })
-}
-
-fn who(verb: &Amend) -> String {
-    verb.who.clone().unwrap_or_else(super::user_name)
 }
 
 fn key(tag: Tag) -> u32 {
     (u32::from(tag.group()) << 16) | u32::from(tag.element())
-}
-
-/// Asks on a terminal; elsewhere somebody must have said yes before.
-pub fn confirmed(yes: bool, question: &str) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err("nobody is here to be asked; nothing was changed; look at it with --dry-run, then say --yes".into());
-    }
-    eprint!("{question} [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err("the answer was not yes; nothing was changed".into()),
-    }
 }
 
 /// Ctrl-C ends the waiting; a server goes on.

@@ -100,7 +100,7 @@ enum Verb {
     /// Would everything come back? Proves it from the ledgers and some files; changes nothing
     Drill(drill::Drill),
     /// The wrong patient or study: amend, move, take back; shown first
-    Amend(amend::Amend),
+    Amend(Box<amend::Amend>),
     /// Who changed what, when and why: list, show
     Changes(changes::Changes),
     /// A study, series or instance to the trash
@@ -152,7 +152,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),
         Verb::Drill(verb) => drill::run(&verb, &config, json),
-        Verb::Amend(verb) => amend::run(verb, &config, json),
+        Verb::Amend(verb) => amend::run(&verb, &config, json),
         Verb::Changes(verb) => changes::run(verb, &config, json),
         Verb::Remove(verb) => remove::run(&verb, &config, json),
         Verb::Trash(verb) => trash::run(verb, &config, json),
@@ -169,14 +169,6 @@ fn ask(config: &Config, request: Request) -> Result<(Response, bool), Failure> {
     }
     let archive = Arc::new(Archive::open(config, Mode::Existing)?);
     Ok((control::answer(&archive, request), false))
-}
-
-/// Who runs this command, for what is written down of it.
-fn user_name() -> String {
-    let name = ["SUDO_USER", "USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
-    name.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
 }
 
 /// The node that a verb is to call: a configured peer's AE title, or `AE@HOST:PORT`.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
 
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
@@ -11,7 +12,7 @@ use dicom_dictionary_std::tags;
 
 use crate::dicom::amend::Rewriter;
 use crate::dicom::differences::{Outline, Side, differences};
-use crate::index::{CorrectionFacts, Did, IndexError, Ruling, Values, Verdict};
+use crate::index::{CorrectionFacts, Did, IndexError, Ruling, Snapshot, Values, Verdict};
 
 use super::super::content::Content;
 use super::super::ingest::LOCK_PATIENCE;
@@ -21,7 +22,7 @@ use super::super::{Archive, View};
 use super::CorrectionError;
 use super::asked::{Amend, AmendPlan, Change, Differs, Sample};
 use super::making::{Making, id_of};
-use super::plan::{Plan, cannot, new_uid, refused};
+use super::plan::{Plan, cannot, first_attributes, new_uid, refused};
 use super::under_way::Progress;
 
 /// Rounds in which what came meanwhile is amended too, before the senders are asked to be quiet.
@@ -38,7 +39,7 @@ impl Archive {
         ask: &Amend,
         progress: &Progress,
     ) -> Result<Change, CorrectionError> {
-        let _making = self.corrections.making();
+        let _amending = (self.corrections.amending.lock()).unwrap_or_else(PoisonError::into_inner);
         let plan = self.plan_amend(ask)?;
         self.check_room(
             plan.counted.bytes,
@@ -82,7 +83,7 @@ impl Archive {
     ) -> Result<(), Ended> {
         for round in 0..ROUNDS_MAX {
             let sops = {
-                let view = self.complete_view()?;
+                let view = self.whole_view()?;
                 self.left(&view, making)?
             };
             let step = match round {
@@ -122,15 +123,24 @@ impl Archive {
 
     /// From what was to what is, in one commit; false: something came that has to be amended first.
     fn switch(&self, making: &Making, number: u64) -> Result<bool, Ended> {
+        let _turn = self.corrections.turn()?;
         // Nothing of these instances is stored, copied, moved or removed until it is done.
         let sops: BTreeSet<&str> = making.done.keys().map(String::as_str).collect();
         let _locks = self.lock_all(sops)?;
-        let view = self.complete_view()?;
+        let view = self.whole_view()?;
         if !self.left(&view, making)?.is_empty() {
             return Ok(false);
         }
-        drop(view);
         let plan = making.plan;
+        if let Some(other) = changed_since(&view.snapshot, number, &plan.studies())? {
+            return Err(refused(format!(
+                "change {other} was made of study {} meanwhile; nothing else was changed; try again",
+                plan.selected.study
+            ))
+            .into());
+        }
+        self.refuse_protected_in(&view.snapshot, &plan.studies())?;
+        drop(view);
         let rulings = making.replaced().map(|(sop, id)| Ruling {
             sequence: self.keeper.next_sequence(),
             by: number,
@@ -224,14 +234,16 @@ impl Archive {
     /// One instance before and after, element by element. Nothing is written.
     fn sample(&self, plan: &Plan, content: &Content) -> Result<Sample, CorrectionError> {
         let sop = &content.sop_instance_uid;
-        let view = self.complete_view()?;
+        let view = self.whole_view()?;
         let series = plan.series(&view.snapshot, &content.series_instance_uid)?;
         drop(view);
         let new_sop = plan.ask.new_uids.then(new_uid);
         let system = &self.corrections.modifying_system;
-        let amendment = plan.amendment(content, &series, new_sop.as_deref(), system);
         let mut reason = "it has no good copy".to_owned();
-        for source in content.good_copies() {
+        let mut sources = content.good_copies().cloned().collect();
+        let mut tried = Vec::new();
+        while let Some(source) = self.next_source(content, &mut sources, &mut tried)? {
+            let source = &source;
             let (file, volume) = match self.open_checked(source) {
                 Ok(opened) => opened,
                 Err(error) => {
@@ -239,7 +251,15 @@ impl Archive {
                     continue;
                 }
             };
+            let unreadable = |error: std::io::Error| {
+                refused(format!(
+                    "instance {sop} cannot be read: {error}; nothing was changed; kura status says how its disks are"
+                ))
+            };
             let syntax = &content.transfer_syntax;
+            let there = first_attributes(&file, &volume, source, syntax).map_err(unreadable)?;
+            let new_sop = new_sop.as_deref();
+            let amendment = plan.amendment(content, &there, &series, new_sop, system);
             let (mut before, mut after) = (Outline::new(syntax), Outline::new(syntax));
             let amended = |error| cannot(Some(sop), &error);
             let mut rewriter = Rewriter::new(syntax, &amendment).map_err(amended)?;
@@ -252,9 +272,7 @@ impl Archive {
                 {
                     let _call = volume.call();
                     let read = file.read_exact_at(&mut piece[..count], at);
-                    read.map_err(|error| refused(format!(
-                        "instance {sop} cannot be read: {error}; nothing was changed; kura status says how its disks are"
-                    )))?;
+                    read.map_err(unreadable)?;
                 }
                 rewriter.feed(&piece[..count], &mut out).map_err(amended)?;
                 before.feed(&piece[..count]).map_err(scanned)?;
@@ -284,6 +302,24 @@ impl Archive {
             "instance {sop} cannot be read: {reason}; nothing was changed; kura status says how its disks are"
         )))
     }
+}
+
+/// A correction of one of these studies that was put in or out of effect after this one was begun.
+fn changed_since(
+    snapshot: &Snapshot,
+    number: u64,
+    studies: &[String],
+) -> Result<Option<u64>, IndexError> {
+    let mut found = None;
+    snapshot.corrections(&mut |record| {
+        let of_these = || record.facts.studies.iter().any(|uid| studies.contains(uid));
+        if record.sequence > number && of_these() {
+            found = Some(record.number);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 /// Why an amendment was not made.

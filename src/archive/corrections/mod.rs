@@ -8,14 +8,17 @@ mod amend;
 mod asked;
 mod changes;
 mod conflicts;
+mod goal;
 mod making;
 mod new_files;
 mod picked;
 mod plan;
+mod pouring;
 mod protect;
 mod record;
 mod rejection;
 mod remove;
+mod selected;
 mod settle;
 mod tidy;
 mod tidy_delete;
@@ -29,13 +32,11 @@ mod trash;
 mod under_way;
 mod undo;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::dicom::AeTitle;
 use crate::index::IndexError;
 use crate::volume::VolumeError;
-
-use super::{Archive, View};
 
 pub(super) use rejection::{Note, may_be_note};
 
@@ -58,6 +59,8 @@ use under_way::UnderWay;
 /// One correction is made at a time: each is decided by what is answered before it.
 pub struct Corrections {
     making: Mutex<()>,
+    /// Held through a whole amendment, which may take hours; `making` only while it is put in effect.
+    amending: Mutex<()>,
     tidy: tidy::Tidy,
     under_way: UnderWay,
     failed_notes: rejection::FailedNotes,
@@ -69,6 +72,7 @@ impl Corrections {
     pub fn new(ae_title: &AeTitle) -> Corrections {
         Corrections {
             making: Mutex::default(),
+            amending: Mutex::default(),
             tidy: Default::default(),
             under_way: UnderWay::default(),
             failed_notes: Default::default(),
@@ -79,24 +83,6 @@ impl Corrections {
     /// Whether contents are being made by that correction, which will be in effect or leave nothing behind.
     pub fn is_under_way(&self, number: u64) -> bool {
         self.under_way.is(number)
-    }
-
-    /// To be held while a correction is decided on and made.
-    fn making(&self) -> MutexGuard<'_, ()> {
-        self.making.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Archive {
-    /// What is answered now, if that is everything: nothing is decided by a part of it.
-    fn complete_view(&self) -> Result<View, CorrectionError> {
-        let view = self.view()?;
-        match view.rebuilding_percent {
-            None => Ok(view),
-            Some(percent) => Err(CorrectionError::Refused(format!(
-                "the index is being made anew, {percent} % done; nothing was changed; try again when kura status says it is complete"
-            ))),
-        }
     }
 }
 

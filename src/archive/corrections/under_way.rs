@@ -91,12 +91,14 @@ struct Job {
     ask: Amend,
     begun: Instant,
     progress: Progress,
-    /// And how long it took, in seconds.
-    ended: Mutex<Option<(Result<Change, String>, f64)>>,
+    ended: Mutex<Option<Ended>>,
 }
 
+/// What came of it, and how long it took, in seconds.
+type Ended = (Result<Change, String>, f64);
+
 impl Job {
-    fn ended(&self) -> MutexGuard<'_, Option<(Result<Change, String>, f64)>> {
+    fn ended(&self) -> MutexGuard<'_, Option<Ended>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -126,6 +128,11 @@ impl Job {
 impl Archive {
     /// Does what is asked, or begins it.
     pub fn amend_verb(self: &Arc<Archive>, verb: AmendVerb) -> Result<AmendSaid, CorrectionError> {
+        let said = self.amend_said(verb);
+        said.inspect_err(|error| self.noticed_by_correction(error))
+    }
+
+    fn amend_said(self: &Arc<Archive>, verb: AmendVerb) -> Result<AmendSaid, CorrectionError> {
         match verb {
             AmendVerb::Plan { ask } => {
                 let plan = self.plan_shown(&ask)?;
@@ -177,7 +184,8 @@ impl Archive {
 
     fn do_amend(self: Arc<Archive>, job: &Job) {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.amend(&job.ask, &job.progress)
+            let done = self.amend(&job.ask, &job.progress);
+            done.inspect_err(|error| self.noticed_by_correction(error))
         }));
         // Before the end is told: whoever opened the archive for this alone closes it then.
         drop(self);

@@ -11,15 +11,15 @@ use super::super::Archive;
 use super::CorrectionError;
 use super::asked::{Change, Undo};
 use super::changes::no_such_change;
-use super::plan::{refuse_protected, refused};
+use super::plan::refused;
 
 impl Archive {
     /// Takes back what [`Archive::undoable`] finds.
     pub(super) fn undo(&self, ask: &Undo) -> Result<Change, CorrectionError> {
-        let _making = self.corrections.making();
+        let _turn = self.corrections.turn()?;
         let number = self.undoable(ask)?.number;
         let sops = {
-            let view = self.complete_view()?;
+            let view = self.whole_view()?;
             instances(&view.snapshot, number)?
         };
         // What is kept of the old contents stays kept until it is done.
@@ -47,13 +47,11 @@ impl Archive {
                 "a reason is needed; nothing was changed; say it with --reason".to_owned(),
             ));
         }
-        let view = self.complete_view()?;
+        let view = self.whole_view()?;
         let snapshot = &view.snapshot;
         let record = meant(snapshot, ask)?;
         let number = record.number;
-        for study in &record.facts.studies {
-            refuse_protected(snapshot, study)?;
-        }
+        self.refuse_protected_in(snapshot, &record.facts.studies)?;
         if let Some(later) = later(snapshot, &record)? {
             return Err(refused(format!(
                 "change {number} cannot be taken back while change {later} is in effect, which was made after it; nothing was changed; take that back first: kura amend --undo --number {later}"
