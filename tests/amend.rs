@@ -6,6 +6,7 @@
 mod common;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use common::copies::{kura, wait_until_mirrored, with_mirror};
 use common::disks::Tmpfs;
 use common::images::{self, ALL, FIND, GET, Image, send_all};
 use common::server::Outcome;
-use common::{Server, Settings, elements};
+use common::tools::{peer_script, run, tool};
+use common::{Server, Settings, Sink, elements, wire};
 use serde_json::Value;
 
 const IMPLICIT: &str = "1.2.840.10008.1.2";
@@ -980,4 +982,139 @@ fn a_stray_image_takes_the_patient_of_the_study_that_it_is_in() {
     refused(&again, &["already", "nothing was changed"]);
     undone(&server, &["--study", study]);
     assert_eq!(fetched(&server, study), all_data_sets(&[right, stray]));
+}
+
+/// Method: C-MOVE to a receiver that takes one image, then waits until the study was amended and its old files were moved.
+#[test]
+fn a_retrieve_under_way_sends_one_generation_whole() {
+    let sink = Sink::start();
+    let server = Server::with(Settings::default().peer("SINK", sink.port()));
+    server.wait_until_indexed();
+    let images = images::images(1, 60);
+    send_all(&server, &images);
+    let study = images[0].study.clone();
+    sink.stall(true);
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| {
+            let contexts: &[(u8, &str, &[&str])] = &[(1, wire::STUDY_ROOT_MOVE, &[IMPLICIT])];
+            let mut client = server.associate(contexts);
+            let identifier = by_uids("STUDY", &study, None, None);
+            let moved = client.c_move(1, "SINK", &identifier).expect("C-MOVE");
+            client.release().expect("release");
+            moved
+        });
+        sink.wait_for(1, LIMIT);
+        amended(&server, &["--study", &study, "--patient-id", "P-9"]);
+        // The old files leave the tree.
+        let superseded = server.volume("A").join("superseded");
+        let start = Instant::now();
+        while common::files::below(&superseded).len() < 60 {
+            assert!(start.elapsed() < LIMIT, "the old files stay in the tree");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        sink.stall(false);
+        let moved = moving.join().expect("C-MOVE");
+        assert_eq!(moved.status, 0, "{moved:?}");
+    });
+    let all = |taken: Vec<common::wire::Received>| {
+        let mut all: Vec<_> = taken
+            .into_iter()
+            .map(|one| (one.sop_instance, one.data_set))
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(all(sink.take()), all_data_sets(&images));
+    assert_eq!(studies_of(&server, "P-9"), [[&*study, "60"]]);
+    // And back, with files that come back into the tree.
+    undone(&server, &["--study", &study]);
+    assert_eq!(fetched(&server, &study), all_data_sets(&images));
+}
+
+/// Method: the study of `testdata/` is stored, amended and fetched by DCMTK and read by pydicom.
+#[test]
+fn other_programs_read_an_amended_study_as_the_right_patients() {
+    let (Some(storescu), Some(findscu), Some(getscu), Some(mut compare)) = (
+        tool("storescu"),
+        tool("findscu"),
+        tool("getscu"),
+        peer_script("amended.py"),
+    ) else {
+        return;
+    };
+    let server = Server::start();
+    server.wait_until_indexed();
+    let folder = common::files::testdata();
+    let paths = ["ct-1", "ct-2", "pt-1", "pt-2"].map(|name| {
+        let path = folder.join(format!("petct-{name}.dcm"));
+        assert!(path.exists(), "{}", path.display());
+        path
+    });
+    let study = common::files::load("petct-ct-1.dcm")
+        .uids()
+        .expect("UIDs")
+        .study;
+    let port = server.port().to_string();
+    let node = ["-aet", "TESTER", "-aec", "KURA", "127.0.0.1", &port];
+    let stored = run(Command::new(storescu).args(node).args(&paths));
+    assert!(stored.success(), "{}", stored.text());
+    let arguments = [
+        "--study",
+        &study,
+        "--patient-id",
+        "RIGHT-1",
+        "--name",
+        "Right^Person",
+    ];
+    amended(&server, &arguments);
+
+    let query = |id: &str| {
+        let keys = [
+            "-S",
+            "-k",
+            "QueryRetrieveLevel=STUDY",
+            "-k",
+            "StudyInstanceUID",
+        ];
+        let of = format!("PatientID={id}");
+        let out = run(Command::new(&findscu)
+            .args(node)
+            .args(keys)
+            .args(["-k", &of]));
+        assert!(out.success(), "{}", out.text());
+        out.text().contains(&study)
+    };
+    let old = ask(&server, "STUDY", &[(STUDY, &study)], &[ID]);
+    assert_eq!(old, [["RIGHT-1"]]);
+    assert!(query("RIGHT-1"));
+    let before = common::Part10::read(&paths[0]).expect("a file");
+    let before = elements::read(&before.data_set, &before.transfer_syntax).expect("well formed");
+    let before = elements::find(&before, 0x0010, 0x0020).unwrap_or_default();
+    assert!(!query(&before), "still that of {before}");
+
+    let scratch = tempfile::TempDir::new().expect("temporary folder");
+    let of = format!("StudyInstanceUID={study}");
+    let keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", &of, "-od"];
+    let mut get = Command::new(getscu);
+    let got = run(get.args(node).args(keys).arg(scratch.path()));
+    assert!(got.success(), "{}", got.text());
+    let mut list = String::new();
+    for path in common::files::below(scratch.path()) {
+        let after = common::Part10::read(&path).expect("a file");
+        let sop = after.uids().expect("UIDs").sop_instance;
+        let before = paths.iter().find(|before| {
+            let file = common::Part10::read(before).expect("a file");
+            file.uids().expect("UIDs").sop_instance == sop
+        });
+        let line = serde_json::json!({
+            "before": before.expect("one of them"), "after": path, "utf8": false,
+            "changes": { "PatientID": "RIGHT-1", "PatientName": "Right^Person" },
+        });
+        list.push_str(&format!("{line}\n"));
+    }
+    assert_eq!(list.lines().count(), 4);
+    let path = scratch.path().join("list");
+    std::fs::write(&path, list).expect("write into the temporary folder");
+    let compared = run(compare.arg(path));
+    assert_eq!(compared.stdout.trim(), "compared 4", "{}", compared.text());
 }
