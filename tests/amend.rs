@@ -631,6 +631,17 @@ fn what_cannot_be_amended_is_refused_with_the_next_step() {
     let never = server.kura(&["amend", "--undo", "--study", study, "--yes"]);
     refused(&never, &["no amendment", "kura changes list"]);
 
+    kura(
+        &server,
+        &["protect", "--study", study, "--reason", "the court"],
+    );
+    unchanged(
+        &["protected", "the court"],
+        &["--study", study, "--sex", "F"],
+    );
+    let off = ["protect", "--study", study, "--off", "--reason", "over"];
+    kura(&server, &off);
+
     kura(&server, &["volume", "eject", "M"]);
     unchanged(
         &["volume M is away", "kura volume list"],
@@ -646,7 +657,15 @@ fn what_cannot_be_amended_is_refused_with_the_next_step() {
 
     assert_eq!(totals(&server), before);
     assert_eq!(fetched(&server, study), all_data_sets(&images));
-    assert!(server.kura_json(&["changes", "list"])["changes"] == Value::Array(Vec::new()));
+    let list = server.kura_json(&["changes", "list"]);
+    let did = |change: &Value| change["did"].clone();
+    let all: Vec<Value> = list["changes"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(did)
+        .collect();
+    assert_eq!(all, ["protected"], "{list}");
     // With the same identity, or when it is said, the ID may be that of the other study.
     let same = [
         "--study",
@@ -978,8 +997,15 @@ fn a_stray_image_takes_the_patient_of_the_study_that_it_is_in() {
     assert_eq!(differing(&stray.data_set, &after[1].1)[..2], [NAME, ID]);
     assert_eq!(text(&after[1].1, ID).as_deref(), Some("TEST-1"));
     assert_eq!(totals(&server), [1, 1, 2]);
-    let again = amend(&server, &["--instance", &stray.sop, "--to-study", study]);
-    refused(&again, &["already", "nothing was changed"]);
+    let both = [
+        "--instance",
+        &stray.sop,
+        "--instance",
+        &right.sop,
+        "--to-study",
+        study,
+    ];
+    refused(&amend(&server, &both), &["already", "nothing was changed"]);
     undone(&server, &["--study", study]);
     assert_eq!(fetched(&server, study), all_data_sets(&[right, stray]));
 }
@@ -1117,4 +1143,35 @@ fn other_programs_read_an_amended_study_as_the_right_patients() {
     std::fs::write(&path, list).expect("write into the temporary folder");
     let compared = run(compare.arg(path));
     assert_eq!(compared.stdout.trim(), "compared 4", "{}", compared.text());
+}
+
+/// Method: 20,000 images, in the long campaign only; the answers and the memory of the server are looked at.
+#[test]
+fn a_study_of_twenty_thousand_images_is_amended_whole() {
+    if !common::long() {
+        println!("skipped: only with KURA_LONG=1");
+        return;
+    }
+    let server = Server::with(with_mirror("when = \"nightly\"\nwindow = \"03:00-03:01\""));
+    server.wait_until_indexed();
+    let images = images::images(1, 20_000);
+    for some in images.chunks(2_000) {
+        send_all(&server, some);
+    }
+    let peak = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+        let status = status.expect("its status");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        line.map(str::to_owned).expect("its peak")
+    };
+    let study = &images[0].study;
+    println!("stored: {}", peak());
+    let begun = Instant::now();
+    amended(&server, &["--study", study, "--patient-id", "P-9"]);
+    println!("amended in {:?}: {}", begun.elapsed(), peak());
+    assert_eq!(studies_of(&server, "P-9"), [[&**study, "20000"]]);
+    let begun = Instant::now();
+    undone(&server, &["--study", study]);
+    println!("undone in {:?}: {}", begun.elapsed(), peak());
+    assert_eq!(studies_of(&server, "TEST-1"), [[&**study, "20000"]]);
 }

@@ -92,12 +92,12 @@ const DIFFERENCES_MOST: usize = 40;
 /// Longest text shown of a value, in characters.
 const TEXT_MOST: usize = 60;
 
-pub fn run(verb: &Amend, config: &Config, json: bool) -> Result<End, Failure> {
+pub fn run(verb: Box<Amend>, config: &Config, json: bool) -> Result<End, Failure> {
     // One archive for all that is asked, where no server runs.
     let server = Server::of(config)?;
     match verb.undo {
-        true => undo(verb, &server, json),
-        false => amend(verb, &server, json),
+        true => undo(&verb, &server, json),
+        false => amend(&verb, &server, json),
     }
 }
 

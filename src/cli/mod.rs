@@ -152,7 +152,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Adopt(verb) => adopt::run(verb, &config, json),
         Verb::Equalize(verb) => equalize::run(&verb, &config, json),
         Verb::Drill(verb) => drill::run(&verb, &config, json),
-        Verb::Amend(verb) => amend::run(&verb, &config, json),
+        Verb::Amend(verb) => amend::run(verb, &config, json),
         Verb::Changes(verb) => changes::run(verb, &config, json),
         Verb::Remove(verb) => remove::run(&verb, &config, json),
         Verb::Trash(verb) => trash::run(verb, &config, json),
