@@ -216,8 +216,8 @@ impl Archive {
     ) -> Result<Option<Copy>, IndexError> {
         if known.is_empty() {
             let entry = self.view()?.snapshot.by_sop(&content.sop_instance_uid)?;
-            let all = entry.iter().flat_map(contents);
-            let now = all.filter(|one| one.is(content)).next();
+            let mut all = entry.iter().flat_map(contents);
+            let now = all.find(|one| one.is(content));
             let now = now.iter().flat_map(Content::good_copies);
             known.extend(now.filter(|copy| !tried.contains(copy)).cloned());
         }
