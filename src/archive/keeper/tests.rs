@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::super::entry::{self, tests::stored};
 use super::*;
-use crate::index::{Bad, Gone, Stored};
+use crate::index::{
+    Bad, ContentId, Correction, CorrectionFacts, Did, Gone, Hid, Ruling, Stored, Values, Verdict,
+};
 use crate::volume::io::Disk;
 use crate::volume::ledger::Ledger;
 
@@ -101,6 +103,52 @@ impl Kept {
             .append(&[], line, Arc::new(Change::Gone(gone.clone())))
             .unwrap();
     }
+}
+
+/// Says that a correction withdrew a content, and that it is in effect or not.
+fn correct(ledger: &Ledger<Line>, keeper: &Keeper, volume_id: &str, old: &Stored, is: bool) {
+    let ruling = Ruling {
+        sequence: 51,
+        by: 50,
+        sop_instance_uid: old.instance.sop_instance_uid.clone(),
+        content: ContentId {
+            transfer_syntax: old.instance.transfer_syntax.clone(),
+            data_bytes: old.instance.copy.data_bytes(),
+            crc32: old.instance.copy.crc32,
+        },
+        verdict: Verdict::Withdrawn,
+    };
+    let correction = Correction {
+        sequence: keeper.next_sequence() + 60,
+        number: 50,
+        in_effect: is,
+        facts: CorrectionFacts {
+            at: super::super::now(),
+            did: Did::Amended,
+            who: "admin".to_owned(),
+            why: "wrong patient".to_owned(),
+            way: "command line".to_owned(),
+            level: "STUDY".to_owned(),
+            of: vec!["1.2".to_owned()],
+            studies: vec!["1.2".to_owned()],
+            instances_count: 1,
+            before: Values::new(),
+            after: Values::new(),
+        },
+        volume_id: volume_id.to_owned(),
+    };
+    let lines = [
+        (
+            entry::ruling_line(&ruling, &super::super::now()),
+            Change::Ruling(ruling),
+        ),
+        (
+            entry::correction_line(&correction),
+            Change::Correction(Box::new(correction)),
+        ),
+    ];
+    let lines = lines.map(|(line, change)| (Vec::new(), line, Arc::new(change)));
+    ledger.append_all(lines.into()).unwrap();
 }
 
 impl Drop for Kept {
@@ -202,4 +250,88 @@ fn a_forgotten_volume_stays_forgotten_until_its_ledger_is_read_again() {
     assert_eq!(spread(&keeper), [row("A M", 2)]);
     keeper.stop();
     thread.join().unwrap();
+}
+
+/// Method: of three instances two get another content by a correction; the line of the second is written while no keeper
+/// reads along, so that the next one begins behind what was said of the study. The rest is said in the other ledger. Then
+/// the ledgers are read from the beginning, in both orders.
+#[test]
+fn a_correction_is_the_same_live_after_a_restart_and_read_again() {
+    let by_correction = |sop: &str, sequence: u64| {
+        let mut new = of(sop, "A");
+        let study = Arc::make_mut(&mut new.study);
+        study.values.insert(0x0010_0010, "Suzuki^Hanako".to_owned());
+        study.values.insert(0x0008_0050, String::new());
+        let series = Arc::make_mut(&mut new.series);
+        series.folder = "20260115/CT/2-1.2/1.2.3".to_owned();
+        new.instance.copy.path = format!("{}/{sop}.dcm", series.folder);
+        new.instance.copy.crc32 = sequence as u32;
+        new.instance.sequence = sequence;
+        new.instance.origin.by = 50;
+        new
+    };
+    let says = |keeper: &Keeper| {
+        let snapshot = keeper.view().unwrap().snapshot;
+        let study = snapshot.study("1.2").unwrap().unwrap();
+        let entries = ["1.4", "1.5", "1.6"].map(|sop| snapshot.by_sop(sop).unwrap());
+        let hidden = ["1.4", "1.5", "1.6"].map(|sop| {
+            let hidden = snapshot.hidden(sop).unwrap().unwrap_or_default();
+            hidden.contents.into_iter().map(|one| one.hid).next()
+        });
+        let name = study.facts.values[&0x0010_0010].clone();
+        let paths = entries.map(|entry| entry.map(|entry| entry.record.copies[0].path.clone()));
+        (name, paths, hidden)
+    };
+    let paths = |folders: [u8; 3]| {
+        let sops = ["1.4", "1.5", "1.6"].into_iter();
+        let paths = sops.zip(folders);
+        let path = |(sop, n)| Some(format!("20260115/CT/{n}-1.2/1.2.3/{sop}.dcm"));
+        paths.map(path).collect::<Vec<_>>()
+    };
+    let mut kept = Kept::new();
+    for (sequence, sop) in (1..).zip(["1.4", "1.5", "1.6"]) {
+        let mut old = of(sop, "A");
+        old.instance.sequence = sequence;
+        kept.store(&old);
+    }
+    kept.store(&by_correction("1.4", 52));
+    let (name, found, hidden) = says(&kept.keeper);
+    assert_eq!(name, "Yamada^Tarou=山田^太郎");
+    assert_eq!(found.to_vec(), paths([1, 1, 1]));
+    assert_eq!(hidden, [Some(Hid::Unmade { by: 50 }), None, None]);
+
+    kept.keeper.stop();
+    kept.thread.take().unwrap().join().unwrap();
+    let folder = kept.folder.path().to_owned();
+    let stopped = kept.keeper.clone();
+    kept.keeper = Keeper::open(folder.join("unused"), Engine::Redb).unwrap();
+    stopped.rebuild();
+    let (_, line) = entry::lines(&by_correction("1.5", 53), "A", None);
+    let change = Arc::new(Change::Stored(by_correction("1.5", 53)));
+    kept.ledger("A").append(&[], line, change).unwrap();
+    for sop in ["1.4", "1.5"] {
+        correct(kept.ledger("M"), &stopped, "M", &of(sop, "A"), true);
+    }
+    drop(stopped);
+    kept.ledgers.clear();
+    let withdrawn = Some(Hid::Withdrawn { by: 50 });
+    let expected = (
+        "Suzuki^Hanako".to_owned(),
+        paths([2, 2, 1]),
+        [withdrawn, withdrawn, None],
+    );
+    for (index, order) in [
+        ("index", ["A", "M"]),
+        ("again", ["A", "M"]),
+        ("other", ["M", "A"]),
+    ] {
+        let (keeper, thread) = started(&folder, index, &order);
+        let (name, found, hidden) = says(&keeper);
+        assert_eq!((name, found.to_vec(), hidden), expected, "{index}");
+        assert_eq!(keeper.bad_lines(), 0);
+        keeper.stop();
+        thread.join().unwrap();
+    }
+    let aside = folder.join("index/aside");
+    assert!(!aside.exists(), "it went on from where it was");
 }
