@@ -577,6 +577,58 @@ fn an_instance_that_says_another_patient_is_listed_and_found_under_its_study() {
     }
 }
 
+/// Method: not a limit, a number to look at: `cargo test --release switch_rate -- --ignored --nocapture`. A study of
+/// 20,000 is amended, taken back and removed; then statements come to an index that hides something.
+#[test]
+#[ignore = "measures"]
+fn switch_rate() {
+    for engine in ENGINES {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(folder.path(), engine).unwrap();
+        let root = "1.2.392.200036.9116.2.6.1.48.1214242831";
+        let old: Vec<Stored> = (1..=20_000)
+            .map(|number| {
+                stored(
+                    number,
+                    root,
+                    &format!("{root}.1"),
+                    &format!("{root}.2.{number}"),
+                )
+            })
+            .collect();
+        apply(&index, old.clone());
+        let lines: Vec<Change> = old
+            .iter()
+            .flat_map(|old| {
+                let new = amended(old, old.instance.sequence + 100_000, 100_000);
+                let ruling = ruling(200_000, 100_000, old, Verdict::Withdrawn);
+                [Change::Stored(new), ruling]
+            })
+            .collect();
+        let timed = |what: &str, changes: &[Change]| {
+            let begun = Instant::now();
+            index.apply(changes, &[]).unwrap();
+            eprintln!("{engine:?}, {what}: {:?}", begun.elapsed());
+        };
+        timed("to be amended", &lines);
+        timed("amended", &[correction(200_001, 100_000, true, "A")]);
+        timed("taken back", &[correction(200_002, 100_000, false, "A")]);
+        let mut removal: Vec<Change> = old
+            .iter()
+            .map(|old| ruling(300_001, 300_000, old, Verdict::Removed))
+            .collect();
+        removal.push(correction(300_002, 300_000, true, "A"));
+        timed("removed", &removal);
+        let others: Vec<Change> = (0..20_000)
+            .map(|number| {
+                let sop = format!("{root}.3.{number}");
+                Change::Stored(stored(400_000 + number, "1.5", "1.5.1", &sop))
+            })
+            .collect();
+        timed("20,000 others", &others);
+    }
+}
+
 /// Method: the rules once more, in the plainest way: over statements that nothing takes back what is answered and hidden,
 /// over all statements the date folder of studies.
 pub fn assert_is_as_the_rules_say(index: &Index, left: &[Change], all: &[Change]) {
