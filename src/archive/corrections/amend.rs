@@ -83,7 +83,7 @@ impl Archive {
     ) -> Result<(), Ended> {
         for round in 0..ROUNDS_MAX {
             let sops = {
-                let view = self.whole_view()?;
+                let view = self.complete_view()?;
                 self.left(&view, making)?
             };
             let step = match round {
@@ -127,7 +127,7 @@ impl Archive {
         // Nothing of these instances is stored, copied, moved or removed until it is done.
         let sops: BTreeSet<&str> = making.done.keys().map(String::as_str).collect();
         let _locks = self.lock_all(sops)?;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         if !self.left(&view, making)?.is_empty() {
             return Ok(false);
         }
@@ -234,7 +234,7 @@ impl Archive {
     /// One instance before and after, element by element. Nothing is written.
     fn sample(&self, plan: &Plan, content: &Content) -> Result<Sample, CorrectionError> {
         let sop = &content.sop_instance_uid;
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let series = plan.series(&view.snapshot, &content.series_instance_uid)?;
         drop(view);
         let new_sop = plan.ask.new_uids.then(new_uid);

@@ -11,7 +11,7 @@ use super::asked::{Change, ChangesVerb, LastSaid};
 impl Archive {
     /// The corrections asked for, the newest first.
     pub fn changes_verb(&self, verb: &ChangesVerb) -> Result<Vec<Change>, CorrectionError> {
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         match verb {
             ChangesVerb::Show { number } => {
                 let record = view.snapshot.correction(*number)?;

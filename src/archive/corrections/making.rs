@@ -119,7 +119,7 @@ impl<'a> Making<'a> {
         let mut bytes = 0;
         for sop in sops {
             let entry = {
-                let view = self.archive.whole_view()?;
+                let view = self.archive.complete_view()?;
                 view.snapshot.by_sop(sop)?
             };
             let all = entry.map(|entry| self.plan.selected.contents(&entry));
@@ -319,7 +319,7 @@ impl<'a> Making<'a> {
         if let Some(known) = self.series.get(series_instance_uid) {
             return Ok(known.clone());
         }
-        let view = self.archive.whole_view()?;
+        let view = self.archive.complete_view()?;
         let facts = self.plan.series(&view.snapshot, series_instance_uid)?;
         let facts = Arc::new(facts);
         let known = series_instance_uid.to_owned();

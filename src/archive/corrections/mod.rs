@@ -38,6 +38,8 @@ use crate::dicom::AeTitle;
 use crate::index::IndexError;
 use crate::volume::VolumeError;
 
+use super::{Archive, View};
+
 pub(super) use rejection::{Note, may_be_note};
 
 pub use asked::{
@@ -83,6 +85,19 @@ impl Corrections {
     /// Whether contents are being made by that correction, which will be in effect or leave nothing behind.
     pub fn is_under_way(&self, number: u64) -> bool {
         self.under_way.is(number)
+    }
+}
+
+impl Archive {
+    /// What is answered now, if that is everything: nothing is decided by a part of it.
+    fn complete_view(&self) -> Result<View, CorrectionError> {
+        let view = self.view()?;
+        match view.rebuilding_percent {
+            None => Ok(view),
+            Some(percent) => Err(CorrectionError::Refused(format!(
+                "the index is being made anew, {percent} % done; nothing was changed; try again when kura status says it is complete"
+            ))),
+        }
     }
 }
 

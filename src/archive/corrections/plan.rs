@@ -11,7 +11,7 @@ use crate::dicom::scan::{Scanner, Wanted};
 use crate::dicom::{Attributes, Level, Tag, VR};
 use crate::index::{
     Copy, Key, Query, SeriesFacts, SeriesRecord, Snapshot, StudyFacts, StudyRecord, Values,
-    are_same_name,
+    names_agree,
 };
 use crate::volume::io::DiskFile;
 use crate::volume::{Volume, layout};
@@ -197,7 +197,7 @@ impl Archive {
                 "a reason is needed; nothing was changed; say it with --reason".to_owned(),
             ));
         }
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let snapshot = &view.snapshot;
         let selected = selected(snapshot, ask)?;
         let source = snapshot.study(&selected.study)?;
@@ -308,7 +308,7 @@ fn refuse_another_person(
         let is_other = own.is_none_or(|own| own != found.study_instance_uid)
             && text(&found.values, tags::PATIENT_ID) == id
             && !differs(tags::ISSUER_OF_PATIENT_ID, str::eq)
-            && (differs(tags::PATIENT_NAME, are_same_name)
+            && (differs(tags::PATIENT_NAME, names_agree)
                 || differs(tags::PATIENT_BIRTH_DATE, str::eq));
         match is_other {
             true => {

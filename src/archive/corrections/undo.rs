@@ -19,7 +19,7 @@ impl Archive {
         let _turn = self.corrections.turn()?;
         let number = self.undoable(ask)?.number;
         let sops = {
-            let view = self.whole_view()?;
+            let view = self.complete_view()?;
             instances(&view.snapshot, number)?
         };
         // What is kept of the old contents stays kept until it is done.
@@ -47,7 +47,7 @@ impl Archive {
                 "a reason is needed; nothing was changed; say it with --reason".to_owned(),
             ));
         }
-        let view = self.whole_view()?;
+        let view = self.complete_view()?;
         let snapshot = &view.snapshot;
         let record = meant(snapshot, ask)?;
         let number = record.number;
