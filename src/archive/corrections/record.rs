@@ -122,7 +122,7 @@ impl Archive {
         corrections: &[Correction],
     ) -> Result<(), VolumeError> {
         let now = super::super::now();
-        let mut lines: Vec<(Vec<(u64, String)>, String, Line)> = Vec::new();
+        let mut lines = Vec::new();
         for ruling in rulings {
             let change = Change::Ruling(ruling.clone());
             lines.push((
@@ -138,7 +138,7 @@ impl Archive {
             };
             let line = entry::correction_line(&correction);
             let change = Change::Correction(Box::new(correction));
-            lines.push((Vec::new(), line, Arc::new(change)));
+            lines.push((Vec::new(), line, Line::new(change)));
         }
         let _call = volume.call();
         volume.ledger().append_all(lines)?;
