@@ -101,8 +101,9 @@ impl Unit {
     /// The corrections that made a content or rule on one.
     pub fn corrections(&self) -> BTreeSet<u64> {
         fn add(numbers: &mut BTreeSet<u64>, origin: &Origin, told: &[Told]) {
-            numbers.insert(origin.by);
-            numbers.extend(told.iter().map(|told| told.facts.origin.by));
+            let told = told.iter().map(|told| told.facts.origin.by);
+            let all = std::iter::once(origin.by).chain(told);
+            numbers.extend(all.filter(|by| *by != 0));
         }
         let mut numbers = BTreeSet::new();
         if let Some(InstanceEntry { record, .. }) = self.entry.as_deref() {
@@ -117,7 +118,6 @@ impl Unit {
             }
             numbers.extend(hidden.rulings.iter().map(|ruling| ruling.by));
         }
-        numbers.remove(&0);
         numbers
     }
 
