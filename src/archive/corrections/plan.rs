@@ -11,7 +11,7 @@ use crate::dicom::scan::{Scanner, Wanted};
 use crate::dicom::{Attributes, Level, Tag, VR};
 use crate::index::{
     Copy, Key, Query, SeriesFacts, SeriesRecord, Snapshot, StudyFacts, StudyRecord, Values,
-    names_agree,
+    birth_dates_agree, names_agree,
 };
 use crate::volume::io::DiskFile;
 use crate::volume::{Volume, layout};
@@ -309,7 +309,7 @@ fn refuse_another_person(
             && text(&found.values, tags::PATIENT_ID) == id
             && !differs(tags::ISSUER_OF_PATIENT_ID, str::eq)
             && (differs(tags::PATIENT_NAME, names_agree)
-                || differs(tags::PATIENT_BIRTH_DATE, str::eq));
+                || differs(tags::PATIENT_BIRTH_DATE, birth_dates_agree));
         match is_other {
             true => {
                 other = Some(found);
