@@ -364,10 +364,7 @@ fn with_new_uids_the_old_ones_are_gone_until_it_is_taken_back() {
             let changed = [SOP, ID, STUDY, SERIES, ORIGINALS];
             differing(&image.data_set, data_set) == changed
         };
-        let at = from
-            .iter()
-            .position(|image| same(image))
-            .expect("its old one");
+        let at = from.iter().position(same).expect("its old one");
         from.remove(at);
     }
     let series = ask(&server, "SERIES", &[(STUDY, &new)], &[SERIES]);
