@@ -259,6 +259,8 @@ fn a_rotten_file_among_the_samples_is_named() {
     let server = started(AT_ONCE);
     send_all(&server, &images::images(2, 10));
     wait_until_mirrored(&server);
+    // Else the check of new copies may find it first.
+    wait_until_verified(&server);
     let rotten = images::tree(&server.volume("M")).remove(3);
     let mut bytes = fs::read(&rotten).expect("read");
     let last = bytes.len() - 1;
@@ -390,4 +392,27 @@ fn without_a_mirror_every_image_is_said_to_have_one_copy() {
             .contains("kura volume add NAME PATH --role mirror")
     );
     assert_eq!(server.kura(&["drill", "--sample", "0"]).code, Some(2));
+}
+
+/// Waits until every copy was read again once.
+fn wait_until_verified(server: &Server) {
+    let begun = std::time::Instant::now();
+    loop {
+        let status = server.kura_json(&["scrub", "status"]);
+        let volumes = status["checked"]["volumes"]
+            .as_array()
+            .or_else(|| status["volumes"].as_array());
+        let volumes = volumes.unwrap_or_else(|| panic!("{status:#}"));
+        let is_done = |volume: &serde_json::Value| {
+            volume["not_verified_count"] == 0 && volume["state"] == "waiting"
+        };
+        if volumes.iter().all(is_done) {
+            return;
+        }
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(90),
+            "{status:#}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }

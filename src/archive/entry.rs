@@ -337,6 +337,18 @@ pub fn stored_of(json: &str) -> Option<StoredMark> {
     })
 }
 
+/// As [`stored_of`], with the path that the line gives; empty where it is the one that folder and UID give.
+pub fn listed_of(json: &str) -> Option<(StoredMark, String)> {
+    #[derive(Deserialize)]
+    struct Path {
+        #[serde(default)]
+        file: String,
+    }
+    let mark = stored_of(json)?;
+    let line: Path = serde_json::from_str(json).ok()?;
+    Some((mark, line.file))
+}
+
 /// SOP Instance UID and path of a `gone` line.
 pub fn gone_of(json: &str) -> Option<(String, String)> {
     let line: GoneLine = serde_json::from_str(json).ok()?;

@@ -23,6 +23,7 @@ use crate::volume::{Incoming, Published, Volume, VolumeError, layout};
 use super::before_ack::Received;
 use super::coerce::{AsReceived, NotCoerced};
 use super::corrections::{Note, may_be_note};
+use super::listed::Listed;
 use super::placing::{Refusals, is_the_volumes};
 use super::resent::{Again, Known};
 use super::{Archive, Line, entry};
@@ -542,10 +543,17 @@ impl Archive {
             path: volume.root().join(layout::INCOMING_FOLDER),
             source,
         })?;
+        let mut listed = None;
         for leftover in leftovers {
             let published = leftover.links > 1 && !leftover.is_made();
             let name = leftover.path.clone();
-            match published.then(|| self.carry_on(volume, leftover.clone())) {
+            if published && listed.is_none() {
+                listed = Some(Listed::read(volume)?);
+            }
+            let carried_on = listed.as_ref().filter(|_| published);
+            let carried_on =
+                carried_on.map(|listed| self.carry_on(volume, leftover.clone(), listed));
+            match carried_on {
                 Some(Ok(())) => carried += 1,
                 Some(Err(reason)) => {
                     tracing::error!(path = %name.display(), reason, "an unfinished instance is left in incoming/");
@@ -560,6 +568,7 @@ impl Archive {
         &self,
         volume: &Arc<Volume<Line>>,
         leftover: crate::volume::Leftover,
+        listed: &Listed,
     ) -> Result<(), String> {
         let incoming = volume
             .resume(&leftover)
@@ -597,6 +606,12 @@ impl Archive {
             at += count as u64;
         }
         file_crc.combine(&data_crc);
+        let crc32 = file_crc.clone().finalize();
+        if listed.has(&announced.sop_instance_uid, incoming.len(), crc32) {
+            // It had come to its end, and whatever happened to it since, a correction say, stands.
+            incoming.finish();
+            return Ok(());
+        }
         let attributes = scanner.finish().map_err(|error| error.to_string())?;
         let uid = |tag, name: &str| {
             attributes

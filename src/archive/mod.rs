@@ -6,7 +6,7 @@
 //! | for | files |
 //! |---|---|
 //! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `before_ack`, `find`, `fetch` |
-//! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `content` |
+//! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
 //! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies` |
@@ -43,6 +43,7 @@ mod healing;
 mod in_place;
 mod ingest;
 mod keeper;
+mod listed;
 mod locks;
 mod mirror;
 mod mirror_status;

@@ -47,3 +47,24 @@ pub fn read_last_segment(
     }
     Ok(())
 }
+
+/// Gives `f` each good line of the last `most` segments, in their order.
+pub fn read_newest(
+    disk: &Disk,
+    folder: &Path,
+    most: usize,
+    f: &mut dyn FnMut(&str),
+) -> Result<(), LedgerError> {
+    let all = segments(disk, folder)?;
+    for segment in &all[all.len().saturating_sub(most)..] {
+        let path = folder.join(layout::segment_file(*segment));
+        let file = disk.open_read(&path).map_err(LedgerError::io(&path))?;
+        let _ = Scan::alone()
+            .segment(file, *segment, 0, &mut |line, _| {
+                f(line);
+                ControlFlow::Continue(())
+            })
+            .map_err(LedgerError::io(&path))?;
+    }
+    Ok(())
+}
