@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
-use dicom_dictionary_std::{StandardDataDictionary, tags};
+use dicom_dictionary_std::tags;
 
+use super::find::keyword;
 use super::output::{self, Bar};
 use super::remove::{Why, confirm};
 use super::{End, Failure};
@@ -297,13 +297,6 @@ fn shortened(text: &str) -> String {
         true => plain.chars().take(TEXT_MOST).chain(['…']).collect(),
         false => plain,
     }
-}
-
-pub fn keyword(tag: u32) -> String {
-    let tag = Tag((tag >> 16) as u16, tag as u16);
-    StandardDataDictionary
-        .by_tag(tag)
-        .map_or_else(|| tag.to_string(), |entry| entry.alias().to_owned())
 }
 
 /// Values side by side, as the rows of a table.

@@ -1,6 +1,7 @@
 //! `kura changes`: who changed what, when and why.
 
-use super::amend::{keyword, rows};
+use super::amend::rows;
+use super::find::keyword;
 use super::output;
 use super::{End, Failure};
 use crate::archive::{ChangesVerb, Correction};
