@@ -7,61 +7,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::build::{by_uids, ident};
+use common::build::by_uids;
 use common::copies::{image_paths, kura, wait_until_mirrored, with_mirror};
-use common::images::{self, ALL, FIND, Image, assert_come_back, send_all};
+use common::corrections::{amended, instances_of, undone, wait_until_aside, wait_until_kept};
+use common::images::{self, Image, assert_come_back, send_all};
 use common::shelf::{does, wait_for};
 use common::wire::{IMPLICIT_LITTLE, STUDY_ROOT_MOVE};
-use common::{Server, Settings, Sink, build::Tag};
+use common::{Server, Settings, Sink};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(90);
 const MOVER: &[(u8, &str, &[&str])] = &[(1, STUDY_ROOT_MOVE, &[IMPLICIT_LITTLE])];
 
-/// The study of an image becomes that of another patient; the number of the change.
-fn amended(server: &Server, image: &Image, patient: &str) -> u64 {
-    let said = server.kura_json(&[
-        "amend",
-        "--study",
-        &image.study,
-        "--patient-id",
-        patient,
-        "--name",
-        "RIGHT^PERSON",
-        "--now",
-        "--yes",
-        "--reason",
-        "wrong patient",
-    ]);
-    said["change"]["number"].as_u64().expect("a number")
-}
-
-fn undone(server: &Server, number: u64) {
-    let number = number.to_string();
-    kura(server, &["amend", "--undo", "--yes", "--number", &number]);
-}
-
-fn kept(server: &Server) -> Value {
-    server.kura_json(&["status"])["kept"].clone()
-}
-
-fn wait_until(server: &Server, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
-    loop {
-        let kept = kept(server);
-        if is_so(&kept) {
-            return kept;
-        }
-        assert!(begun.elapsed() < LIMIT, "not {what}: {kept}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Waits until so many files are below `superseded/`, and none waits to be moved there.
 fn wait_until_tidied(server: &Server, count: u64) {
-    wait_until(server, &format!("{count} superseded"), |kept| {
-        kept["superseded_files_count"] == count && kept["in_tree_files_count"] == 0
-    });
+    wait_until_aside(server, count, 0);
 }
 
 fn superseded(server: &Server, volume: &str) -> Vec<String> {
@@ -82,30 +42,6 @@ fn bytes_of(root: &Path) -> BTreeMap<String, Vec<u8>> {
             Some((path, bytes))
         })
         .collect()
-}
-
-/// Instances that queries find of a patient.
-fn instances_of(server: &Server, patient: &str) -> u64 {
-    let keys = ident(&[
-        (Tag(0x0008, 0x0052), "CS", "STUDY"),
-        (Tag(0x0010, 0x0020), "LO", patient),
-        (Tag(0x0020, 0x1208), "IS", ""),
-    ]);
-    let begun = Instant::now();
-    loop {
-        let mut client = server.associate(ALL);
-        let found = client.c_find(FIND, &keys).expect("C-FIND");
-        client.release().expect("release");
-        if found.status == 0 {
-            let count = |answer: &Vec<(Tag, Vec<u8>)>| {
-                let count = common::elements::find(answer, 0x0020, 0x1208);
-                count.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-            };
-            return found.answers().iter().map(count).sum();
-        }
-        assert!(begun.elapsed() < LIMIT, "{:?}", found.comment);
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn mirrored() -> (Server, Vec<Image>) {
@@ -223,7 +159,7 @@ fn superseded_files_are_deleted_when_their_days_are_over_and_two_new_copies_are_
     send_all(&server, &images);
     wait_until_mirrored(&server);
     amended(&server, &images[0], "RIGHT-1");
-    wait_until(&server, "deleted", |kept| {
+    wait_until_kept(&server, "deleted", |kept| {
         kept["superseded_files_count"] == 0 && kept["in_tree_files_count"] == 0
     });
     for name in ["A", "M"] {
@@ -250,7 +186,7 @@ fn superseded_files_are_kept_as_long_as_the_new_ones_have_one_copy() {
     let images = images::images(1, 3);
     send_all(&server, &images);
     let number = amended(&server, &images[0], "RIGHT-1");
-    let kept = wait_until(&server, "kept", |kept| {
+    let kept = wait_until_kept(&server, "kept", |kept| {
         kept["waits"]
             .as_array()
             .is_some_and(|waits| !waits.is_empty())
@@ -322,7 +258,7 @@ fn a_volume_that_was_away_puts_the_old_generation_aside_when_it_returns() {
     assert_eq!(image_paths(&server.volume("M")).len(), 6);
     does(&server, &["eject", "M"]);
     amended(&server, &images[0], "RIGHT-1");
-    wait_until(&server, "superseded", |kept| {
+    wait_until_kept(&server, "superseded", |kept| {
         kept["superseded_files_count"] == 6
     });
     assert_eq!(superseded(&server, "M").len(), 0);
@@ -359,7 +295,7 @@ fn disks_alone_answer_the_new_generation() {
     assert_eq!(instances_of(&server, "TEST-1"), 0);
     assert_eq!(instances_of(&server, "RIGHT-1"), 6);
     does(&server, &["return", "M"]);
-    wait_until(&server, "tidied", |kept| {
+    wait_until_kept(&server, "tidied", |kept| {
         kept["superseded_files_count"] == 12 && kept["in_tree_files_count"] == 0
     });
 }

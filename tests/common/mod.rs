@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod copies;
+pub mod corrections;
 pub mod cut;
 pub mod damage;
 pub mod dciodvfy;

@@ -1,0 +1,215 @@
+//! A disk dies after studies were amended and removed: what counts gets its copies again, what was replaced does not come
+//! back by itself, and what was done can still be taken back.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::copies::{assert_same_images, image_paths, kura, wait_until_mirrored, with_mirror};
+use common::corrections::{amended, instances_of, removed, undone, wait_until_aside};
+use common::images::{self, GET, Image, assert_come_back, send_all};
+use common::{Server, build, files};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(90);
+/// Images of each of the three studies.
+const COUNT: usize = 8;
+
+/// Archive A and mirror M with three studies: the first was amended, the second removed.
+struct Scene {
+    server: Server,
+    images: Vec<Image>,
+    amendment: u64,
+    removal: u64,
+}
+
+impl Scene {
+    /// `mirrored`: before that, each image had its second copy.
+    fn new(mirrored: bool) -> Scene {
+        let mut server = Server::with(with_mirror("when = \"immediate\""));
+        server.wait_until_indexed();
+        let images = images::images(3, COUNT as u32);
+        if !mirrored {
+            kura(&server, &["mirror", "pause"]);
+        }
+        send_all(&server, &images);
+        if mirrored {
+            wait_until_mirrored(&server);
+        }
+        let amendment = amended(&server, &images[0], "RIGHT-1");
+        let removal = removed(&server, &images[COUNT]);
+        if !mirrored {
+            kura(&server, &["mirror", "resume"]);
+            wait_until_mirrored(&server);
+        }
+        let aside = if mirrored { 2 } else { 1 } * COUNT as u64;
+        wait_until_aside(&server, aside, aside);
+        // Its end copies the last lines of the ledgers.
+        assert!(server.terminate().success());
+        server.restart();
+        server.wait_until_indexed();
+        Scene {
+            server,
+            images,
+            amendment,
+            removal,
+        }
+    }
+
+    fn first(&self) -> &[Image] {
+        &self.images[..COUNT]
+    }
+
+    fn second(&self) -> &[Image] {
+        &self.images[COUNT..2 * COUNT]
+    }
+
+    fn third(&self) -> &[Image] {
+        &self.images[2 * COUNT..]
+    }
+
+    /// Its disk dies, and an empty one takes its place; the report, whose exit code is 0.
+    fn replace(&self, name: &str) -> Value {
+        let server = &self.server;
+        let old = server.volume(name);
+        std::fs::rename(&old, server.folder().join(format!("old-{name}"))).expect("pulled out");
+        std::fs::create_dir(&old).expect("mount point");
+        let new = self.new_disk();
+        std::fs::create_dir(&new).expect("new disk");
+        let new = new.display().to_string();
+        let report = server.kura_json(&["volume", "replace", name, &new]);
+        let begun = Instant::now();
+        loop {
+            let list = server.kura_json(&["volume", "list"]);
+            if list["volumes"].as_array().expect("volumes").len() == 2 {
+                break;
+            }
+            assert!(begun.elapsed() < LIMIT, "not forgotten: {list}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        report
+    }
+
+    fn new_disk(&self) -> PathBuf {
+        self.server.folder().join("new")
+    }
+
+    /// What is answered after both changes.
+    fn assert_corrected(&self, sent: &[(String, Vec<u8>)]) {
+        let server = &self.server;
+        let count = COUNT as u64;
+        assert_eq!(instances_of(server, "RIGHT-1"), count);
+        assert_eq!(instances_of(server, "TEST-1"), count);
+        assert_eq!(images::found(server, &self.second()[0].study).len(), 0);
+        assert_come_back(server, self.third());
+        assert!(
+            retrieved(server, &self.first()[0].study) == sent,
+            "other bytes of the amended study"
+        );
+        let totals = &server.kura_json(&["status"])["index"];
+        assert_eq!(totals["instances_count"], 2 * COUNT, "{totals}");
+        assert_eq!(totals["conflicts_count"], 0, "{totals}");
+    }
+
+    /// Everything that looks for what is missing, or too much, finds nothing.
+    fn assert_well(&self) {
+        for arguments in [
+            &["status"][..],
+            &["drill"],
+            &["equalize"],
+            &["scrub", "run"],
+            &["volume", "check", "A"],
+            &["volume", "check", "M"],
+        ] {
+            kura(&self.server, arguments);
+        }
+        let drill = self.server.kura_json(&["drill"]);
+        for side in drill["sides"].as_array().expect("sides") {
+            for count in ["lost_count", "away_count", "waiting_count", "unknown_count"] {
+                assert_eq!(side[count], 0, "{drill}");
+            }
+        }
+        let status = self.server.kura_json(&["status"]);
+        assert_eq!(status["state"], "ok", "{status}");
+    }
+
+    fn restored(&self) {
+        let number = self.removal.to_string();
+        kura(&self.server, &["trash", "restore", &number, "--yes"]);
+    }
+}
+
+/// SOP Instance UIDs and data sets that C-GET brings of a study, sorted.
+fn retrieved(server: &Server, study: &str) -> Vec<(String, Vec<u8>)> {
+    let mut client = server.associate(images::ALL);
+    let identifier = build::by_uids("STUDY", study, None, None);
+    let got = client.c_get(GET, &identifier).expect("C-GET");
+    client.release().expect("release");
+    assert_eq!(got.moved.status, 0, "{:?}", got.moved);
+    let received = got.received.into_iter();
+    let mut all: Vec<_> = received
+        .map(|received| (received.sop_instance, received.data_set))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Whether the own ledger of a volume has the line of a change.
+fn says(volume: &Path, number: u64) -> bool {
+    let label = std::fs::read(volume.join("kura-volume.json")).expect("label");
+    let label: Value = serde_json::from_slice(&label).expect("label");
+    let id = label["volume_id"].as_str().expect("id");
+    let wanted = format!("\"correction\":{number},");
+    files::below(&volume.join("ledgers").join(id))
+        .iter()
+        .any(|path| {
+            let text = std::fs::read(path).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(&wanted)
+        })
+}
+
+/// Method: the mirror's disk dies, then the same with the other; afterwards from an index made anew; at last both changes
+/// are taken back from what lies aside on the disk that lived.
+#[test]
+fn a_new_disk_gets_what_counts_and_the_changes_can_be_taken_back_from_the_other() {
+    for (dead, alive) in [("M", "A"), ("A", "M")] {
+        let scene = Scene::new(true);
+        let server = &scene.server;
+        let sent = retrieved(server, &scene.first()[0].study);
+        scene.assert_corrected(&sent);
+        scene.assert_well();
+        let report = scene.replace(dead);
+        assert_eq!(report["restored_count"], 2 * COUNT, "{dead}: {report}");
+        assert_eq!(report["lost_count"], 0, "{dead}: {report}");
+        let new = scene.new_disk();
+        let alive = server.volume(alive);
+        assert_same_images(&new, &alive);
+        assert_eq!(image_paths(&new).len(), 2 * COUNT);
+        for aside in ["superseded", "trash"] {
+            assert!(!new.join(aside).exists(), "{dead}: {aside}");
+        }
+        for number in [scene.amendment, scene.removal] {
+            assert!(says(&new, number) && says(&alive, number), "{dead}");
+        }
+        scene.assert_corrected(&sent);
+        scene.assert_well();
+        kura(server, &["index", "rebuild"]);
+        server.wait_until_indexed();
+        scene.assert_corrected(&sent);
+        scene.assert_well();
+        undone(server, scene.amendment);
+        scene.restored();
+        assert_eq!(instances_of(server, "RIGHT-1"), 0);
+        assert_eq!(instances_of(server, "TEST-1"), 3 * COUNT as u64);
+        assert_come_back(server, &scene.images);
+        wait_until_mirrored(server);
+        // Those of the amendment.
+        wait_until_aside(server, 2 * COUNT as u64, 0);
+        assert_same_images(&new, &alive);
+        scene.assert_well();
+        kura(server, &["index", "rebuild"]);
+        server.wait_until_indexed();
+        assert_come_back(server, &scene.images);
+    }
+}
