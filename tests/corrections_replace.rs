@@ -69,26 +69,36 @@ impl Scene {
         &self.images[2 * COUNT..]
     }
 
-    /// Its disk dies, and an empty one takes its place; the report, whose exit code is 0.
-    fn replace(&self, name: &str) -> Value {
-        let server = &self.server;
-        let old = server.volume(name);
-        std::fs::rename(&old, server.folder().join(format!("old-{name}"))).expect("pulled out");
+    /// Its disk dies: an empty mount point is left.
+    fn pull_out(&self, name: &str) {
+        let old = self.server.volume(name);
+        let aside = self.server.folder().join(format!("old-{name}"));
+        std::fs::rename(&old, aside).expect("pulled out");
         std::fs::create_dir(&old).expect("mount point");
+    }
+
+    /// An empty disk takes its place; the report.
+    fn replace(&self, name: &str, code: i32) -> Value {
+        let server = &self.server;
         let new = self.new_disk();
         std::fs::create_dir(&new).expect("new disk");
         let new = new.display().to_string();
-        let report = server.kura_json(&["volume", "replace", name, &new]);
+        let outcome = server.kura(&["volume", "replace", name, &new, "--json"]);
+        assert_eq!(outcome.code, Some(code), "{}", outcome.text());
+        serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{}", outcome.text()))
+    }
+
+    /// The old disk is listed no more.
+    fn wait_until_forgotten(&self) {
         let begun = Instant::now();
         loop {
-            let list = server.kura_json(&["volume", "list"]);
+            let list = self.server.kura_json(&["volume", "list"]);
             if list["volumes"].as_array().expect("volumes").len() == 2 {
                 break;
             }
             assert!(begun.elapsed() < LIMIT, "not forgotten: {list}");
             std::thread::sleep(Duration::from_millis(100));
         }
-        report
     }
 
     fn new_disk(&self) -> PathBuf {
@@ -179,7 +189,9 @@ fn a_new_disk_gets_what_counts_and_the_changes_can_be_taken_back_from_the_other(
         let sent = retrieved(server, &scene.first()[0].study);
         scene.assert_corrected(&sent);
         scene.assert_well();
-        let report = scene.replace(dead);
+        scene.pull_out(dead);
+        let report = scene.replace(dead, 0);
+        scene.wait_until_forgotten();
         assert_eq!(report["restored_count"], 2 * COUNT, "{dead}: {report}");
         assert_eq!(report["lost_count"], 0, "{dead}: {report}");
         let new = scene.new_disk();
@@ -212,4 +224,52 @@ fn a_new_disk_gets_what_counts_and_the_changes_can_be_taken_back_from_the_other(
         server.wait_until_indexed();
         assert_come_back(server, &scene.images);
     }
+}
+
+/// Method: what was replaced and what was removed had no second copy when the disk died with it; while that disk is still
+/// listed, since an image of another study is lost with it, and then when it is forgotten.
+#[test]
+fn what_was_only_on_the_dead_disk_cannot_be_taken_back_and_that_is_said() {
+    let scene = Scene::new(false);
+    let server = &scene.server;
+    let sent = retrieved(server, &scene.first()[0].study);
+    kura(server, &["mirror", "pause"]);
+    let alone = [Image::new(5, 0, 1_000)];
+    send_all(server, &alone);
+    scene.pull_out("A");
+    kura(server, &["mirror", "resume"]);
+    let report = scene.replace("A", 4);
+    assert_eq!(report["lost_count"], 1, "{report}");
+    wait_until_mirrored(server);
+    let (amendment, removal) = (scene.amendment.to_string(), scene.removal.to_string());
+    let refused = || {
+        for (arguments, says) in [
+            (
+                &["amend", "--undo", "--yes", "--number", &amendment][..],
+                "the earlier files of instance",
+            ),
+            (
+                &["trash", "restore", &removal, "--yes"],
+                "its files are deleted; nothing was changed",
+            ),
+        ] {
+            let outcome = server.kura(arguments);
+            assert_eq!(outcome.code, Some(3), "{}", outcome.text());
+            assert!(outcome.stderr.contains(says), "{}", outcome.text());
+        }
+    };
+    refused();
+    send_all(server, &alone);
+    scene.wait_until_forgotten();
+    refused();
+    assert_eq!(instances_of(server, "RIGHT-1"), COUNT as u64);
+    assert!(retrieved(server, &scene.first()[0].study) == sent);
+    scene.assert_well();
+    // What was replaced stays so; of what was removed no file is kept, so it is stored as something new.
+    send_all(server, &scene.images[..2 * COUNT]);
+    wait_until_mirrored(server);
+    assert_eq!(instances_of(server, "RIGHT-1"), COUNT as u64);
+    assert!(retrieved(server, &scene.first()[0].study) == sent);
+    assert_come_back(server, &scene.images[COUNT..]);
+    scene.assert_well();
 }

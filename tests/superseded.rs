@@ -158,7 +158,7 @@ fn superseded_files_are_deleted_when_their_days_are_over_and_two_new_copies_are_
     let images = images::images(1, 5);
     send_all(&server, &images);
     wait_until_mirrored(&server);
-    amended(&server, &images[0], "RIGHT-1");
+    let number = amended(&server, &images[0], "RIGHT-1");
     wait_until_kept(&server, "deleted", |kept| {
         kept["superseded_files_count"] == 0 && kept["in_tree_files_count"] == 0
     });
@@ -168,9 +168,34 @@ fn superseded_files_are_deleted_when_their_days_are_over_and_two_new_copies_are_
     }
     assert_eq!(instances_of(&server, "RIGHT-1"), 5);
     assert_eq!(instances_of(&server, "TEST-1"), 0);
-    // It cannot be taken back any more.
-    let outcome = server.kura(&["amend", "--undo", "--yes", "--study", &images[0].study]);
-    assert_eq!(outcome.code, Some(3), "{}", outcome.text());
+    // It cannot be taken back any more, and what was replaced does not come again.
+    let number = number.to_string();
+    for meant in [["--study", &images[0].study], ["--number", &number]] {
+        let outcome = server.kura(&[&["amend", "--undo", "--yes"], &meant[..]].concat());
+        assert_eq!(outcome.code, Some(3), "{}", outcome.text());
+        let reason = "are gone; nothing was changed; amend it with the values that it is to have";
+        assert!(outcome.stderr.contains(reason), "{}", outcome.text());
+    }
+    for again in [false, true] {
+        if again {
+            kura(&server, &["index", "rebuild"]);
+            server.wait_until_indexed();
+        }
+        send_all(&server, &images);
+        wait_until_mirrored(&server);
+        for name in ["A", "M"] {
+            let paths = image_paths(&server.volume(name));
+            assert_eq!(
+                (paths.len(), superseded(&server, name).len()),
+                (5, 0),
+                "{name}"
+            );
+        }
+        assert_eq!(instances_of(&server, "RIGHT-1"), 5);
+        assert_eq!(instances_of(&server, "TEST-1"), 0);
+        let totals = &server.kura_json(&["status"])["index"];
+        assert_eq!(totals["conflicts_count"], 0, "{totals}");
+    }
 }
 
 /// Method: without a mirror volume there is never a second copy.

@@ -9,7 +9,6 @@ use super::CorrectionError;
 use super::conflicts::{ConflictsSaid, Meant, MixedStudy, TwoPeople, seen_deviating, seen_person};
 use super::picked::{Cause, Picked, contents_of};
 use super::remove::recognised_by;
-use super::trash::kept_of;
 
 fn refused<T>(text: String) -> Result<T, CorrectionError> {
     Err(CorrectionError::Refused(text))
@@ -190,7 +189,7 @@ impl Archive {
                 "there is no change {number}; nothing was changed. All there are: kura changes list"
             ));
         };
-        refuse_undoing(&view.snapshot, &record)?;
+        refuse_undoing(self, &view.snapshot, &record)?;
         self.refuse_protected_in(&view.snapshot, &record.facts.studies)?;
         drop(view);
         self.put_out_of_effect(&record, cause)?;
@@ -201,7 +200,11 @@ impl Archive {
     }
 }
 
-fn refuse_undoing(snapshot: &Snapshot, record: &CorrectionRecord) -> Result<(), CorrectionError> {
+fn refuse_undoing(
+    archive: &Archive,
+    snapshot: &Snapshot,
+    record: &CorrectionRecord,
+) -> Result<(), CorrectionError> {
     let number = record.number;
     let elsewhere = match record.facts.did {
         Did::Preferred | Did::Discarded | Did::Dismissed | Did::Rejected => None,
@@ -225,7 +228,7 @@ fn refuse_undoing(snapshot: &Snapshot, record: &CorrectionRecord) -> Result<(), 
     if !matches!(record.facts.did, Did::Discarded | Did::Rejected) {
         return Ok(());
     }
-    let kept = kept_of(snapshot, number)?;
+    let kept = archive.kept_of(snapshot, number)?;
     if let Some(later) = kept.later {
         return refused(format!(
             "change {later} was made later to the same images; nothing was changed. See it: kura changes show {later}; take it back first"

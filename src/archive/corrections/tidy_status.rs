@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::index::IndexError;
+use crate::index::{Copy, IndexError};
 
 use super::super::Archive;
 use super::tidy_plan::{End, Place, Records};
@@ -84,7 +84,8 @@ impl Archive {
                     }
                     Err(error) => failed = Some(error),
                 }
-                for copy in content.copies.iter().filter(|copy| !copy.bad) {
+                let is_kept = |copy: &&Copy| !copy.bad && !self.is_given_up(&copy.volume_id);
+                for copy in content.copies.iter().filter(is_kept) {
                     let (count, bytes) = match Place::of(&copy.path) {
                         Place::Tree => (&mut kept.in_tree_files_count, &mut kept.in_tree_bytes),
                         Place::Superseded => {

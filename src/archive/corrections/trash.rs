@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use dicom_dictionary_std::tags;
 use serde::{Deserialize, Serialize};
 
-use crate::index::{CorrectionRecord, Did, Hid, Snapshot};
+use crate::index::{Copy, CorrectionRecord, Did, Hid, Snapshot};
 
 use super::super::Archive;
 use super::super::places::key;
@@ -57,7 +57,7 @@ pub(super) struct Kept {
     pub(super) hidden: u64,
     /// Contents that count in spite of it: they were sent again.
     pub(super) again: u64,
-    /// Contents without any file.
+    /// Contents without any file that can be had back.
     pub(super) gone: u64,
     pub(super) files: u64,
     pub(super) bytes: u64,
@@ -72,7 +72,7 @@ impl Archive {
         let view = self.complete_view()?;
         let mut found = Vec::new();
         for record in removals(&view.snapshot, &Thrown::All)? {
-            let kept = kept_of(&view.snapshot, record.number)?;
+            let kept = self.kept_of(&view.snapshot, record.number)?;
             // What is gone for good is not in the trash; kura changes tells of it.
             if kept.files > 0 {
                 found.push(self.trash_item(record, &kept));
@@ -121,7 +121,7 @@ impl Archive {
         let records = self.thrown(&view.snapshot, thrown)?;
         let mut instances_count = 0;
         for record in &records {
-            let kept = kept_of(&view.snapshot, record.number)?;
+            let kept = self.kept_of(&view.snapshot, record.number)?;
             refuse_restoring(record, &kept, partly)?;
             instances_count += kept.hidden;
         }
@@ -162,7 +162,7 @@ impl Archive {
         }
         let (mut instances_count, mut bytes) = (0, 0);
         for record in &records {
-            let kept = kept_of(&view.snapshot, record.number)?;
+            let kept = self.kept_of(&view.snapshot, record.number)?;
             instances_count += kept.hidden;
             bytes += kept.bytes;
         }
@@ -191,7 +191,7 @@ impl Archive {
         if !matches!(thrown, Thrown::Number(_)) {
             let mut kept = Vec::new();
             for record in found {
-                if kept_of(snapshot, record.number)?.files > 0 {
+                if self.kept_of(snapshot, record.number)?.files > 0 {
                     kept.push(record);
                 }
             }
@@ -216,6 +216,30 @@ impl Archive {
         Err(CorrectionError::Refused(format!(
             "{refused}; nothing was changed. What is in the trash: kura trash list"
         )))
+    }
+
+    /// What became of the contents that a correction ruled on. A file on a disk that was given up is none.
+    pub(super) fn kept_of(
+        &self,
+        snapshot: &Snapshot,
+        number: u64,
+    ) -> Result<Kept, CorrectionError> {
+        let is_file = |copy: &Copy| !copy.bad && !self.is_given_up(&copy.volume_id);
+        let mut kept = Kept::default();
+        let mut failed = None;
+        snapshot.instances_of_correction(number, None, &mut |sop| match add_kept(
+            snapshot, number, &sop, &is_file, &mut kept,
+        ) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(kept),
+        }
     }
 }
 
@@ -263,29 +287,11 @@ fn removals(
     Ok(found)
 }
 
-/// What became of the contents that a correction ruled on.
-pub(super) fn kept_of(snapshot: &Snapshot, number: u64) -> Result<Kept, CorrectionError> {
-    let mut kept = Kept::default();
-    let mut failed = None;
-    snapshot.instances_of_correction(number, None, &mut |sop| match add_kept(
-        snapshot, number, &sop, &mut kept,
-    ) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(kept),
-    }
-}
-
 fn add_kept(
     snapshot: &Snapshot,
     number: u64,
     sop: &str,
+    is_file: &dyn Fn(&Copy) -> bool,
     kept: &mut Kept,
 ) -> Result<(), CorrectionError> {
     let Some(hidden) = snapshot.hidden(sop)? else {
@@ -299,10 +305,14 @@ fn add_kept(
         if let Some(content) = hid {
             // Another correction may hide it now, after it was sent again.
             if content.hid == (Hid::Withdrawn { by: number }) {
-                kept.hidden += 1;
-                kept.files += content.copies.len() as u64;
-                let sizes = content.copies.iter().map(|copy| copy.size_bytes);
-                kept.bytes += sizes.sum::<u64>();
+                let sizes = content.copies.iter().filter(|copy| is_file(copy));
+                let sizes: Vec<u64> = sizes.map(|copy| copy.size_bytes).collect();
+                match sizes.is_empty() {
+                    true => kept.gone += 1,
+                    false => kept.hidden += 1,
+                }
+                kept.files += sizes.len() as u64;
+                kept.bytes += sizes.iter().sum::<u64>();
             }
         } else if counting
             .iter()

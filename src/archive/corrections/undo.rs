@@ -58,13 +58,34 @@ impl Archive {
             )));
         }
         for sop in instances(snapshot, number)? {
-            if !would_stay(snapshot, &sop, number)? {
+            if !self.would_stay(snapshot, &sop, number)? {
                 return Err(refused(format!(
-                    "change {number} cannot be taken back: the earlier files of instance {sop} were deleted; nothing was changed; amend it with the values that it is to have"
+                    "change {number} cannot be taken back: the earlier files of instance {sop} are gone; nothing was changed; amend it with the values that it is to have"
                 )));
             }
         }
         Ok(record)
+    }
+
+    /// Whether something is answered under the SOP Instance UID when the correction is not in effect, if it made something
+    /// else be answered there. What only a disk has that was given up is not.
+    fn would_stay(&self, snapshot: &Snapshot, sop: &str, number: u64) -> Result<bool, IndexError> {
+        let Some(hidden) = snapshot.hidden(sop)? else {
+            return Ok(true);
+        };
+        let ruled: Vec<&Ruling> = hidden.rulings.iter().filter(|r| r.by == number).collect();
+        let is_ruled = |content: &HiddenContent| {
+            let mut copies = content.copies.iter();
+            let copy = copies.find(|copy| !copy.bad && !self.is_given_up(&copy.volume_id));
+            copy.is_some_and(|copy| {
+                ruled.iter().any(|ruling| {
+                    let id = &ruling.content;
+                    id.transfer_syntax == content.transfer_syntax
+                        && (id.data_bytes, id.crc32) == (copy.data_bytes(), copy.crc32)
+                })
+            })
+        };
+        Ok(ruled.is_empty() || hidden.contents.iter().any(is_ruled))
     }
 }
 
@@ -147,24 +168,4 @@ fn later(snapshot: &Snapshot, record: &CorrectionRecord) -> Result<Option<u64>, 
         }
     }
     Ok(None)
-}
-
-/// Whether something is answered under the SOP Instance UID when the correction is not in effect, if it made something else
-/// be answered there.
-fn would_stay(snapshot: &Snapshot, sop: &str, number: u64) -> Result<bool, IndexError> {
-    let Some(hidden) = snapshot.hidden(sop)? else {
-        return Ok(true);
-    };
-    let ruled: Vec<&Ruling> = hidden.rulings.iter().filter(|r| r.by == number).collect();
-    let is_ruled = |content: &HiddenContent| {
-        let copy = content.copies.iter().find(|copy| !copy.bad);
-        copy.is_some_and(|copy| {
-            ruled.iter().any(|ruling| {
-                let id = &ruling.content;
-                id.transfer_syntax == content.transfer_syntax
-                    && (id.data_bytes, id.crc32) == (copy.data_bytes(), copy.crc32)
-            })
-        })
-    };
-    Ok(ruled.is_empty() || hidden.contents.iter().any(is_ruled))
 }
