@@ -131,7 +131,9 @@ impl Plan {
         }
         Amendment {
             changes,
-            modified_at: jiff::Zoned::now().strftime("%Y%m%d%H%M%S%z").to_string(),
+            modified_at: jiff::Zoned::now()
+                .strftime("%Y%m%d%H%M%S.%6f%z")
+                .to_string(),
             modifying_system: modifying_system.to_owned(),
             previous_source: source_of(&content.source_ae_title),
             reason: Reason::Correct,
