@@ -1,7 +1,7 @@
 //! Promise: whenever the power goes while a correction is made, taken back, or its files are moved and deleted, what is
 //! answered afterwards is all old or all new, byte for byte; and the same command brings it to its end.
 //!
-//! Method of all: every mutating call is recorded on a model of two disks; for each call, what they would hold had the power
+//! Method, where no other is said: every mutating call is recorded on a model of two disks; for each call, what they would hold had the power
 //! gone just before it is opened again, in three degrees of forgetting.
 
 mod common;
@@ -9,7 +9,8 @@ mod common;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use common::cut::{Instance, Keeps, Model, Recorder, fetch, instances, store, wait_until_whole};
@@ -19,7 +20,7 @@ use kura::archive::{
 };
 use kura::config::Config;
 use kura::dicom::{Level, Wanted, scan, tags};
-use kura::volume::io::Disk;
+use kura::volume::io::{Disk, Observer, Op};
 
 const PATIENT_ID: u32 = 0x0010_0020;
 const NEW_PATIENT_ID: &str = "AMENDED-4711";
@@ -366,4 +367,181 @@ fn what_was_replaced_is_deleted_and_what_stands_in_its_place_is_not() {
         keep_days: 1,
     }
     .play();
+}
+
+/// Lets the line of a correction fail in these ledgers, from the moment on that it is armed.
+struct Unsaid {
+    ledgers: Vec<PathBuf>,
+    /// The line is written and its flush fails; else its write does.
+    written: bool,
+    armed: AtomicBool,
+    unflushed: Mutex<Vec<PathBuf>>,
+    failed: AtomicBool,
+}
+
+impl Observer for Unsaid {
+    fn before(&self, op: &Op) -> std::io::Result<()> {
+        const EIO: i32 = 5;
+        let failed = || {
+            self.failed.store(true, Ordering::SeqCst);
+            Err(std::io::Error::from_raw_os_error(EIO))
+        };
+        let mut unflushed = self.unflushed.lock().unwrap();
+        match op {
+            Op::Write { path, bytes, .. } if self.armed.load(Ordering::SeqCst) => {
+                let is_it = String::from_utf8_lossy(bytes).contains("\"correction\":")
+                    && self.ledgers.iter().any(|ledger| path.starts_with(ledger));
+                match (is_it, self.written) {
+                    (true, true) => unflushed.push(path.to_path_buf()),
+                    (true, false) => return failed(),
+                    _ => {}
+                }
+                Ok(())
+            }
+            Op::SyncFile(path) if unflushed.iter().any(|one| one == path) => failed(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An archive with two instances on both volumes, on which `before` was done; then the line of what comes next fails in the
+/// ledgers of `failing`.
+struct Broken {
+    place: tempfile::TempDir,
+    config: Config,
+    instances: Vec<Instance>,
+    study: String,
+    archive: Option<Arc<Archive>>,
+    unsaid: Arc<Unsaid>,
+    old: Answered,
+}
+
+impl Broken {
+    fn new(before: &[Act], failing: &[&str], written: bool) -> Broken {
+        let_days_pass();
+        let place = tempfile::tempdir().unwrap();
+        for name in ["A", "M"] {
+            std::fs::create_dir_all(place.path().join(name)).unwrap();
+        }
+        let unsaid = Arc::new(Unsaid {
+            ledgers: failing
+                .iter()
+                .map(|name| place.path().join(name).join("ledgers"))
+                .collect(),
+            written,
+            armed: AtomicBool::new(false),
+            unflushed: Mutex::default(),
+            failed: AtomicBool::new(false),
+        });
+        let config = config(&place.path().join("kura"), place.path(), 0);
+        let disk = Disk::observed(unsaid.clone());
+        let archive = Arc::new(Archive::open_on(&config, Mode::Create, &disk).unwrap());
+        let mut instances = instances();
+        instances.truncate(2);
+        for instance in &instances {
+            store(&archive, instance);
+        }
+        mirror(&archive);
+        let study = study_of(&instances[0]);
+        for act in before {
+            act(&archive, &study);
+        }
+        let old = answered(&archive, &instances, "before");
+        unsaid.armed.store(true, Ordering::SeqCst);
+        Broken {
+            place,
+            config,
+            instances,
+            study,
+            archive: Some(archive),
+            unsaid,
+            old,
+        }
+    }
+
+    fn archive(&self) -> &Arc<Archive> {
+        self.archive.as_ref().unwrap()
+    }
+
+    fn answered(&self, said: &str) -> Answered {
+        answered(self.archive(), &self.instances, said)
+    }
+
+    /// Another start, with disks that are well.
+    fn restart(&mut self, without_index: bool) {
+        self.archive = None;
+        if without_index {
+            std::fs::remove_dir_all(self.place.path().join("kura/state/index")).unwrap();
+        }
+        let archive = Archive::open(&self.config, Mode::Create).unwrap();
+        self.archive = Some(Arc::new(archive));
+    }
+}
+
+/// Method: in one of the two ledgers the line cannot be written, or is written and its flush fails.
+#[test]
+fn what_one_of_two_ledgers_could_not_say_is_the_same_after_a_restart() {
+    let acts: [(&[Act], Act); 4] = [
+        (&[], amend),
+        (&[amend, tidy], undo),
+        (&[], remove),
+        (&[remove, tidy], restore),
+    ];
+    for (number, (before, act)) in acts.into_iter().enumerate() {
+        for (failing, written) in [("A", true), ("A", false), ("M", true), ("M", false)] {
+            let said = format!("act {number}, {failing}, written: {written}");
+            let mut broken = Broken::new(before, &[failing], written);
+            act(broken.archive(), &broken.study);
+            assert!(broken.unsaid.failed.load(Ordering::SeqCst), "{said}");
+            let new = broken.answered(&said);
+            assert_ne!(new, broken.old, "{said}");
+            for without_index in [false, true] {
+                broken.restart(without_index);
+                assert_eq!(broken.answered(&said), new, "{said}");
+            }
+            // Said again where it is missing.
+            tidy(broken.archive(), &broken.study);
+            let snapshot = broken.archive().view().unwrap().snapshot;
+            let mut count = 0;
+            snapshot
+                .corrections(&mut |record| {
+                    assert_eq!(record.volume_ids.len(), 2, "{said}: {record:?}");
+                    count += 1;
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            assert_eq!(count, 1, "{said}");
+        }
+    }
+}
+
+/// Method: the same in both ledgers at once.
+#[test]
+fn what_no_ledger_could_say_is_said_to_be_unknown_and_is_whole_or_not_at_all() {
+    for written in [true, false] {
+        let mut broken = Broken::new(&[], &["A", "M"], written);
+        let verb = RemovalVerb::Remove {
+            chosen: Chosen::Study(broken.study.clone()),
+            cause: cause(),
+        };
+        let error = broken.archive().removal_verb(verb).unwrap_err().to_string();
+        assert!(!error.contains("nothing was changed"), "{error}");
+        assert!(
+            error.ends_with("is in effect is known when the volume is opened again; kura changes list shows it then"),
+            "{error}"
+        );
+        assert_eq!(broken.answered(&error), broken.old);
+        broken.restart(false);
+        let now = broken.answered(&error);
+        assert_eq!(
+            now,
+            if written {
+                Answered::new()
+            } else {
+                broken.old.clone()
+            }
+        );
+        broken.restart(true);
+        assert_eq!(broken.answered(&error), now);
+    }
 }

@@ -166,11 +166,7 @@ impl Archive {
         let near: Vec<String> = near.into_iter().map(|(_, id)| id.to_owned()).collect();
         match self.put_down(number, true, &facts, &rulings, &near) {
             Ok(()) => Ok(true),
-            Err(CorrectionError::Volume(error)) if error.is_ledger_unknown() => {
-                Err(Ended::Unknown(refused(format!(
-                    "{error}; whether change {number} is in effect is known when the volume is opened again; kura changes list shows it then"
-                ))))
-            }
+            Err(error @ CorrectionError::Unknown { .. }) => Err(Ended::Unknown(error)),
             Err(error) => Err(error.into()),
         }
     }

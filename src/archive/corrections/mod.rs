@@ -101,7 +101,7 @@ impl Archive {
     }
 }
 
-/// Why a correction was not made. Nothing has changed then.
+/// Why a correction was not made. Nothing has changed then, but for `Unknown`.
 #[derive(Debug, thiserror::Error)]
 pub enum CorrectionError {
     /// What is asked makes no sense for what is there; the sentence says what to do.
@@ -109,6 +109,11 @@ pub enum CorrectionError {
     Refused(String),
     #[error("no volume can take the lines of a correction: {0}; nothing was changed")]
     NoVolume(String),
+    /// The line that says it may be on a disk, and is certainly on no other.
+    #[error(
+        "{source}; whether change {number} is in effect is known when the volume is opened again; kura changes list shows it then"
+    )]
+    Unknown { number: u64, source: VolumeError },
     #[error("nothing was changed: {0}")]
     Volume(#[from] VolumeError),
     #[error("nothing was changed: {0}")]

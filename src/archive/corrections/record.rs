@@ -18,7 +18,8 @@ impl Archive {
     /// they hold the files.
     ///
     /// The rulings go before the line in one group: as long as the line is not there whole they mean nothing. When only the
-    /// second volume fails it is done all the same, and said again elsewhere later ([`Archive::restate_corrections`]).
+    /// second volume fails it is done all the same, and said again elsewhere later ([`Archive::restate_corrections`]). A line
+    /// whose flush failed may be there at the next start, or not: once another ledger has it, that makes no difference.
     pub(in super::super) fn put_down(
         &self,
         number: u64,
@@ -41,24 +42,26 @@ impl Archive {
         let mut rulings = rulings.to_vec();
         rulings.extend(self.rulings_as_received(&self.keeper.view()?.snapshot, &rulings)?);
         let mut said = 0;
-        let mut refused = None;
+        let (mut refused, mut unknown) = (None, None);
         for volume in &witnesses {
             if said == WITNESSES {
                 break;
             }
             match self.say(volume, &rulings, std::slice::from_ref(&correction)) {
                 Ok(()) => said += 1,
-                // The line may be there; whether it counts the next start knows, so nobody is told that nothing happened.
-                Err(error) if error.is_ledger_unknown() && said == 0 => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(volume = volume.name(), %error, "a correction is not in this ledger");
-                    refused = Some(error);
+                    match error.is_ledger_unknown() {
+                        true => unknown = Some(error),
+                        false => refused = Some(error),
+                    }
                 }
             }
         }
         self.corrections.wake();
-        match refused {
-            Some(error) if said == 0 => Err(error.into()),
+        match (said, unknown, refused) {
+            (0, Some(source), _) => Err(CorrectionError::Unknown { number, source }),
+            (0, None, Some(error)) => Err(error.into()),
             _ => Ok(()),
         }
     }
