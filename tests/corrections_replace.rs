@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use common::copies::{assert_same_images, image_paths, kura, wait_until_mirrored, with_mirror};
 use common::corrections::{amended, instances_of, removed, undone, wait_until_aside};
 use common::images::{self, GET, Image, assert_come_back, send_all};
-use common::{Server, build, files};
+use common::{Server, Settings, build, files};
 use serde_json::Value;
 
+const AT_ONCE: &str = "when = \"immediate\"";
 const LIMIT: Duration = Duration::from_secs(90);
 /// Images of each of the three studies.
 const COUNT: usize = 8;
@@ -25,9 +26,13 @@ struct Scene {
 }
 
 impl Scene {
+    fn new() -> Scene {
+        Scene::with(with_mirror(AT_ONCE), true)
+    }
+
     /// `mirrored`: before that, each image had its second copy.
-    fn new(mirrored: bool) -> Scene {
-        let mut server = Server::with(with_mirror("when = \"immediate\""));
+    fn with(settings: Settings, mirrored: bool) -> Scene {
+        let mut server = Server::with(settings);
         server.wait_until_indexed();
         let images = images::images(3, COUNT as u32);
         if !mirrored {
@@ -93,7 +98,8 @@ impl Scene {
         let begun = Instant::now();
         loop {
             let list = self.server.kura_json(&["volume", "list"]);
-            if list["volumes"].as_array().expect("volumes").len() == 2 {
+            let volumes = list["volumes"].as_array().expect("volumes");
+            if volumes.iter().all(|volume| volume["state"] != "replaced") {
                 break;
             }
             assert!(begun.elapsed() < LIMIT, "not forgotten: {list}");
@@ -184,7 +190,7 @@ fn says(volume: &Path, number: u64) -> bool {
 #[test]
 fn a_new_disk_gets_what_counts_and_the_changes_can_be_taken_back_from_the_other() {
     for (dead, alive) in [("M", "A"), ("A", "M")] {
-        let scene = Scene::new(true);
+        let scene = Scene::new();
         let server = &scene.server;
         let sent = retrieved(server, &scene.first()[0].study);
         scene.assert_corrected(&sent);
@@ -230,7 +236,7 @@ fn a_new_disk_gets_what_counts_and_the_changes_can_be_taken_back_from_the_other(
 /// listed, since an image of another study is lost with it, and then when it is forgotten.
 #[test]
 fn what_was_only_on_the_dead_disk_cannot_be_taken_back_and_that_is_said() {
-    let scene = Scene::new(false);
+    let scene = Scene::with(with_mirror(AT_ONCE), false);
     let server = &scene.server;
     let sent = retrieved(server, &scene.first()[0].study);
     kura(server, &["mirror", "pause"]);
@@ -271,5 +277,20 @@ fn what_was_only_on_the_dead_disk_cannot_be_taken_back_and_that_is_said() {
     assert_eq!(instances_of(server, "RIGHT-1"), COUNT as u64);
     assert!(retrieved(server, &scene.first()[0].study) == sent);
     assert_come_back(server, &scene.images[COUNT..]);
+    scene.assert_well();
+}
+
+/// Method: of three volumes the only mirror dies. The archive volumes say each change in two ledgers all the same, but
+/// without them nobody would know.
+#[test]
+fn the_mirror_alone_knows_the_changes_again() {
+    let settings = with_mirror(AT_ONCE).volume("B", "volume-b", "archive");
+    let scene = Scene::with(settings, true);
+    scene.pull_out("M");
+    scene.replace("M", 0);
+    scene.wait_until_forgotten();
+    for number in [scene.amendment, scene.removal] {
+        assert!(says(&scene.new_disk(), number));
+    }
     scene.assert_well();
 }

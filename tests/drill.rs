@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::copies::{kura, wait_until_mirrored, with_mirror};
+use common::corrections::{amended, removed, undone, wait_until_aside};
 use common::images::{self, Image, assert_come_back, send_all};
 use common::server::put_file;
 use common::shelf::Load;
@@ -392,6 +393,38 @@ fn without_a_mirror_every_image_is_said_to_have_one_copy() {
             .contains("kura volume add NAME PATH --role mirror")
     );
     assert_eq!(server.kura(&["drill", "--sample", "0"]).code, Some(2));
+}
+
+/// Method: two archive volumes and two mirrors; one study amended, one on both archive volumes removed, one amended and
+/// taken back.
+#[test]
+fn corrections_are_known_on_each_side() {
+    let settings = with_mirror(AT_ONCE).volume("B", "volume-b", "archive");
+    let mut server = Server::with(settings.volume("N", "volume-n", "mirror"));
+    server.wait_until_indexed();
+    let images = images::images(4, 6);
+    let (first, second) = images.split_at(9);
+    send_all(&server, first);
+    kura(&server, &["volume", "retire", "A"]);
+    send_all(&server, second);
+    kura(&server, &["volume", "retire", "A", "--undo"]);
+    wait_until_mirrored(&server);
+    amended(&server, &images[0], "RIGHT-1");
+    removed(&server, &images[6]);
+    let number = amended(&server, &images[12], "RIGHT-2");
+    undone(&server, number);
+    wait_until_aside(&server, 24, 12);
+    wait_until_mirrored(&server);
+    with_whole_copies(&mut server);
+    let (outcome, report) = drill(&server, &[]);
+    assert_eq!(outcome.code, Some(0), "{report:#}");
+    let sides = report["sides"].as_array().expect("sides");
+    assert!(sides.len() > 2, "{report:#}");
+    for one in sides {
+        let name = one["name"].as_str().expect("name");
+        let name = name.split(", ").next().expect("a name");
+        assert_eq!(side(&report, name), [18, 0, 0, 0, 0], "{name}: {report:#}");
+    }
 }
 
 /// Waits until every copy was read again once.

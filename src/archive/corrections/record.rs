@@ -4,8 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::index::{Change, Correction, CorrectionFacts, CorrectionRecord, Ruling, Snapshot};
+use crate::volume::layout::Role;
 use crate::volume::{Volume, VolumeError, VolumeState};
 
+use super::super::shelf::Member;
 use super::super::{Archive, Line, entry};
 use super::CorrectionError;
 
@@ -66,8 +68,9 @@ impl Archive {
         }
     }
 
-    /// Sees to it that each correction is in the ledgers of two volumes that are not given up. To be called when a volume
-    /// came, went for good, or a line could not be written. How many were said again.
+    /// Sees to it that each correction is in the ledgers of two volumes that are not given up, of either role where there are
+    /// such: the archive volumes alone know it, and the mirror volumes alone. To be called when a volume came, went for
+    /// good, or a line could not be written. How many were said again.
     pub(in super::super) fn restate_corrections(&self) -> Result<u64, CorrectionError> {
         let view = self.keeper.view()?;
         if view.rebuilding_percent.is_some() {
@@ -75,13 +78,14 @@ impl Archive {
         }
         let mut lacking = Vec::new();
         view.snapshot.corrections(&mut |record| {
-            if self.standing_witnesses(&record) < WITNESSES {
-                lacking.push(record);
+            let volumes = self.more_witnesses(&record);
+            if !volumes.is_empty() {
+                lacking.push((record, volumes));
             }
             ControlFlow::Continue(())
         })?;
         let mut count = 0;
-        for record in lacking {
+        for (record, volumes) in lacking {
             let rulings = rulings_of(&view.snapshot, record.number)?;
             let line = |sequence, in_effect, facts: &CorrectionFacts| Correction {
                 sequence,
@@ -98,9 +102,7 @@ impl Archive {
                 }
                 None => lines.push(line(record.sequence, record.in_effect, &record.facts)),
             }
-            let missing = WITNESSES - self.standing_witnesses(&record);
-            let others = self.witnesses(&[], &record.volume_ids);
-            for volume in others.iter().take(missing) {
+            for volume in &volumes {
                 self.say(volume, &rulings, &lines)?;
                 count += 1;
             }
@@ -108,14 +110,33 @@ impl Archive {
         Ok(count)
     }
 
-    /// Volumes whose ledgers say a correction and are not given up.
-    fn standing_witnesses(&self, record: &CorrectionRecord) -> usize {
-        let identity = self.identity();
-        let stands = |id: &&String| {
-            let mut known = identity.volumes.iter();
-            known.any(|known| known.volume_id == **id && !known.is_given_up())
+    /// Volumes whose ledgers are to say a correction besides those that do.
+    fn more_witnesses(&self, record: &CorrectionRecord) -> Vec<Arc<Volume<Line>>> {
+        let (standing, roles): (Vec<String>, Vec<Role>) = {
+            let identity = self.identity();
+            let known = record.volume_ids.iter();
+            let known = known.filter_map(|id| identity.by_id(id));
+            let stands = known.filter(|known| !known.is_given_up());
+            stands
+                .map(|known| (known.volume_id.clone(), known.role))
+                .unzip()
         };
-        record.volume_ids.iter().filter(stands).count()
+        let missing = WITNESSES.saturating_sub(standing.len());
+        let members = self.shelf.all();
+        if missing == 0 && members.iter().all(|member| roles.contains(&member.role)) {
+            return Vec::new();
+        }
+        let others = self.witnesses(&[], &standing);
+        let mut chosen: Vec<_> = others.iter().take(missing).cloned().collect();
+        let is_new = |role, chosen: &[Arc<Volume<Line>>]| {
+            !roles.contains(&role) && chosen.iter().all(|volume| volume.role() != role)
+        };
+        for volume in &others[chosen.len()..] {
+            if is_new(volume.role(), &chosen) {
+                chosen.push(volume.clone());
+            }
+        }
+        chosen
     }
 
     fn say(
@@ -148,8 +169,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Volumes whose ledgers can be written, `near` ones first, those on another disk than the first before others; none
-    /// of `but`.
+    /// Volumes whose ledgers can be written, none of `but`. The first is the first of `near` if `but` is empty; then come
+    /// those of the other role and on other disks than the first, or than `but`; of these `near` ones first.
     fn witnesses(&self, near: &[String], but: &[String]) -> Vec<Arc<Volume<Line>>> {
         let members = self.shelf.all();
         let here = members.iter().filter_map(|member| member.here().cloned());
@@ -166,13 +187,17 @@ impl Archive {
             place.unwrap_or(usize::MAX)
         };
         volumes.sort_by_key(rank);
-        if let Some(first) = volumes.first().map(|volume| volume.id().to_owned()) {
-            let judge = self.judge();
-            let is_apart = |volume: &Arc<Volume<Line>>| {
-                judge.is_apart_from(volume.id(), std::slice::from_ref(&first))
-            };
-            volumes[1..].sort_by_key(|volume| (!is_apart(volume), rank(volume)));
-        }
+        let (others, from) = match (but, volumes.first()) {
+            ([], Some(first)) => (1, vec![first.id().to_owned()]),
+            _ => (0, but.to_vec()),
+        };
+        let is_from = |member: &&Arc<Member>| from.contains(&member.volume_id);
+        let roles: Vec<Role> = members.iter().filter(is_from).map(|m| m.role).collect();
+        let judge = self.judge();
+        volumes[others..].sort_by_key(|volume| {
+            let apart = judge.is_apart_from(volume.id(), &from);
+            (!apart, roles.contains(&volume.role()), rank(volume))
+        });
         volumes
     }
 }
