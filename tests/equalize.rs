@@ -50,6 +50,18 @@ fn findings(report: &serde_json::Value) -> Vec<(String, String)> {
     found
 }
 
+/// Nobody else reads the files meanwhile: what is bad is set aside by who finds it first.
+fn settings() -> Settings {
+    Settings {
+        extra: "[scrub]\ndays = 0\n".to_owned(),
+        ..Settings::default()
+    }
+}
+
+fn server() -> Server {
+    Server::with(settings())
+}
+
 fn flip(path: &Path, from_end: usize) {
     let mut bytes = fs::read(path).expect("image");
     let at = bytes.len() - from_end;
@@ -62,7 +74,7 @@ fn flip(path: &Path, from_end: usize) {
 #[test]
 fn what_does_not_agree_is_found_and_named_and_nothing_is_changed() {
     for running in [true, false] {
-        let mut server = Server::start();
+        let mut server = server();
         let volume = server.volume("A");
         let images = images::images(3, 10);
         send_all(&server, &images[1..]);
@@ -192,7 +204,7 @@ fn part10_of(image: &Image) -> Vec<u8> {
 /// put under a UID that is taken.
 #[test]
 fn a_file_of_an_instance_that_is_known_becomes_a_copy_or_a_conflict() {
-    let server = Server::with(Settings::default().volume("B", "volume-b", "archive"));
+    let server = Server::with(settings().volume("B", "volume-b", "archive"));
     let images = images::images(1, 3);
     send_all(&server, &images);
     let (a, b) = (server.volume("A"), server.volume("B"));
@@ -228,7 +240,7 @@ fn a_file_of_an_instance_that_is_known_becomes_a_copy_or_a_conflict() {
 /// Method: four associations store while equalize runs again and again.
 #[test]
 fn what_is_stored_meanwhile_is_neither_missing_nor_extra() {
-    let server = Server::start();
+    let server = server();
     server.wait_until_indexed();
     let images = images::images(8, 60);
     let done = Arc::new(AtomicBool::new(false));
@@ -260,7 +272,7 @@ fn what_is_stored_meanwhile_is_neither_missing_nor_extra() {
 
 #[test]
 fn an_unknown_volume_is_an_error_in_words() {
-    let server = Server::start();
+    let server = server();
     server.wait_until_indexed();
     let outcome = server.kura(&["volume", "check", "Z"]);
     assert_eq!(outcome.code, Some(3), "{}", outcome.text());
