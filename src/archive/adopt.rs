@@ -167,11 +167,7 @@ impl Archive {
             standing: Standing::Here(volume),
         })
         .map_err(|error| error.to_string())?;
-        let entry = VolumeEntry {
-            name: name.clone(),
-            path: path.to_owned(),
-            role: RoleName::Archive,
-        };
+        let entry = VolumeEntry::new(name.clone(), path.to_owned(), RoleName::Archive);
         self.write_down(|file| config::edit::put_volume(file, None, &entry))
             .map_err(|error| error.to_string())?;
         Ok((volume_id, name))

@@ -511,6 +511,21 @@ impl Archive {
         names: &[String],
         copied: Option<&str>,
     ) -> Result<(), VolumeError> {
+        if copied.is_none() && self.through_journal(volume, incoming, stored, names)? {
+            return Ok(());
+        }
+        self.make_durable_direct(volume, incoming, stored, names, copied)
+    }
+
+    /// As [`Archive::make_durable`], never through a journal.
+    pub(super) fn make_durable_direct(
+        &self,
+        volume: &Volume<Line>,
+        incoming: &mut Incoming,
+        stored: &mut Stored,
+        names: &[String],
+        copied: Option<&str>,
+    ) -> Result<(), VolumeError> {
         incoming.flush()?;
         // Not that of its series' line: a correction may have given the series another.
         let folder = folder_of(&stored.instance.copy.path).to_owned();

@@ -5,14 +5,15 @@
 //! (the reader will come to those lines), and the change-over happens while the live way is held back, so no line is
 //! missed. Lines of one ledger are applied in their order; reading on from an earlier line ends with the same index.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::index::{Change, Engine, Index, IndexError, SeriesFacts, Snapshot, StudyFacts};
+use crate::index::{Change, Engine, Gone, Index, IndexError, SeriesFacts, Snapshot, StudyFacts};
 use crate::volume::ledger::{self, Position};
 use crate::volume::ledger_extent;
 
@@ -41,6 +42,8 @@ pub struct Keeper {
     sequence: AtomicU64,
     stop: AtomicBool,
     touched: TouchedSeries,
+    /// What is durable without a line in a ledger yet, by volume and path.
+    unlisted: Mutex<HashMap<(String, String), Line>>,
     /// Told when an index has failed and a new one is wanted.
     wanted: Mutex<bool>,
     wake: Condvar,
@@ -96,6 +99,7 @@ impl Keeper {
             sequence: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             touched: TouchedSeries::new(),
+            unlisted: Mutex::default(),
             wanted: Mutex::new(true),
             wake: Condvar::new(),
         }))
@@ -110,6 +114,16 @@ impl Keeper {
         let Some((_, last)) = group.last() else {
             return;
         };
+        {
+            let mut unlisted = self.unlisted();
+            if !unlisted.is_empty() {
+                for (line, _) in &group {
+                    if let Change::Stored(stored) = &**line {
+                        unlisted.remove(&place_of(stored));
+                    }
+                }
+            }
+        }
         if !state.live {
             return;
         }
@@ -128,6 +142,43 @@ impl Keeper {
                 self.failed(&error);
             }
         }
+    }
+
+    /// An instance is durable in a journal; its line comes later. In the index on return, also if that is being rebuilt: as
+    /// soon as it is whole.
+    pub fn apply_unlisted(&self, change: &Line) {
+        if let Change::Stored(stored) = &**change {
+            self.unlisted().insert(place_of(stored), change.clone());
+        }
+        self.apply_change(change);
+    }
+
+    /// Its line is in another volume's ledger instead.
+    pub fn forget_unlisted(&self, gone: &Gone) {
+        let place = (gone.volume_id.clone(), gone.path.clone());
+        self.unlisted().remove(&place);
+        self.apply_change(&Change::Gone(gone.clone()));
+    }
+
+    fn apply_change(&self, change: &Change) {
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !state.live {
+            return;
+        }
+        match state.index.apply(std::slice::from_ref(change), &[]) {
+            Ok(series) => self.touched.add(series),
+            Err(error) => {
+                drop(state);
+                self.failed(&error);
+            }
+        }
+    }
+
+    fn unlisted(&self) -> MutexGuard<'_, HashMap<(String, String), Line>> {
+        self.unlisted.lock().expect("no panic while held")
     }
 
     /// What was touched since the last call. Take this first and a view then: what is not in it was in the view before.
@@ -440,6 +491,12 @@ impl Keeper {
             if !self.read_sources(&index, &sources)? {
                 return Ok(());
             }
+            let unlisted: Vec<Change> = self
+                .unlisted()
+                .values()
+                .map(|line| (**line).clone())
+                .collect();
+            index.apply(&unlisted, &[])?;
             state.live = true;
             self.touched.add_all();
             let totals = index.snapshot()?.totals()?;
@@ -613,6 +670,11 @@ impl Known for FromIndex<'_> {
         let facts = snapshot.series_facts(study, series_instance_uid, by);
         facts.ok().flatten()
     }
+}
+
+fn place_of(stored: &crate::index::Stored) -> (String, String) {
+    let copy = &stored.instance.copy;
+    (copy.volume_id.clone(), copy.path.clone())
 }
 
 /// A position as the index keeps it: opaque to the index, 16 bytes big-endian.

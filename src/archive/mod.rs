@@ -5,7 +5,7 @@
 //!
 //! | for | files |
 //! |---|---|
-//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `before_ack`, `find`, `fetch` |
+//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `carrying`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
@@ -21,6 +21,7 @@ mod at_rest;
 mod bad_copies;
 mod before_ack;
 mod capacity;
+mod carrying;
 mod checked;
 mod checked_file;
 mod checked_status;
@@ -153,6 +154,8 @@ pub struct Archive {
     duplicates: crate::config::Duplicates,
     coercion: coerce::Coercion,
     retention: retention::Retention,
+    intake_config: crate::config::Intake,
+    carrying: carrying::Carrying,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.
@@ -191,6 +194,13 @@ impl Archive {
     pub fn leave_in_order(&self) {
         // A verb that only looks leaves the disks as they are.
         if self.mode == Mode::Create {
+            for member in self.shelf.all() {
+                if let Some(volume) = member.here()
+                    && let Err(error) = self.empty_intake(volume)
+                {
+                    tracing::error!(volume = member.name, %error, "instances stay in the intake journal until the next start");
+                }
+            }
             self.ship();
         }
         // The next start goes on above all numbers, also if the volume that has the highest is gone by then.

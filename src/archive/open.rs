@@ -185,6 +185,8 @@ impl Archive {
             duplicates: config.duplicates.clone(),
             coercion,
             retention,
+            intake_config: config.intake.clone(),
+            carrying: Default::default(),
             looking: Default::default(),
             stopping: Default::default(),
             _lock: lock,
@@ -351,6 +353,8 @@ impl Archive {
     }
 
     pub(super) fn carry_on_leftovers(&self, volume: &Arc<Volume<Line>>) -> Result<(), VolumeError> {
+        // First: what is left of an instance that is in the journal means nothing by itself.
+        self.open_intake(volume)?;
         let carried = self.resume(volume)?;
         if carried > 0 {
             tracing::info!(
@@ -392,14 +396,11 @@ fn with_known_volumes(config: &Config) -> Result<Config, OpenError> {
 }
 
 fn entry_of(known: Known) -> VolumeEntry {
-    VolumeEntry {
-        name: known.name,
-        path: known.path,
-        role: match known.role {
-            Role::Archive => RoleName::Archive,
-            Role::Mirror => RoleName::Mirror,
-        },
-    }
+    let role = match known.role {
+        Role::Archive => RoleName::Archive,
+        Role::Mirror => RoleName::Mirror,
+    };
+    VolumeEntry::new(known.name, known.path, role)
 }
 
 /// What of a member outlives the process.

@@ -159,11 +159,7 @@ impl Archive {
         path: &Path,
         role: layout::Role,
     ) -> Result<(), VerbError> {
-        let entry = VolumeEntry {
-            name: name.to_owned(),
-            path: path.to_owned(),
-            role: role_name(role),
-        };
+        let entry = VolumeEntry::new(name.to_owned(), path.to_owned(), role_name(role));
         self.write_down(|file| config::edit::put_volume(file, None, &entry))
     }
 

@@ -224,11 +224,7 @@ impl Archive {
             Role::Archive => RoleName::Archive,
             Role::Mirror => RoleName::Mirror,
         };
-        let entry = VolumeEntry {
-            name: name.clone(),
-            path: path.clone(),
-            role: role_name,
-        };
+        let entry = VolumeEntry::new(name.clone(), path.clone(), role_name);
         self.write_down(|file| config::edit::put_volume(file, None, &entry))?;
         Ok(format!("volume {name} is at {} now", path.display()))
     }
@@ -245,6 +241,11 @@ impl Archive {
             retired: !undo,
             ..(*member).clone()
         })?;
+        if let Some(volume) = member.here().filter(|_| !undo)
+            && let Err(error) = self.empty_intake(volume)
+        {
+            tracing::error!(volume = name, %error, "instances stay in the intake journal for now");
+        }
         Ok(match undo {
             false => format!("volume {name} takes no new instances; what is on it is served"),
             true => format!("volume {name} takes instances again"),
@@ -341,6 +342,10 @@ impl Archive {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        // Nothing comes any more: what waits in its journal gets its files, here or on another volume.
+        if let Err(error) = self.empty_intake(&volume) {
+            tracing::error!(volume = name, %error, "instances stay in the intake journal");
+        }
         self.ship_one(&volume);
         Ok(())
     }
@@ -390,11 +395,8 @@ impl Archive {
             name: new_name.clone(),
             ..(*member).clone()
         })?;
-        let entry = VolumeEntry {
-            name: new_name.clone(),
-            path: member.path.clone(),
-            role: role_name(member.role),
-        };
+        let role = role_name(member.role);
+        let entry = VolumeEntry::new(new_name.clone(), member.path.clone(), role);
         self.write_down(|file| config::edit::put_volume(file, Some(name), &entry))?;
         Ok(format!("volume {name} is named {new_name} now"))
     }
@@ -427,11 +429,7 @@ impl Archive {
             ..(*member).clone()
         })?;
         self.take_back(&member.volume_id, SETTLE);
-        let entry = VolumeEntry {
-            name: name.to_owned(),
-            path: path.clone(),
-            role: role_name(member.role),
-        };
+        let entry = VolumeEntry::new(name.to_owned(), path.clone(), role_name(member.role));
         self.write_down(|file| config::edit::put_volume(file, Some(name), &entry))?;
         match &self.member(name)?.standing {
             Standing::Here(_) => Ok(format!("volume {name} is at {} now", path.display())),

@@ -43,12 +43,13 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 7] = [
+        let works: [(&str, Duration, Work); 8] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
             ("drain", LOOK_EVERY, |archive| archive.drain_all()),
             ("mirror", MIRROR_EVERY, |archive| archive.mirror_all()),
             ("tidy", TIDY_EVERY, |archive| archive.tidy_all()),
+            ("journals", LOOK_EVERY, |archive| archive.carry_over_all()),
             ("checks", CHECK_EVERY, |archive| archive.check_volumes()),
             ("retention", LOOK_EVERY, |archive| archive.retention_round()),
         ];
@@ -181,6 +182,10 @@ impl Archive {
             reason: reason.to_owned(),
             ejected: false,
         });
+        // What waits in its journal, if that can be read: there where it still can be written, else elsewhere.
+        if let Err(error) = self.empty_intake(volume) {
+            tracing::error!(volume = member.name, %error, "instances stay in the intake journal of a volume that is away");
+        }
         // Its last lines, from the disk if it can still be read, else from memory.
         self.ship_one(volume);
         self.choose_copies();

@@ -48,13 +48,12 @@ pub fn run(verb: &Init, json: bool) -> Result<End, Failure> {
 
 /// Those that are here, and those that may come back to where they were.
 fn entries(found: &FromDisks) -> Vec<VolumeEntry> {
-    let entry = |name: &str, path: &Path, role: Role| VolumeEntry {
-        name: name.to_owned(),
-        path: path.to_owned(),
-        role: match role {
+    let entry = |name: &str, path: &Path, role: Role| {
+        let role = match role {
             Role::Archive => RoleName::Archive,
             Role::Mirror => RoleName::Mirror,
-        },
+        };
+        VolumeEntry::new(name.to_owned(), path.to_owned(), role)
     };
     let here = found.volumes.iter();
     let away = found.away.iter().filter(|volume| volume.configured);

@@ -55,11 +55,9 @@ pub(super) fn with_volume(
         .ok_or("\"volume\" is not written as [[volume]]")?;
     if volumes.is_empty() && entry.name != super::VOLUME_DEFAULT {
         // With none written down there is the one by default, which the first entry would take away.
-        let default = VolumeEntry {
-            name: super::VOLUME_DEFAULT.to_owned(),
-            path: Path::new(super::FOLDER_DEFAULT).join(super::VOLUME_DEFAULT),
-            role: RoleName::Archive,
-        };
+        let name = super::VOLUME_DEFAULT.to_owned();
+        let path = Path::new(super::FOLDER_DEFAULT).join(&name);
+        let default = VolumeEntry::new(name, path, RoleName::Archive);
         if old_name != Some(super::VOLUME_DEFAULT) {
             volumes.push(table(&default, default.path.to_str().unwrap_or_default()));
         }
@@ -115,11 +113,7 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, path: &str) -> VolumeEntry {
-        VolumeEntry {
-            name: name.to_owned(),
-            path: path.into(),
-            role: RoleName::Archive,
-        }
+        VolumeEntry::new(name.to_owned(), path.into(), RoleName::Archive)
     }
 
     #[test]

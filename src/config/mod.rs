@@ -5,6 +5,7 @@
 
 mod corrections;
 pub mod edit;
+mod intake;
 mod long_work;
 mod receiving;
 mod rejection;
@@ -18,7 +19,10 @@ use serde::Deserialize;
 
 use crate::dicom::AeTitle;
 
+use intake::IntakeFile;
+
 pub use corrections::Corrections;
+pub use intake::{Intake, IntakeMode};
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
 pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
 pub use rejection::{OnRejection, Rejection};
@@ -51,6 +55,7 @@ pub struct Config {
     /// Of the rules for one attribute the first that fits a sender counts.
     pub coerce: Vec<Coerce>,
     pub retention: Retention,
+    pub intake: Intake,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -75,6 +80,23 @@ pub struct VolumeEntry {
     pub name: String,
     pub path: PathBuf,
     pub role: RoleName,
+    /// Moved to [`Config::intake`] when it is read.
+    #[serde(default)]
+    intake: Option<IntakeMode>,
+    #[serde(default)]
+    journal: Option<PathBuf>,
+}
+
+impl VolumeEntry {
+    pub fn new(name: String, path: PathBuf, role: RoleName) -> VolumeEntry {
+        VolumeEntry {
+            name,
+            path,
+            role,
+            intake: None,
+            journal: None,
+        }
+    }
 }
 
 /// A DICOM node we may send to.
@@ -174,6 +196,8 @@ struct File {
     coerce: Vec<Coerce>,
     #[serde(default)]
     retention: Retention,
+    #[serde(default)]
+    intake: IntakeFile,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -247,16 +271,14 @@ impl Config {
         let mut volumes = file.volume;
         if volumes.is_empty() {
             let path = PathBuf::from(FOLDER_DEFAULT).join(VOLUME_DEFAULT);
-            volumes.push(VolumeEntry {
-                name: VOLUME_DEFAULT.to_owned(),
-                path,
-                role: RoleName::Archive,
-            });
+            let name = VOLUME_DEFAULT.to_owned();
+            volumes.push(VolumeEntry::new(name, path, RoleName::Archive));
         }
         for volume in &mut volumes {
             volume.path = base.join(&volume.path);
         }
         check_volumes(&volumes)?;
+        let intake = Intake::of(&file.intake, &mut volumes, base)?;
         file.mirror.check()?;
         file.scrub.check()?;
         file.corrections.check()?;
@@ -314,6 +336,7 @@ impl Config {
             duplicates: file.duplicates,
             coerce,
             retention: file.retention,
+            intake,
         })
     }
 
@@ -461,6 +484,7 @@ fn template() -> String {
         TEMPLATE,
         long_work::TEMPLATE,
         corrections::TEMPLATE,
+        intake::TEMPLATE,
         receiving::TEMPLATE,
         retention::TEMPLATE,
     ]

@@ -64,7 +64,7 @@ impl<T: Send + 'static> Volume<T> {
         Ok(())
     }
 
-    fn sync_all(&self) -> Result<(), VolumeError> {
+    pub(super) fn sync_all(&self) -> Result<(), VolumeError> {
         let root = &self.shared.root;
         let _call = self.shared.calls.begin();
         self.shared.disk.sync_file_system(root).map_err(|error| {

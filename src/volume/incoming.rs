@@ -45,10 +45,17 @@ pub struct Incoming {
     durable: bool,
     /// The name in `incoming/` stays when this is dropped.
     keep: bool,
+    /// Somebody else removes the name.
+    stays: bool,
 }
 
 impl Incoming {
-    pub(super) fn create(shared: &Arc<Shared>, ending: &str) -> Result<Incoming, VolumeError> {
+    /// `direct`: past the page cache, where the file system takes it.
+    pub(super) fn create(
+        shared: &Arc<Shared>,
+        ending: &str,
+        direct: bool,
+    ) -> Result<Incoming, VolumeError> {
         let _call = shared.calls.begin();
         let name = format!("{}{ending}", uuid::Uuid::new_v4().simple());
         let path = shared.root.join(layout::INCOMING_FOLDER).join(name);
@@ -60,7 +67,7 @@ impl Incoming {
             .disk
             .create_new(&path)
             .map_err(VolumeError::io(&path))?;
-        let direct = DIRECT_IO && file.set_direct(true);
+        let direct = direct && DIRECT_IO && file.set_direct(true);
         Ok(Incoming {
             shared: shared.clone(),
             file,
@@ -71,6 +78,7 @@ impl Incoming {
             direct,
             durable: false,
             keep: false,
+            stays: false,
         })
     }
 
@@ -91,6 +99,7 @@ impl Incoming {
             // A killed process leaves bytes that only memory has.
             durable: false,
             keep: true,
+            stays: false,
         })
     }
 
@@ -210,6 +219,22 @@ impl Incoming {
             self.shared.give_buffer(buffer);
         }
         Ok(())
+    }
+
+    /// Writes what is in memory and keeps it there too; does not wait for the disk.
+    pub(super) fn write_through(&mut self) -> Result<(), VolumeError> {
+        self.write_held()
+    }
+
+    /// The name in `incoming/` is somebody else's to remove from now on.
+    pub(super) fn stays(&mut self) {
+        self.stays = true;
+    }
+
+    /// All bytes, if they are in memory still.
+    pub(super) fn pieces(&self) -> Option<Vec<&[u8]>> {
+        let is_whole = self.held_from == 0;
+        is_whole.then(|| self.held.iter().map(Aligned::bytes).collect())
     }
 
     /// All of it was flushed, together with others.
@@ -383,6 +408,9 @@ impl Incoming {
     }
 
     fn unlink(&self) {
+        if self.stays {
+            return;
+        }
         if let Err(error) = self.shared.disk.remove(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {

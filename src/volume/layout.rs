@@ -54,6 +54,8 @@ pub const MADE_ENDING: &str = ".made";
 pub const LEDGERS_FOLDER: &str = "ledgers";
 /// What could not be stored as an instance, kept for a person to look at.
 pub const QUARANTINE_FOLDER: &str = "quarantine";
+/// The intake journal, if it is on the volume itself.
+pub const INTAKE_FOLDER: &str = "intake";
 /// Files that were not what the ledger says, at the paths they had.
 pub const SUSPECT_FOLDER: &str = "suspect";
 /// Files of contents that a correction replaced, at the paths they had.
@@ -159,12 +161,13 @@ pub fn path_in_tree(relative: &str) -> &str {
 }
 
 /// Names in the root of a volume that are not of the image tree.
-pub const OWN_NAMES: [&str; 9] = [
+pub const OWN_NAMES: [&str; 10] = [
     LABEL_FILE,
     LABEL_TEMPORARY_FILE,
     LOCK_FILE,
     LEDGERS_FOLDER,
     INCOMING_FOLDER,
+    INTAKE_FOLDER,
     QUARANTINE_FOLDER,
     SUSPECT_FOLDER,
     SUPERSEDED_FOLDER,

@@ -30,6 +30,17 @@ pub fn read_last_segment(
     folder: &Path,
     f: &mut dyn FnMut(&str),
 ) -> Result<(), LedgerError> {
+    read_last_segments(disk, folder, 1, f)
+}
+
+/// As [`read_last_segment`] for so many segments that have any, the newest first.
+pub fn read_last_segments(
+    disk: &Disk,
+    folder: &Path,
+    most: usize,
+    f: &mut dyn FnMut(&str),
+) -> Result<(), LedgerError> {
+    let mut read = 0;
     for segment in segments(disk, folder)?.into_iter().rev() {
         let path = folder.join(layout::segment_file(segment));
         let file = disk.open_read(&path).map_err(LedgerError::io(&path))?;
@@ -41,7 +52,8 @@ pub fn read_last_segment(
                 ControlFlow::Continue(())
             })
             .map_err(LedgerError::io(&path))?;
-        if lines > 0 {
+        read += usize::from(lines > 0);
+        if read == most {
             break;
         }
     }

@@ -102,6 +102,12 @@ impl Settings {
             folder.join("state").display(),
             self.extra
         );
+        // All of a test another way.
+        if let Ok(mode) = std::env::var("KURA_TEST_INTAKE")
+            && !text.contains("[intake]")
+        {
+            text += &format!("\n[intake]\nmode = \"{mode}\"\nsize_bytes = 33554432\n");
+        }
         for (name, path, role) in &self.volumes {
             text += &format!(
                 "\n[[volume]]\nname = \"{name}\"\npath = \"{}\"\nrole = \"{role}\"\n",

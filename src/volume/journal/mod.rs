@@ -168,13 +168,35 @@ impl Journal {
         owner: &str,
         size_bytes: u64,
     ) -> Result<(Journal, Replay), JournalError> {
+        if let Some(opened) = Journal::open_existing(disk, folder, owner)? {
+            return Ok(opened);
+        }
+        let path = folder.join(FILE);
+        let made = make(disk, folder, owner, size_bytes);
+        made.map_err(|source| JournalError::Io {
+            path: path.clone(),
+            reason: source.to_string(),
+        })?;
+        let opened = Journal::open_existing(disk, folder, owner)?;
+        opened.ok_or_else(|| JournalError::Io {
+            path,
+            reason: "it is gone again".to_owned(),
+        })
+    }
+
+    /// As [`Journal::open`]; None where there is none.
+    pub fn open_existing(
+        disk: &Disk,
+        folder: &Path,
+        owner: &str,
+    ) -> Result<Option<(Journal, Replay)>, JournalError> {
         let path = folder.join(FILE);
         let fail = |source: io::Error| JournalError::Io {
             path: path.clone(),
             reason: source.to_string(),
         };
         if disk.entry(&path).map_err(fail)?.is_none() {
-            make(disk, folder, owner, size_bytes).map_err(fail)?;
+            return Ok(None);
         }
         let file = disk.open_write(&path).map_err(fail)?;
         // What an earlier process could not flush may be in memory and not on the disk.
@@ -220,7 +242,7 @@ impl Journal {
             true => Replay::default(),
             false => journal.find(mark),
         };
-        Ok((journal, replay))
+        Ok(Some((journal, replay)))
     }
 
     /// Looks for records from the mark's number on, in the whole file.

@@ -1,0 +1,499 @@
+//! The way in through an intake journal, and from there to files and ledger lines.
+//!
+//! ```text
+//! take in     bytes to the page cache │ record appended, one flush for everybody who waits │ index │ answer
+//! carry over  bytes of a batch flushed │ names flushed │ lines flushed │ records free
+//! ```
+//!
+//! Between the two the record is the instance: whatever else there is of it after a power cut is thrown away and made anew
+//! from the record ([`Archive::open_intake`]).
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::config::IntakeMode;
+use crate::index::{Change, Gone, Stored};
+use crate::volume::intake::{About, Kept, Took, copy_out};
+use crate::volume::journal::{Found, Journal, JournalError, Replay};
+use crate::volume::layout::Role;
+use crate::volume::{Incoming, Volume, VolumeError, VolumeState, layout, ledger_extent};
+
+use super::entry::{Known, Reader};
+use super::ingest::ALTERNATIVES_MAX;
+use super::placing::Refusals;
+use super::{Archive, Line, entry};
+
+/// Carried over together.
+const BATCH_COUNT: usize = 256;
+const BATCH_BYTES: u64 = 64 << 20;
+/// Younger ones wait for company, unless there are enough for a batch.
+const AGE: Duration = Duration::from_secs(1);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A disk whose flush takes longer than this is written through a journal.
+const SLOW_FLUSH: Duration = Duration::from_millis(3);
+/// After a batch that failed.
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Archive {
+    /// Carries what the journal of a volume holds to its files and lines, and opens it for new instances if the
+    /// configuration, or the disk, says so. To be called before anything is received on the volume, and before its
+    /// leftovers are looked at.
+    pub(super) fn open_intake(&self, volume: &Arc<Volume<Line>>) -> Result<(), VolumeError> {
+        if volume.role() != Role::Archive
+            || volume.is_adopted()
+            || volume.state() != VolumeState::Ok
+            || self.mode != super::Mode::Create
+        {
+            return Ok(());
+        }
+        let name = volume.name();
+        let folder = self.intake_folder(volume);
+        let on_volume = volume.intake_folder();
+        let fail = |error: JournalError| VolumeError::Failed {
+            name: name.to_owned(),
+            reason: error.to_string(),
+        };
+        // One that was used before the configuration was changed holds instances all the same.
+        for old in [&folder, &on_volume] {
+            self.empty_journal(volume, old).map_err(fail)?;
+        }
+        let wanted = match self.intake_config.mode(name) {
+            IntakeMode::Direct => false,
+            IntakeMode::Journal => true,
+            IntakeMode::Auto => volume.flush_time()? > SLOW_FLUSH,
+        };
+        if !wanted {
+            return Ok(());
+        }
+        match volume.open_intake(&self.disk, &folder, self.intake_config.size_bytes) {
+            Ok(_) => {
+                let path = folder.display();
+                tracing::info!(volume = name, %path, "instances go through an intake journal");
+                Ok(())
+            }
+            // The direct way is always there.
+            Err(error) => {
+                tracing::error!(volume = name, %error, "there is no intake journal; each instance is flushed by itself");
+                Ok(())
+            }
+        }
+    }
+
+    fn intake_folder(&self, volume: &Volume<Line>) -> PathBuf {
+        match self.intake_config.folder(volume.name()) {
+            Some(folder) => folder.join(volume.id()),
+            None => volume.intake_folder(),
+        }
+    }
+
+    /// What a journal holds gets its files and lines; it is empty then.
+    fn empty_journal(
+        &self,
+        volume: &Arc<Volume<Line>>,
+        folder: &std::path::Path,
+    ) -> Result<(), JournalError> {
+        let disk = match folder.starts_with(volume.root()) {
+            true => volume.disk(),
+            false => &self.disk,
+        };
+        let Some((journal, replay)) = Journal::open_existing(disk, folder, volume.id())? else {
+            return Ok(());
+        };
+        if !replay.records.is_empty() {
+            tracing::info!(
+                volume = volume.name(),
+                instances_count = replay.records.len(),
+                "instances in the intake journal are carried over"
+            );
+        }
+        let failed = |reason: String| JournalError::Failed {
+            path: journal.path().to_owned(),
+            reason,
+        };
+        let begun = Instant::now();
+        self.replay(volume, &journal, &replay).map_err(failed)?;
+        if !replay.damaged.is_empty() {
+            let path = journal.path().to_owned();
+            let aside = journal.set_aside()?;
+            tracing::error!(
+                volume = volume.name(),
+                journal = %path.display(),
+                aside = %aside.display(),
+                records_count = replay.damaged.len(),
+                "records of the intake journal are damaged: instances that were answered may be lost; the good ones were carried over"
+            );
+            return Ok(());
+        }
+        journal.settle()?;
+        if !replay.records.is_empty() {
+            let ms = begun.elapsed().as_millis() as u64;
+            tracing::info!(volume = volume.name(), ms, "the intake journal is empty");
+        }
+        Ok(())
+    }
+
+    /// Gives the records of a journal that nobody appends to their files and lines. An error: what is not there yet stays in
+    /// the journal.
+    fn replay(
+        &self,
+        volume: &Arc<Volume<Line>>,
+        journal: &Journal,
+        replay: &Replay,
+    ) -> Result<(), String> {
+        if replay.records.is_empty() {
+            return Ok(());
+        }
+        // Some may have been carried over already: the last mark of that was not durable.
+        let mut listed = Listed::default();
+        let folder = volume.ledger_folder(volume.id());
+        let read = ledger_extent::read_last_segments(volume.disk(), &folder, 2, &mut |line| {
+            listed.note(line);
+        });
+        read.map_err(|error| error.to_string())?;
+        for batch in replay.records.chunks(BATCH_COUNT) {
+            self.replay_some(volume, journal, batch, &listed)?;
+        }
+        Ok(())
+    }
+
+    fn replay_some(
+        &self,
+        volume: &Arc<Volume<Line>>,
+        journal: &Journal,
+        batch: &[Found],
+        listed: &Listed,
+    ) -> Result<(), String> {
+        let words = |error: VolumeError| error.to_string();
+        let (mut files, mut facts, mut done) = (Vec::new(), Vec::new(), Vec::new());
+        for found in batch {
+            done.push(found.number);
+            let about: About = match serde_json::from_slice(&found.about) {
+                Ok(about) => about,
+                Err(error) => {
+                    return Err(format!("record {}: {error}", found.number));
+                }
+            };
+            let stored = stored_of(volume.id(), &about)?;
+            self.keeper.raise_sequence(stored.instance.sequence);
+            if listed.has(&stored) {
+                continue;
+            }
+            let path = &stored.instance.copy.path;
+            // A file of that name without a line is what a power cut left of this instance, whole or not.
+            if !volume.is_free(path).map_err(words)? {
+                if listed.paths.contains(path) {
+                    return Err(format!("another instance has the name {path}"));
+                }
+                volume
+                    .remove_file(path)
+                    .map_err(|error| error.to_string())?;
+            }
+            let mut incoming = volume.begin().map_err(words)?;
+            let reading = journal.reading(found.number);
+            let reading = reading.ok_or_else(|| format!("record {} is gone", found.number))?;
+            copy_out(&reading, &mut incoming).map_err(|error| error.to_string())?;
+            files.push(incoming);
+            facts.push((about, stored));
+        }
+        volume.flush_all(&mut files).map_err(words)?;
+        let named: Vec<(&Incoming, &str)> = files
+            .iter()
+            .zip(facts.iter().map(|(about, _)| about.path.as_str()))
+            .collect();
+        volume.publish_all(&named).map_err(words)?;
+        let lines = facts
+            .into_iter()
+            .map(|(about, stored)| (about.once, about.line, Arc::new(Change::Stored(stored))));
+        let appended = volume.ledger().append_all(lines.collect());
+        appended.map_err(|error| error.to_string())?;
+        for file in files {
+            file.finish();
+        }
+        journal.free(&done).map_err(|error| error.to_string())
+    }
+
+    /// Makes an instance durable in the journal of its volume, if it has one that takes it. False: it is to go the direct way.
+    pub(super) fn through_journal(
+        &self,
+        volume: &Volume<Line>,
+        incoming: &mut Incoming,
+        stored: &mut Stored,
+        names: &[String],
+    ) -> Result<bool, VolumeError> {
+        if volume.intake().is_none() {
+            return Ok(false);
+        }
+        let first = stored.instance.copy.path.clone();
+        let folder = first.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut attempt = 0;
+        while names.contains(&stored.instance.copy.path)
+            || !volume.is_free(&stored.instance.copy.path)?
+        {
+            if attempt == ALTERNATIVES_MAX {
+                return Err(VolumeError::NameTaken {
+                    path: stored.instance.copy.path.clone(),
+                });
+            }
+            let instance = &stored.instance;
+            let (sop, crc32) = (&instance.sop_instance_uid, instance.copy.crc32);
+            let name = layout::alternative_file_name(sop, crc32, attempt);
+            stored.instance.copy.path = format!("{folder}/{name}");
+            attempt += 1;
+        }
+        let (once, line) = entry::lines(stored, volume.id(), None);
+        let about = About {
+            path: stored.instance.copy.path.clone(),
+            once,
+            line,
+        };
+        let change = Arc::new(Change::Stored(stored.clone()));
+        match volume.take_in(incoming, about, change.clone()) {
+            Took::Kept => {
+                self.keeper.apply_unlisted(&change);
+                Ok(true)
+            }
+            Took::Not(_, reason) => {
+                tracing::debug!(volume = volume.name(), reason, "not through the journal");
+                stored.instance.copy.path = first;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Looks after the journals as long as the server runs: one thread a volume, because a disk may never answer.
+    pub fn carry_over_all(self: &Arc<Archive>) {
+        for member in self.shelf.all() {
+            let Some(volume) = member.here().filter(|volume| volume.intake().is_some()) else {
+                continue;
+            };
+            let Some(claim) = self.carrying.claim(volume.id()) else {
+                continue;
+            };
+            let (archive, volume) = (Arc::downgrade(self), Arc::downgrade(volume));
+            let thread = std::thread::Builder::new().name("carry over".to_owned());
+            let spawned = thread.spawn(move || {
+                let _claim = claim;
+                while let (Some(archive), Some(volume)) = (archive.upgrade(), volume.upgrade()) {
+                    if archive.stopping.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let pause = archive.carry_over_due(&volume);
+                    drop((archive, volume));
+                    std::thread::sleep(pause);
+                }
+            });
+            if let Err(error) = spawned {
+                tracing::error!(%error, "no thread for an intake journal");
+            }
+        }
+    }
+
+    /// One batch, if there is enough for one or the oldest has waited long enough; how long to wait then.
+    fn carry_over_due(&self, volume: &Arc<Volume<Line>>) -> Duration {
+        let Some(intake) = volume.intake() else {
+            return PAUSE;
+        };
+        let (count, oldest) = intake.waiting();
+        let is_due = count >= BATCH_COUNT
+            || intake.waiting_bytes() >= BATCH_BYTES
+            || oldest.is_some_and(|age| age >= AGE);
+        match is_due.then(|| self.carry_over_some(volume)) {
+            None => LOOK_EVERY,
+            Some(Ok(_)) => Duration::ZERO,
+            Some(Err(error)) => {
+                tracing::error!(volume = volume.name(), %error, "instances stay in the intake journal for now");
+                PAUSE
+            }
+        }
+    }
+
+    /// Carries over everything that waits at this moment; nothing is left in the journal then, durably.
+    pub(super) fn empty_intake(&self, volume: &Arc<Volume<Line>>) -> Result<(), VolumeError> {
+        let Some(intake) = volume.intake() else {
+            return Ok(());
+        };
+        while self.carry_over_some(volume)? > 0 {}
+        let settled = intake.journal().settle();
+        settled.map_err(|error| VolumeError::Failed {
+            name: volume.name().to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// One batch, at once. What the volume does not take goes to another.
+    fn carry_over_some(&self, volume: &Arc<Volume<Line>>) -> Result<usize, VolumeError> {
+        let Some(intake) = volume.intake() else {
+            return Ok(0);
+        };
+        let _one = intake.carrying();
+        let batch = intake.oldest(BATCH_COUNT, BATCH_BYTES);
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let (left, error) = match volume.carry_over(batch) {
+            Ok(carried) => {
+                let left = carried.taken;
+                if left.is_empty() {
+                    return Ok(carried.count);
+                }
+                let path = left[0].about.path.clone();
+                (left, VolumeError::NameTaken { path })
+            }
+            Err((error, left)) => (left, error),
+        };
+        if error.is_ledger_unknown() {
+            // Their lines may be there. The next start looks.
+            volume.mark_failed(&error.to_string());
+            intake.give_back(left);
+            return Err(error);
+        }
+        let count = left.len();
+        let mut refused = Refusals::default();
+        self.refused_by(volume, &error, &mut refused);
+        let mut left = std::collections::VecDeque::from(left);
+        while let Some(kept) = left.pop_front() {
+            if let Err(error) = self.take_elsewhere(volume, &kept, &mut refused) {
+                left.push_front(kept);
+                intake.give_back(left.into());
+                return Err(error);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Gives an instance that waits in the journal of a volume its file and line on another one.
+    fn take_elsewhere(
+        &self,
+        volume: &Volume<Line>,
+        kept: &Kept<Line>,
+        refused: &mut Refusals,
+    ) -> Result<(), VolumeError> {
+        let gave_up = |reason: String| VolumeError::Failed {
+            name: volume.name().to_owned(),
+            reason,
+        };
+        let Some(intake) = volume.intake() else {
+            return Ok(());
+        };
+        let Change::Stored(was) = &*kept.item else {
+            return Ok(());
+        };
+        let sop = &was.instance.sop_instance_uid;
+        let _lock = self.locks.lock(sop);
+        let reading = intake.reading(kept.number);
+        let reading = reading.ok_or_else(|| gave_up("its record is gone".to_owned()))?;
+        loop {
+            let begun = self.begin_somewhere(refused, None);
+            let (other, mut incoming) = begun.map_err(|error| gave_up(error.to_string()))?;
+            let mut stored = was.clone();
+            stored.instance.copy.volume_id = other.id().to_owned();
+            let made = copy_out(&reading, &mut incoming)
+                .map_err(crate::volume::intake::Copying::into_volume_error)
+                .and_then(|()| {
+                    self.make_durable_direct(&other, &mut incoming, &mut stored, &[], None)
+                });
+            match made {
+                Ok(()) => {
+                    incoming.finish();
+                    break;
+                }
+                Err(error) => self.refused_by(&other, &error, refused),
+            }
+        }
+        self.keeper.forget_unlisted(&Gone {
+            sequence: was.instance.sequence,
+            sop_instance_uid: sop.clone(),
+            volume_id: volume.id().to_owned(),
+            path: was.instance.copy.path.clone(),
+        });
+        let done = [(kept.about.path.clone(), kept.number, kept.bytes)];
+        let freed = intake.carried(&done);
+        freed.map_err(|error| gave_up(error.to_string()))
+    }
+}
+
+/// What the newest lines of a ledger say was stored.
+#[derive(Default)]
+struct Listed {
+    lines: HashSet<(u64, String)>,
+    paths: HashSet<String>,
+}
+
+impl Listed {
+    fn note(&mut self, json: &str) {
+        #[derive(serde::Deserialize)]
+        struct StoredLine {
+            seq: u64,
+            stored: String,
+            #[serde(default)]
+            file: Option<String>,
+        }
+        if let Ok(line) = serde_json::from_str::<StoredLine>(json) {
+            self.lines.insert((line.seq, line.stored));
+            self.paths.extend(line.file);
+        }
+    }
+
+    fn has(&self, stored: &Stored) -> bool {
+        let instance = &stored.instance;
+        let key = (instance.sequence, instance.sop_instance_uid.clone());
+        self.lines.contains(&key)
+    }
+}
+
+/// The statement that a record's lines make.
+fn stored_of(volume_id: &str, about: &About) -> Result<Stored, String> {
+    let mut reader = Reader::new(volume_id);
+    for (_, line) in &about.once {
+        reader.line(line, &Nothing)?;
+    }
+    match reader.line(&about.line, &Nothing)? {
+        Some(Change::Stored(stored)) if stored.instance.copy.path == about.path => Ok(stored),
+        _ => Err("a record of the journal has another line than it should".to_owned()),
+    }
+}
+
+/// A record has all of its lines.
+struct Nothing;
+
+impl Known for Nothing {
+    fn study(&self, _: &str, _: u64) -> Option<crate::index::StudyFacts> {
+        None
+    }
+
+    fn series(&self, _: &str, _: &str, _: u64) -> Option<crate::index::SeriesFacts> {
+        None
+    }
+}
+
+/// Volumes whose journals somebody looks after.
+#[derive(Default)]
+pub struct Carrying(Arc<std::sync::Mutex<HashSet<String>>>);
+
+/// Given back when dropped.
+struct Claim {
+    held: Arc<std::sync::Mutex<HashSet<String>>>,
+    volume_id: String,
+}
+
+impl Carrying {
+    fn claim(&self, volume_id: &str) -> Option<Claim> {
+        let mut held = self.0.lock().expect("no panic while held");
+        held.insert(volume_id.to_owned()).then(|| Claim {
+            held: self.0.clone(),
+            volume_id: volume_id.to_owned(),
+        })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Ok(mut held) = self.held.lock() {
+            held.remove(&self.volume_id);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The way in through an intake journal: durable with one flush, and everything else as on the direct way.
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::images::{self, Image, assert_come_back, assert_found, send_all, tree};
+use common::server::{Server, Settings};
+use rustix::process::Signal;
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+fn settings() -> Settings {
+    Settings {
+        extra: "[intake]\nmode = \"journal\"\nsize_bytes = 33554432\n".to_owned(),
+        ..Settings::default()
+    }
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < LIMIT, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn lines(volume: &Path) -> usize {
+    let mut count = 0;
+    for folder in std::fs::read_dir(volume.join("ledgers")).expect("ledgers") {
+        let segment = folder.expect("entry").path().join("00000001.jsonl");
+        if let Ok(text) = std::fs::read_to_string(segment) {
+            count += text.matches("\"stored\":").count();
+        }
+    }
+    count
+}
+
+#[test]
+fn an_instance_in_the_journal_is_found_fetched_and_carried_over() {
+    let server = Server::with(settings());
+    server.wait_until_indexed();
+    let images = images::images(3, 5);
+    send_all(&server, &images);
+    assert_found(&server, &images);
+    assert_come_back(&server, &images);
+    let volume = server.volume("A");
+    wait_until("not carried over", || tree(&volume).len() == images.len());
+    wait_until("no lines", || lines(&volume) == images.len());
+    images::wait_until_nothing_is_incoming(&volume);
+    assert_found(&server, &images);
+    assert_come_back(&server, &images);
+    // Sent again they are duplicates.
+    send_all(&server, &images);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(lines(&volume), images.len());
+}
+
+/// Method: kill -9 right after the last answer, before anything can have been carried over, and after a while.
+#[test]
+fn after_kill_nine_what_was_answered_is_there_once() {
+    let mut server = Server::with(settings());
+    server.wait_until_indexed();
+    let mut all: Vec<Image> = Vec::new();
+    for round in 0..6 {
+        let images: Vec<Image> = (0..8).map(|n| Image::new(round, n, 20_000)).collect();
+        send_all(&server, &images);
+        all.extend(images);
+        if round % 2 == 1 {
+            std::thread::sleep(Duration::from_millis(1_050));
+        }
+        server.signal(Signal::KILL);
+        server.kill();
+        server.restart();
+        server.wait_until_indexed();
+        assert_found(&server, &all);
+        assert_come_back(&server, &all);
+        assert_eq!(tree(&server.volume("A")).len(), all.len());
+        assert_eq!(lines(&server.volume("A")), all.len(), "each once");
+    }
+}
+
+#[test]
+fn at_a_stop_the_journal_is_emptied() {
+    let mut server = Server::with(settings());
+    server.wait_until_indexed();
+    let images = images::images(2, 6);
+    send_all(&server, &images);
+    assert!(server.terminate().success());
+    assert_eq!(tree(&server.volume("A")).len(), images.len());
+    assert_eq!(lines(&server.volume("A")), images.len());
+    assert!(images::incoming(&server.volume("A")).is_empty());
+    server.restart();
+    server.wait_until_indexed();
+    assert_found(&server, &images);
+}
+
+/// Method: the index is thrown away while instances are in the journal alone.
+#[test]
+fn a_new_index_knows_what_is_in_the_journal() {
+    let server = Server::with(settings());
+    server.wait_until_indexed();
+    for round in 0..5 {
+        let images: Vec<Image> = (0..10).map(|n| Image::new(round, n, 5_000)).collect();
+        send_all(&server, &images);
+        assert_eq!(server.kura(&["index", "rebuild"]).code, Some(0));
+        server.wait_until_indexed();
+        assert_found(&server, &images);
+    }
+}
