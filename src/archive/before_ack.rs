@@ -52,7 +52,9 @@ impl Archive {
         received: &Received,
         incoming: &mut Incoming,
     ) -> Result<(), IngestError> {
-        match self.make_second_copy(received, incoming) {
+        let made = self.make_second_copy(received, incoming);
+        let made = made.and_then(|()| self.journal_beside(received));
+        match made {
             Err(IngestError::NoSecondCopy(reason)) if self.mirror_config.degrade => {
                 tracing::warn!(
                     sop_instance_uid = received.sop_instance_uid,
@@ -63,6 +65,27 @@ impl Archive {
             }
             done => done,
         }
+    }
+
+    /// Two copies of which one is in a journal on the other's disk are one.
+    fn journal_beside(&self, received: &Received) -> Result<(), IngestError> {
+        let members = self.shelf.all();
+        let mut here = members.iter().filter_map(|member| member.here());
+        if !here.any(|volume| volume.intake().is_some()) {
+            return Ok(());
+        }
+        let sop = received.sop_instance_uid;
+        let snapshot = self.keeper.view()?.snapshot;
+        let found = snapshot.by_sop(sop)?;
+        for content in found.iter().flat_map(contents) {
+            for copy in content.good_copies() {
+                let others = content.good_copies().map(|copy| copy.volume_id.as_str());
+                let others: Vec<&str> = others.filter(|id| *id != copy.volume_id).collect();
+                self.counts_beside(&copy.volume_id, &[copy.path.as_str()], &others)
+                    .map_err(|error| IngestError::NoSecondCopy(error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     fn make_second_copy(

@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 use crate::config::IntakeMode;
 use crate::index::{Change, Gone, Stored};
 use crate::volume::intake::{About, Kept, Took, copy_out};
-use crate::volume::journal::{Found, Journal, JournalError, Replay};
+use crate::volume::journal::{FILE, Found, Journal, JournalError, Reading, Replay};
 use crate::volume::layout::Role;
 use crate::volume::{Incoming, Volume, VolumeError, VolumeState, layout, ledger_extent};
 
 use super::entry::{Known, Reader};
 use super::ingest::ALTERNATIVES_MAX;
 use super::placing::Refusals;
+use super::status::IntakeStatus;
 use super::{Archive, Line, entry};
 
 /// Carried over together.
@@ -35,6 +36,13 @@ const AGE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A disk whose flush takes longer than this is written through a journal.
 const SLOW_FLUSH: Duration = Duration::from_millis(3);
+/// For the lock of an instance that is to go elsewhere.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+/// What has waited longer than this is worth a word.
+pub const OVERDUE: Duration = Duration::from_secs(30);
+/// A journal on the volume itself takes no more of it than this part, and none is made that would be smaller.
+const SHARE: u64 = 16;
+const SIZE_BYTES_LEAST: u64 = 1 << 20;
 /// After a batch that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -69,7 +77,18 @@ impl Archive {
         if !wanted {
             return Ok(());
         }
-        match volume.open_intake(&self.disk, &folder, self.intake_config.size_bytes) {
+        let size_bytes = match self.size_of_new(volume, &folder) {
+            Ok(size_bytes) => size_bytes,
+            Err(reason) => {
+                tracing::warn!(
+                    volume = name,
+                    reason,
+                    "there is no intake journal; each instance is flushed by itself"
+                );
+                return Ok(());
+            }
+        };
+        match volume.open_intake(&self.disk, &folder, size_bytes) {
             Ok(_) => {
                 let path = folder.display();
                 tracing::info!(volume = name, %path, "instances go through an intake journal");
@@ -80,6 +99,25 @@ impl Archive {
                 tracing::error!(volume = name, %error, "there is no intake journal; each instance is flushed by itself");
                 Ok(())
             }
+        }
+    }
+
+    /// Bytes that a journal has or gets; else why there is no room for one.
+    fn size_of_new(&self, volume: &Volume<Line>, folder: &std::path::Path) -> Result<u64, String> {
+        let size = self.intake_config.size_bytes;
+        let is_there = || self.disk.entry(&folder.join(FILE)).ok().flatten().is_some();
+        if !folder.starts_with(volume.root()) || is_there() {
+            return Ok(size);
+        }
+        let space = volume.space().map_err(|error| error.to_string())?;
+        let size = size.min(space.total_bytes / SHARE);
+        if size < SIZE_BYTES_LEAST {
+            return Err("the disk is too small for one".to_owned());
+        }
+        let reserve = self.reserve.bytes(space.total_bytes);
+        match space.free_bytes >= reserve.saturating_add(size) {
+            true => Ok(size),
+            false => Err("the disk is full".to_owned()),
         }
     }
 
@@ -216,6 +254,100 @@ impl Archive {
         journal.free(&done).map_err(|error| error.to_string())
     }
 
+    /// What waits in journals on other disks for volumes that are away goes to those with room. To be called when the
+    /// volumes that are here are open for writing.
+    pub(super) fn carry_journals_of_absent(&self) {
+        if self.mode != super::Mode::Create {
+            return;
+        }
+        for member in self.shelf.all() {
+            let folder = self.intake_config.folder(&member.name);
+            let Some(folder) = folder.filter(|_| member.here().is_none()) else {
+                continue;
+            };
+            let folder = folder.join(&member.volume_id);
+            match self.spread_journal(&member.name, &member.volume_id, &folder) {
+                Ok(0) => {}
+                Ok(count) => tracing::warn!(
+                    volume = member.name,
+                    instances_count = count,
+                    "instances waited in the intake journal of a volume that is away; they are on others now"
+                ),
+                Err(reason) => tracing::error!(
+                    volume = member.name,
+                    reason,
+                    "instances stay in the intake journal of a volume that is away"
+                ),
+            }
+        }
+    }
+
+    fn spread_journal(
+        &self,
+        name: &str,
+        volume_id: &str,
+        folder: &std::path::Path,
+    ) -> Result<usize, String> {
+        let words = |error: JournalError| error.to_string();
+        let opened = Journal::open_existing(&self.disk, folder, volume_id).map_err(words)?;
+        let Some((journal, replay)) = opened else {
+            return Ok(0);
+        };
+        let mut refused = Refusals::default();
+        for found in &replay.records {
+            let about: About = serde_json::from_slice(&found.about)
+                .map_err(|error| format!("record {}: {error}", found.number))?;
+            let stored = stored_of(volume_id, &about)?;
+            self.keeper.raise_sequence(stored.instance.sequence);
+            let sop = stored.instance.sop_instance_uid.clone();
+            let _lock = self.locks.lock(&sop);
+            let reading = journal.reading(found.number);
+            let reading = reading.ok_or_else(|| format!("record {} is gone", found.number))?;
+            self.put_elsewhere(&reading, &stored, &mut refused)
+                .map_err(|error| error.to_string())?;
+            journal.free(&[found.number]).map_err(words)?;
+        }
+        match replay.damaged.len() {
+            0 => journal.settle().map_err(words)?,
+            count => {
+                let aside = journal.set_aside().map_err(words)?;
+                tracing::error!(
+                    volume = name,
+                    aside = %aside.display(),
+                    records_count = count,
+                    "records of the intake journal are damaged: instances that were answered may be lost"
+                );
+            }
+        }
+        Ok(replay.records.len())
+    }
+
+    /// Stores what a record holds on a volume that takes it, the direct way.
+    fn put_elsewhere(
+        &self,
+        reading: &Reading,
+        was: &Stored,
+        refused: &mut Refusals,
+    ) -> Result<(), super::IngestError> {
+        loop {
+            let (other, mut incoming) = self.begin_somewhere(refused, None)?;
+            let mut stored = was.clone();
+            stored.instance.copy.volume_id = other.id().to_owned();
+            let made = copy_out(reading, &mut incoming)
+                .map_err(crate::volume::intake::Copying::into_volume_error)
+                .and_then(|()| {
+                    self.make_durable_direct(&other, &mut incoming, &mut stored, &[], None)
+                });
+            match made {
+                Ok(()) => {
+                    incoming.finish();
+                    return Ok(());
+                }
+                Err(error) => self.refused_by(&other, &error, refused),
+            }
+        }
+    }
+
     /// Makes an instance durable in the journal of its volume, if it has one that takes it. False: it is to go the direct way.
     pub(super) fn through_journal(
         &self,
@@ -324,6 +456,74 @@ impl Archive {
         })
     }
 
+    pub(super) fn intake_status(&self, volume: &Volume<Line>) -> Option<IntakeStatus> {
+        let intake = volume.intake()?;
+        let (count, oldest) = intake.waiting();
+        Some(IntakeStatus {
+            path: intake.journal().path().display().to_string(),
+            is_elsewhere: !intake.journal().path().starts_with(volume.root()),
+            waiting_count: count as u64,
+            waiting_bytes: intake.waiting_bytes(),
+            oldest_seconds: oldest.map_or(0, |age| age.as_secs()),
+            is_closed: intake.journal().failed(),
+        })
+    }
+
+    /// An instance that was stored on a volume, and copied to others, is safe twice: a journal on the disk of one of the
+    /// others does not count beside it.
+    pub(super) fn counts_beside(
+        &self,
+        volume_id: &str,
+        paths: &[&str],
+        others: &[&str],
+    ) -> Result<(), VolumeError> {
+        let Some(volume) = self.shelf.here(volume_id) else {
+            return Ok(());
+        };
+        let Some(intake) = volume.intake() else {
+            return Ok(());
+        };
+        let journal = intake.journal().path();
+        if journal.starts_with(volume.root()) {
+            return Ok(());
+        }
+        // Of one that does not say its device it is not known.
+        let device = self.disk.entry(journal).ok().flatten();
+        let device = device.map(|entry| entry.identity.0);
+        let is_apart = |id: &&str| {
+            let other = self.shelf.here(id).and_then(|other| other.device().ok());
+            other.is_some() && device.is_some() && other != device
+        };
+        match others.iter().all(is_apart) {
+            true => Ok(()),
+            false => self.list_first(&volume, paths.iter().copied()),
+        }
+    }
+
+    /// To be called before a line that says of copies on a volume that they moved, are bad or are gone: such a line never
+    /// comes before the one that they were stored. `paths`: theirs.
+    pub(super) fn list_first<'a>(
+        &self,
+        volume: &Arc<Volume<Line>>,
+        paths: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), VolumeError> {
+        let Some(intake) = volume.intake() else {
+            return Ok(());
+        };
+        for path in paths {
+            while intake.waits(path) {
+                // By another just now, if there is nothing.
+                if self.carry_over_some(volume)? == 0 && intake.waits(path) {
+                    return Err(VolumeError::Failed {
+                        name: volume.name().to_owned(),
+                        reason: format!("{path} is still being received"),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// One batch, at once. What the volume does not take goes to another.
     fn carry_over_some(&self, volume: &Arc<Volume<Line>>) -> Result<usize, VolumeError> {
         let Some(intake) = volume.intake() else {
@@ -383,27 +583,14 @@ impl Archive {
             return Ok(());
         };
         let sop = &was.instance.sop_instance_uid;
-        let _lock = self.locks.lock(sop);
+        // Whoever holds it may wait for this very instance to be carried over.
+        let Some(_lock) = self.locks.lock_within(sop, LOCK_PATIENCE) else {
+            return Err(gave_up("an instance is in use".to_owned()));
+        };
         let reading = intake.reading(kept.number);
         let reading = reading.ok_or_else(|| gave_up("its record is gone".to_owned()))?;
-        loop {
-            let begun = self.begin_somewhere(refused, None);
-            let (other, mut incoming) = begun.map_err(|error| gave_up(error.to_string()))?;
-            let mut stored = was.clone();
-            stored.instance.copy.volume_id = other.id().to_owned();
-            let made = copy_out(&reading, &mut incoming)
-                .map_err(crate::volume::intake::Copying::into_volume_error)
-                .and_then(|()| {
-                    self.make_durable_direct(&other, &mut incoming, &mut stored, &[], None)
-                });
-            match made {
-                Ok(()) => {
-                    incoming.finish();
-                    break;
-                }
-                Err(error) => self.refused_by(&other, &error, refused),
-            }
-        }
+        self.put_elsewhere(&reading, was, refused)
+            .map_err(|error| gave_up(error.to_string()))?;
         self.keeper.forget_unlisted(&Gone {
             sequence: was.instance.sequence,
             sop_instance_uid: sop.clone(),

@@ -513,6 +513,10 @@ impl Archive {
             if healed_in_place || !same_role || volume.state() != VolumeState::Ok {
                 continue;
             }
+            if let Err(error) = self.list_first(&volume, [copy.path.as_str()]) {
+                tracing::warn!(volume = volume.name(), %error, "a bad copy stays listed");
+                continue;
+            }
             let gone = Gone {
                 sequence: self.keeper.next_sequence(),
                 sop_instance_uid: content.sop_instance_uid.clone(),

@@ -239,6 +239,8 @@ impl Archive {
                         .find(|other| copy.bad && *other != copy);
                     self.copy_elsewhere(from, &names, &content, source.unwrap_or(copy))?;
                 }
+                self.list_first(from, [copy.path.as_str()])
+                    .map_err(|error| error.to_string())?;
                 let gone = Gone {
                     sequence: self.keeper.next_sequence(),
                     sop_instance_uid: sop_instance_uid.to_owned(),

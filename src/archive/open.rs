@@ -221,6 +221,7 @@ impl Archive {
                 archive.carry_on_leftovers(volume)?;
             }
         }
+        archive.carry_journals_of_absent();
         Ok(archive)
     }
 

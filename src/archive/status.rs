@@ -89,6 +89,24 @@ pub struct VolumeStatus {
     /// What was done to it, or could not be, when it was opened; a sentence each.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Of an archive volume that is here and whose instances go through a journal.
+    #[serde(default)]
+    pub intake_journal: Option<IntakeStatus>,
+}
+
+/// The intake journal of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntakeStatus {
+    pub path: String,
+    /// It lies on another disk, without which what waits in it is lost.
+    pub is_elsewhere: bool,
+    /// Instances that have no file and no ledger line yet.
+    pub waiting_count: u64,
+    pub waiting_bytes: u64,
+    /// For how long the oldest has been waiting.
+    pub oldest_seconds: u64,
+    /// It failed: instances go the direct way.
+    pub is_closed: bool,
 }
 
 /// Conflicts and quarantine reports listed at most; the counts are complete.
@@ -128,6 +146,20 @@ impl Archive {
                     member.path.display()
                 )),
                 _ => {}
+            }
+            if let Some(intake) = &status.intake_journal {
+                if intake.is_closed {
+                    actions.push(format!(
+                        "the intake journal of volume {name} takes nothing more ({}); instances are stored without it, slower: look at its disk, then start Kura again",
+                        intake.path
+                    ));
+                }
+                if intake.oldest_seconds >= super::carrying::OVERDUE.as_secs() {
+                    actions.push(format!(
+                        "{} instances wait in the intake journal {} and can be written to no volume: see to room, or to the disk of volume {name}",
+                        intake.waiting_count, intake.path
+                    ));
+                }
             }
             volumes.push(status);
         }
@@ -226,6 +258,7 @@ impl Archive {
                 .here()
                 .map(|volume| volume.healing().notes.clone())
                 .unwrap_or_default(),
+            intake_journal: member.here().and_then(|volume| self.intake_status(volume)),
         }
     }
 

@@ -374,7 +374,7 @@ impl Archive {
     /// The line in the ledger.
     fn say_bad(
         &self,
-        volume: &Volume<Line>,
+        volume: &Arc<Volume<Line>>,
         entry: &InstanceEntry,
         copy: &Copy,
         why: &str,
@@ -382,6 +382,8 @@ impl Archive {
         if let VolumeState::Failed(reason) = volume.state() {
             return Err(reason);
         }
+        self.list_first(volume, [copy.path.as_str()])
+            .map_err(|error| error.to_string())?;
         let bad = Bad {
             sequence: self.keeper.next_sequence(),
             sop_instance_uid: entry.sop_instance_uid.clone(),

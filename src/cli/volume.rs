@@ -189,6 +189,21 @@ pub fn screen(volumes: &[VolumeStatus]) -> String {
         ],
         &rows,
     );
+    for volume in volumes {
+        if let Some(intake) = &volume.intake_journal {
+            let risk = match intake.is_elsewhere {
+                true => ", on another disk: what waits is lost if that disk is",
+                false => "",
+            };
+            text.push_str(&format!(
+                "{}: instances come in through the journal {}{risk}; {} wait for their files ({})\n",
+                volume.name,
+                output::plain(&intake.path),
+                intake.waiting_count,
+                output::bytes(intake.waiting_bytes),
+            ));
+        }
+    }
     for volume in volumes
         .iter()
         .filter(|volume| !volume.reason.is_empty() && volume.reason != volume.state)

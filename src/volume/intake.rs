@@ -89,6 +89,11 @@ impl<T> Intake<T> {
         (waiting.files.len(), oldest)
     }
 
+    /// Whether the instance of that path has no ledger line yet.
+    pub fn waits(&self, relative: &str) -> bool {
+        self.lock().files.contains_key(relative)
+    }
+
     /// Bytes that have no room of their own on the volume for certain.
     pub fn waiting_bytes(&self) -> u64 {
         self.lock().bytes

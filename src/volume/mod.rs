@@ -393,10 +393,19 @@ impl<T: Send + 'static> Volume<T> {
         Ok(())
     }
 
-    /// What a path of the image tree stands for.
+    /// What a path of the image tree stands for; also that of an instance which waits in the journal.
     pub fn entry(&self, relative: &str) -> std::io::Result<Option<io::Entry>> {
         io::check_relative(relative)?;
-        self.shared.disk.entry(&self.shared.root.join(relative))
+        let path = self.shared.root.join(relative);
+        let entry = self.shared.disk.entry(&path)?;
+        match (entry, self.waiting_file(relative)) {
+            (None, Some(waiting)) => match self.shared.disk.entry(&waiting)? {
+                // It was carried over in between.
+                None => self.shared.disk.entry(&path),
+                entry => Ok(entry),
+            },
+            (entry, _) => Ok(entry),
+        }
     }
 
     /// What is in a folder of the image tree; empty: in the root.

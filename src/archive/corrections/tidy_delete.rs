@@ -141,6 +141,7 @@ impl Archive {
             .iter()
             .map(|(_, copy, _)| copy.path.as_str())
             .collect();
+        self.list_first(volume, paths.iter().copied())?;
         let removed = volume.remove_all(&paths)?;
         let now = super::super::now();
         let mut lines = Vec::new();

@@ -63,6 +63,12 @@ impl Archive {
                 }
             }
         }
+        let paths = ready.iter().map(|(_, moving, _)| moving.copy.path.as_str());
+        if let Err(error) = self.list_first(volume, paths) {
+            pass.again = true;
+            tracing::warn!(volume = volume.name(), %error, "files stay where they are for now");
+            return Ok(());
+        }
         let moved = self.rename_files(volume, &ready, pass);
         let mut lines = Vec::new();
         let now = super::super::now();

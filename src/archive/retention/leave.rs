@@ -492,6 +492,8 @@ impl Archive {
 
     /// The line first, durable: a file without a line is found and removed later, a line without its file would be a loss.
     fn remove_copy(&self, from: &Arc<Volume<Line>>, sop: &str, copy: &Copy) -> Result<(), String> {
+        self.list_first(from, [copy.path.as_str()])
+            .map_err(|error| error.to_string())?;
         let gone = Gone {
             sequence: self.keeper.next_sequence(),
             sop_instance_uid: sop.to_owned(),

@@ -741,8 +741,23 @@ fn make(disk: &Disk, folder: &Path, owner: &str, size_bytes: u64) -> io::Result<
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    let written = write_new(disk, folder, &new, owner, size_bytes);
+    if written.is_err() {
+        // Room for images, on a disk that has too little for a journal.
+        let _ = disk.remove(&new);
+    }
+    written
+}
+
+fn write_new(
+    disk: &Disk,
+    folder: &Path,
+    new: &Path,
+    owner: &str,
+    size_bytes: u64,
+) -> io::Result<()> {
     let size = blocks(size_bytes.clamp(SIZE_MIN, SIZE_MAX));
-    let file = disk.create_new(&new)?;
+    let file = disk.create_new(new)?;
     let zeros = vec![0; 1 << 20];
     let mut at = 0;
     while at < size {
@@ -761,7 +776,7 @@ fn make(disk: &Disk, folder: &Path, owner: &str, size_bytes: u64) -> io::Result<
     };
     file.write_at(0, &block)?;
     file.sync_data()?;
-    disk.rename(&new, &folder.join(FILE))?;
+    disk.rename(new, &folder.join(FILE))?;
     disk.sync_dir(folder)
 }
 
