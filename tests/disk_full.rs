@@ -3,11 +3,10 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
 
 use common::disks::Tmpfs;
 use common::images::{
-    self, ALL, ECHO, Image, assert_come_back, assert_found, incoming, send_all, tree,
+    self, ALL, ECHO, Image, assert_come_back, assert_found, send_all, tree,
     wait_until_nothing_is_incoming,
 };
 use common::{Server, Settings};
@@ -218,7 +217,7 @@ fn a_disk_that_turns_read_only_refuses_and_reading_goes_on() {
     let more = images::images(4, 2);
     send_all(&server, &more[4..]);
     assert_found(&server, &more[4..]);
-    assert_eq!(incoming(&volume), Vec::<PathBuf>::new());
+    wait_until_nothing_is_incoming(&volume);
 }
 
 /// Method: the whole file system remounted read-only between two runs, and where the system allows it in one; then

@@ -273,6 +273,153 @@ fn what_was_answered_with_two_copies_survives_a_power_cut_and_a_dead_disk() {
     }
 }
 
+/// One volume A below `root`, through a journal on itself or in `root/J`.
+fn config_with_journal(folder: &Path, root: &Path, is_elsewhere: bool) -> Config {
+    let journal = match is_elsewhere {
+        true => format!("journal = {:?}\n", root.join("J")),
+        false => String::new(),
+    };
+    let text = format!(
+        "state = {:?}\n[intake]\nmode = \"journal\"\nsize_bytes = 1048576\n\
+         [[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n{journal}",
+        folder.join("state"),
+        root.join("A"),
+    );
+    std::fs::create_dir_all(folder).unwrap();
+    let file = folder.join("kura.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(Some(&file)).unwrap()
+}
+
+/// Builds what the disks hold had the power gone before each of `calls` from `begin` on, opens that, and sees that each
+/// instance answered by then is there, whole, once; also when all were sent again and everything was carried over.
+fn cut_with_journal(
+    place: &Path,
+    model: &mut Model,
+    (calls, begin): (&[Call], usize),
+    (instances, answered_at): (&[Instance], &[usize]),
+    is_elsewhere: bool,
+) {
+    let root = place.join("root");
+    for cut in 0..=calls.len() {
+        for keeps in [
+            Keeps::Nothing,
+            Keeps::Names,
+            Keeps::NamesAndBlocks,
+            Keeps::Everything,
+        ] {
+            if cut < begin {
+                continue;
+            }
+            let here = place.join(format!("cut{cut}"));
+            let volumes = here.join("volumes");
+            model.remains(keeps, &root, &volumes);
+            let said = format!(
+                "journal elsewhere: {is_elsewhere}, cut before call {cut} ({:?}), keeping {keeps:?}",
+                calls
+                    .get(cut)
+                    .map(|call| format!("{call:?}").chars().take(120).collect::<String>())
+            );
+            let config = config_with_journal(&here, &volumes, is_elsewhere);
+            let archive = Archive::open(&config, Mode::Create)
+                .unwrap_or_else(|error| panic!("{said}: {error}"));
+            let is_whole = |instance: &Instance| {
+                let found = fetch(&archive, &instance.announced.sop_instance_uid);
+                found.map(|found| found == instance.data_set)
+            };
+            for (instance, at) in instances.iter().zip(answered_at) {
+                let uid = &instance.announced.sop_instance_uid;
+                match is_whole(instance) {
+                    None => assert!(*at > cut, "{said}: {uid} is lost"),
+                    Some(is_whole) => assert!(is_whole, "{said}: {uid} is another"),
+                }
+            }
+            for instance in instances {
+                store(&archive, instance);
+            }
+            archive.leave_in_order();
+            for instance in instances {
+                assert_eq!(is_whole(instance), Some(true), "{said}");
+                let view = archive.view().unwrap();
+                let uid = &instance.announced.sop_instance_uid;
+                let entry = view.snapshot.by_sop(uid).unwrap().expect("known");
+                assert_eq!(entry.record.copies.len(), 1, "{said}: {uid}");
+            }
+            assert_eq!(archive.status().index.conflicts_count, 0, "{said}");
+            drop(archive);
+            let files = images(&volumes.join("A"));
+            assert_eq!(files.len(), instances.len(), "{said}: {:?}", files.keys());
+            std::fs::remove_dir_all(&here).unwrap();
+        }
+        if let Some(call) = calls.get(cut) {
+            model.call(call);
+        }
+    }
+}
+
+/// Method: as with the direct way, from the making of the journal over appending and carrying over to the end; then while
+/// what is left in a journal is carried over at a start.
+#[test]
+fn what_goes_through_a_journal_survives_a_power_cut_at_every_disk_call() {
+    for is_elsewhere in [false, true] {
+        let place = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let place = place.path();
+        let root = place.join("root");
+        for name in ["A", "J"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        let instances = &instances()[..4];
+        let recorder = Arc::new(Recorder::default());
+        let mut answered_at = Vec::new();
+        let (config, before_last);
+        {
+            config = config_with_journal(&place.join("first"), &root, is_elsewhere);
+            let disk = Disk::observed(recorder.clone());
+            let archive = Archive::open_on(&config, Mode::Create, &disk).unwrap();
+            for (n, instance) in instances.iter().enumerate() {
+                store(&archive, instance);
+                answered_at.push(recorder.count());
+                if n == 1 {
+                    archive.leave_in_order();
+                }
+            }
+            before_last = recorder.count();
+            archive.leave_in_order();
+        }
+        let calls = recorder.calls();
+        let mut model = Model::with_folders(&root, &["A", "J"]);
+        let all = (calls.as_slice(), 0);
+        cut_with_journal(
+            place,
+            &mut model,
+            all,
+            (instances, &answered_at),
+            is_elsewhere,
+        );
+
+        // The power went with two in the journal; it goes again while they are carried over.
+        let mut model = Model::with_folders(&root, &["A", "J"]);
+        calls[..before_last]
+            .iter()
+            .for_each(|call| model.call(call));
+        std::fs::remove_dir_all(&root).unwrap();
+        std::fs::remove_dir_all(place.join("first")).unwrap();
+        model.remains(Keeps::Names, &root, &root);
+        let recorder = Arc::new(Recorder::default());
+        let disk = Disk::observed(recorder.clone());
+        let mut model = Model::default();
+        model.has(&root);
+        let config = config_with_journal(&place.join("second"), &root, is_elsewhere);
+        drop(Archive::open_on(&config, Mode::Create, &disk).unwrap());
+        assert_eq!(images(&root.join("A")).len(), instances.len());
+        let calls = recorder.calls();
+        let all = (calls.as_slice(), 0);
+        cut_with_journal(place, &mut model, all, (instances, &[0; 4]), is_elsewhere);
+    }
+}
+
 /// Every file of images or of instances on their way, by relative path.
 fn images(volume: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let is_image = |entry: &walkdir::DirEntry| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::build::{self, CT_IMAGE_STORAGE, Ct, Tag, by_uids, ident};
 use common::files::{self, Good};
+use common::images::tree;
 use common::wire::{
     EXPLICIT_LITTLE, IMPLICIT_LITTLE, STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE,
 };
@@ -89,20 +90,6 @@ fn explicit(identifier: &[u8]) -> Vec<u8> {
         build::put(&mut out, elements::Syntax::EXPLICIT_LITTLE, tag, vr, &value);
     }
     out
-}
-
-/// The image files of a volume: everything under folders named by a date.
-fn tree(volume: &Path) -> Vec<PathBuf> {
-    files::below(volume)
-        .into_iter()
-        .filter(|path| {
-            let relative = path.strip_prefix(volume).expect("below the volume");
-            relative.components().next().is_some_and(|first| {
-                let name = first.as_os_str().to_string_lossy();
-                name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_digit())
-            })
-        })
-        .collect()
 }
 
 fn conforming(uid: &str) -> bool {

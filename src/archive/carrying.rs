@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::config::IntakeMode;
+use crate::config::{IntakeMode, JOURNAL_BYTES_MIN};
 use crate::index::{Change, Gone, Stored};
 use crate::volume::intake::{About, Kept, Took, copy_out};
 use crate::volume::journal::{FILE, Found, Journal, JournalError, Reading, Replay};
@@ -40,9 +40,8 @@ const SLOW_FLUSH: Duration = Duration::from_millis(3);
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// What has waited longer than this is worth a word.
 pub const OVERDUE: Duration = Duration::from_secs(30);
-/// A journal on the volume itself takes no more of it than this part, and none is made that would be smaller.
+/// A journal on the volume itself takes no more of it than this part.
 const SHARE: u64 = 16;
-const SIZE_BYTES_LEAST: u64 = 1 << 20;
 /// After a batch that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -111,7 +110,7 @@ impl Archive {
         }
         let space = volume.space().map_err(|error| error.to_string())?;
         let size = size.min(space.total_bytes / SHARE);
-        if size < SIZE_BYTES_LEAST {
+        if size < JOURNAL_BYTES_MIN {
             return Err("the disk is too small for one".to_owned());
         }
         let reserve = self.reserve.bytes(space.total_bytes);

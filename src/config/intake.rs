@@ -29,7 +29,8 @@ pub(super) struct IntakeFile {
 const MODE_DEFAULT: IntakeMode = IntakeMode::Direct;
 /// Of a new journal, unless it is configured.
 const SIZE_BYTES_DEFAULT: u64 = 512 << 20;
-const SIZE_BYTES_MIN: u64 = 16 << 20;
+/// Also of one that is made smaller because its disk is.
+pub const SIZE_BYTES_MIN: u64 = 1 << 20;
 const SIZE_BYTES_MAX: u64 = 64 << 30;
 
 impl Default for IntakeFile {
@@ -49,7 +50,8 @@ pub(super) const TEMPLATE: &str = r#"
 # the time that the disk needs for a flush. A [[volume]] may say intake = "..." for itself, and journal = "/ssd/kura":
 # the folder on another disk in which its journal lies.
 mode = "direct"
-# Bytes of a new journal: 16 MiB to 64 GiB. It is written once in full when it is made, and keeps its size.
+# Bytes of a new journal: 1 MiB to 64 GiB, on the volume itself a sixteenth of its disk at most. It is written once in
+# full when it is made, and keeps its size.
 size_bytes = 536870912
 "#;
 
@@ -71,7 +73,7 @@ impl Intake {
     ) -> Result<Intake, String> {
         if !(SIZE_BYTES_MIN..=SIZE_BYTES_MAX).contains(&file.size_bytes) {
             return Err(format!(
-                "[intake] size_bytes = {}: from {SIZE_BYTES_MIN} (16 MiB) to {SIZE_BYTES_MAX} (64 GiB)",
+                "[intake] size_bytes = {}: from {SIZE_BYTES_MIN} (1 MiB) to {SIZE_BYTES_MAX} (64 GiB)",
                 file.size_bytes
             ));
         }

@@ -22,7 +22,7 @@ use crate::dicom::AeTitle;
 use intake::IntakeFile;
 
 pub use corrections::Corrections;
-pub use intake::{Intake, IntakeMode};
+pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
 pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
 pub use rejection::{OnRejection, Rejection};
