@@ -104,6 +104,16 @@ impl Archive {
     /// Bytes that a journal has or gets; else why there is no room for one.
     fn size_of_new(&self, volume: &Volume<Line>, folder: &std::path::Path) -> Result<u64, String> {
         let size = self.intake_config.size_bytes;
+        if let Some(parent) = folder
+            .parent()
+            .filter(|_| !folder.starts_with(volume.root()))
+            && !matches!(self.disk.entry(parent), Ok(Some(_)))
+        {
+            let parent = parent.display();
+            return Err(format!(
+                "{parent} is not there; make it, or mount its disk, and start again"
+            ));
+        }
         let is_there = || self.disk.entry(&folder.join(FILE)).ok().flatten().is_some();
         if !folder.starts_with(volume.root()) || is_there() {
             return Ok(size);
