@@ -109,3 +109,34 @@ fn a_new_index_knows_what_is_in_the_journal() {
         assert_found(&server, &images);
     }
 }
+
+/// Method: kill -9 right after the answers, with the journal on what stands for another disk; then the volume is away.
+#[test]
+fn the_journal_of_a_volume_that_is_gone_goes_to_the_others() {
+    let mut server = Server::with(settings().volume("B", "volume-b", "archive"));
+    server.wait_until_indexed();
+    let folder = server.folder().join("ssd");
+    std::fs::create_dir(&folder).expect("a folder");
+    assert!(server.terminate().success());
+    let text = std::fs::read_to_string(server.config()).expect("kura.toml");
+    let with = format!("name = \"A\"\njournal = {folder:?}\n");
+    let text = text.replace("name = \"A\"\n", &with);
+    std::fs::write(server.config(), text).expect("kura.toml");
+    server.restart();
+    server.wait_until_indexed();
+    let listed = server.kura(&["volume", "list"]);
+    assert!(listed.stdout.contains("on another disk"), "{listed:?}");
+    let images = images::images(1, 5);
+    send_all(&server, &images);
+    server.kill();
+    assert!(
+        tree(&server.volume("A")).len() < images.len(),
+        "carried over"
+    );
+    std::fs::rename(server.volume("A"), server.folder().join("gone")).expect("rename");
+    server.restart();
+    server.wait_until_indexed();
+    assert_found(&server, &images);
+    assert_come_back(&server, &images);
+    assert_eq!(tree(&server.volume("B")).len(), images.len());
+}

@@ -373,6 +373,7 @@ fn sequence_numbers_are_not_given_again_when_the_volume_that_has_them_is_gone() 
         server.restart();
         server.wait_until_indexed();
         send_all(&server, &numbered(3, 1));
+        images::wait_for_the_journal(&a);
         assert!(
             highest_sequence(&segment(&a, &a_id)) > highest,
             "{known_by}"

@@ -71,6 +71,7 @@ fn fetched(server: &Server, study: &str) -> Vec<u8> {
 
 /// Names of all DICOM files of a volume, wherever they lie.
 fn all_files(volume: &Path) -> Vec<std::path::PathBuf> {
+    common::images::wait_for_the_journal(volume);
     let mut all = files::below(volume);
     all.retain(|path| path.extension().is_some_and(|extension| extension == "dcm"));
     all

@@ -10,8 +10,8 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{IntakeMode, JOURNAL_BYTES_MIN};
@@ -368,6 +368,8 @@ impl Archive {
         if volume.intake().is_none() {
             return Ok(false);
         }
+        let gate = self.carrying.gate.read();
+        let _gate = gate.unwrap_or_else(PoisonError::into_inner);
         let first = stored.instance.copy.path.clone();
         let folder = first.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut attempt = 0;
@@ -463,6 +465,21 @@ impl Archive {
             name: volume.name().to_owned(),
             reason: error.to_string(),
         })
+    }
+
+    /// Does something while the index holds nothing that has no line in a ledger; whoever sends waits so long. What cannot be
+    /// carried over now is left out of that.
+    pub(super) fn with_all_listed<R>(&self, f: impl FnOnce() -> R) -> R {
+        let gate = self.carrying.gate.write();
+        let _gate = gate.unwrap_or_else(PoisonError::into_inner);
+        for member in self.shelf.all() {
+            if let Some(volume) = member.here()
+                && let Err(error) = self.empty_intake(volume)
+            {
+                tracing::warn!(volume = member.name, %error, "instances stay in the intake journal for now");
+            }
+        }
+        f()
     }
 
     pub(super) fn intake_status(&self, volume: &Volume<Line>) -> Option<IntakeStatus> {
@@ -668,19 +685,23 @@ impl Known for Nothing {
 
 /// Volumes whose journals somebody looks after.
 #[derive(Default)]
-pub struct Carrying(Arc<std::sync::Mutex<HashSet<String>>>);
+pub struct Carrying {
+    held: Arc<Mutex<HashSet<String>>>,
+    /// Held for reading while an instance goes into a journal and the index, for writing while none may.
+    gate: RwLock<()>,
+}
 
 /// Given back when dropped.
 struct Claim {
-    held: Arc<std::sync::Mutex<HashSet<String>>>,
+    held: Arc<Mutex<HashSet<String>>>,
     volume_id: String,
 }
 
 impl Carrying {
     fn claim(&self, volume_id: &str) -> Option<Claim> {
-        let mut held = self.0.lock().expect("no panic while held");
+        let mut held = self.held.lock().expect("no panic while held");
         held.insert(volume_id.to_owned()).then(|| Claim {
-            held: self.0.clone(),
+            held: self.held.clone(),
             volume_id: volume_id.to_owned(),
         })
     }

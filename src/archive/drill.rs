@@ -72,7 +72,9 @@ impl Archive {
             ..Side::default()
         };
         // One a side and not one for all: the engine keeps every page that is replaced while it is held.
-        let live = self.whole_index(job)?;
+        // Whole first, so that senders wait only for what is in the journals.
+        self.whole_index(job)?;
+        let live = self.with_all_listed(|| self.whole_index(job))?;
         let totals = live.totals()?;
         job.step(
             format!("{}: reading ledgers", side.name),

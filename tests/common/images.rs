@@ -155,7 +155,7 @@ pub fn tree(volume: &Path) -> Vec<PathBuf> {
 }
 
 /// With `KURA_TEST_INTAKE=journal` files come some time after the answer. What never leaves `incoming/` is not waited for.
-fn wait_for_the_journal(volume: &Path) {
+pub fn wait_for_the_journal(volume: &Path) {
     let start = Instant::now();
     while std::env::var_os("KURA_TEST_INTAKE").is_some()
         && !incoming(volume).is_empty()
