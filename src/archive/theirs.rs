@@ -131,11 +131,16 @@ impl Theirs {
             }
             match reader.line(json, &Nothing) {
                 Ok(Some(Change::Stored(stored))) => {
-                    let path = hash(&stored.instance.copy.path);
-                    match self.hides(&stored) {
-                        true => hidden.insert(path),
-                        false => hidden.remove(&path),
-                    };
+                    let path = &stored.instance.copy.path;
+                    if self.hides(&stored) {
+                        // It may have been moved a moment before its line would have said so.
+                        let in_tree = layout::path_in_tree(path);
+                        let aside = [layout::SUPERSEDED_FOLDER, layout::TRASH_FOLDER];
+                        let aside = aside.map(|folder| hash(&format!("{folder}/{in_tree}")));
+                        hidden.extend([hash(path), hash(in_tree)].into_iter().chain(aside));
+                    } else {
+                        hidden.remove(&hash(path));
+                    }
                 }
                 Ok(Some(Change::Gone(gone))) => drop(hidden.remove(&hash(&gone.path))),
                 _ => {}
