@@ -228,11 +228,11 @@ fn what_is_left(folder: &Path, engine: EngineArgument) -> (u64, f64, f64) {
     let mut config = config(folder, engine);
     let mirror = folder.join("mirror");
     fs::create_dir_all(&mirror).expect("a folder for the mirror");
-    config.volumes.push(VolumeEntry {
-        name: "M".to_owned(),
-        path: mirror.clone(),
-        role: RoleName::Mirror,
-    });
+    config.volumes.push(VolumeEntry::new(
+        "M".to_owned(),
+        mirror.clone(),
+        RoleName::Mirror,
+    ));
     config.mirror.allow_same_device = true;
     let archive = Archive::open(&config, Mode::Create).expect("the archive with a mirror");
     while archive

@@ -442,7 +442,7 @@ impl Archive {
         };
         let (count, oldest) = intake.waiting();
         let is_due = count >= BATCH_COUNT
-            || intake.waiting_bytes() >= BATCH_BYTES
+            || intake.waiting_bytes() >= BATCH_BYTES.min(intake.journal().capacity() / 4)
             || oldest.is_some_and(|age| age >= AGE);
         match is_due.then(|| self.carry_over_some(volume)) {
             None => LOOK_EVERY,
