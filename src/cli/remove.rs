@@ -62,7 +62,8 @@ impl Why {
             known.find(|name| !name.is_empty())
         };
         let who = self.who.clone().or_else(user);
-        let who = who.unwrap_or_else(|| "unknown".to_owned());
+        // Under cron or a service manager there may be no name.
+        let who = who.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()));
         Ok(Cause::command_line(who, why))
     }
 }
