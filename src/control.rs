@@ -247,11 +247,11 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
                         (tag >> 16) as u16,
                         tag as u16,
                     ));
-                    Key { tag, vr, value }
+                    Key::new(tag, vr, value)
                 })
                 .collect();
             let mut matches = Vec::new();
-            let result = archive.find(&Query { level, keys }, &mut |found| {
+            let result = archive.find(&Query::new(level, keys), &mut |found| {
                 if matches.len() == most {
                     return std::ops::ControlFlow::Break(());
                 }

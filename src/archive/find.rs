@@ -202,26 +202,20 @@ impl Archive {
 
 /// The studies whose Patient ID is exactly this one; a query would also match by case and wildcard.
 fn studies_of_patient(snapshot: &Snapshot, patient_id: &str) -> Result<Vec<String>, IndexError> {
-    let keys = vec![Key {
-        tag: key(tags::PATIENT_ID),
-        vr: dicom_core::VR::LO,
-        value: patient_id.to_owned(),
-    }];
+    let keys = vec![Key::new(
+        key(tags::PATIENT_ID),
+        dicom_core::VR::LO,
+        patient_id,
+    )];
     let mut studies = Vec::new();
-    snapshot.find(
-        &Query {
-            level: Level::Study,
-            keys,
-        },
-        &mut |found| {
-            let value = |tag| found.values.get(&key(tag)).map(String::as_str);
-            if value(tags::PATIENT_ID) == Some(patient_id)
-                && let Some(uid) = value(tags::STUDY_INSTANCE_UID)
-            {
-                studies.push(uid.to_owned());
-            }
-            ControlFlow::Continue(())
-        },
-    )?;
+    snapshot.find(&Query::new(Level::Study, keys), &mut |found| {
+        let value = |tag| found.values.get(&key(tag)).map(String::as_str);
+        if value(tags::PATIENT_ID) == Some(patient_id)
+            && let Some(uid) = value(tags::STUDY_INSTANCE_UID)
+        {
+            studies.push(uid.to_owned());
+        }
+        ControlFlow::Continue(())
+    })?;
     Ok(studies)
 }

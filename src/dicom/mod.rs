@@ -13,6 +13,7 @@ pub mod differences;
 pub mod elements;
 mod header;
 mod inflate;
+pub mod items;
 pub mod key_objects;
 pub mod part10;
 pub mod scan;

@@ -35,6 +35,28 @@ pub const STUDY_COMMENTS: u32 = 0x0032_4000;
 pub struct Query {
     pub level: Level,
     pub keys: Vec<Key>,
+    pub options: Options,
+}
+
+impl Query {
+    /// With the matching that everyone gets.
+    pub fn new(level: Level, keys: Vec<Key>) -> Query {
+        Query {
+            level,
+            keys,
+            options: Options::default(),
+        }
+    }
+}
+
+/// How keys are matched beyond what the standard asks of everyone; by extended negotiation (PS3.4 C.5.1.1) or by what is
+/// configured for a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Study Date and Study Time, both ranges, are one range from moment to moment (PS3.4 C.2.2.2.5.2).
+    pub combined_date_time: bool,
+    /// Person names match whatever the order of their components.
+    pub fuzzy_names: bool,
 }
 
 /// One matching or return key.
@@ -46,6 +68,20 @@ pub struct Key {
     pub vr: VR,
     /// Decoded, several values joined by `\`; empty = universal matching, only asked for.
     pub value: String,
+    /// Of a sequence: the keys in its one item (PS3.4 C.2.2.2.6). Empty of every other attribute.
+    pub items: Vec<Key>,
+}
+
+impl Key {
+    /// A key that is no sequence.
+    pub fn new(tag: u32, vr: VR, value: impl Into<String>) -> Key {
+        Key {
+            tag,
+            vr,
+            value: value.into(),
+            items: Vec::new(),
+        }
+    }
 }
 
 /// One answer.

@@ -41,10 +41,7 @@ pub fn answer(
     if let Some(status) = level_is_outside(&context.abstract_syntax, identifier.level) {
         return super::refuse(association, context_id, command, &status);
     }
-    let query = Query {
-        level: identifier.level,
-        keys: identifier.keys(),
-    };
+    let query = Query::new(identifier.level, identifier.keys());
     let ae_title = services.config.ae_title.as_str();
     let message_id = command.message_id().unwrap_or_default();
     let pending = CommandSet::response_to(command, status::PENDING);

@@ -79,11 +79,7 @@ impl Identifier {
                     VR::UN => vr,
                     known => known,
                 };
-                Key {
-                    tag: key(tag),
-                    vr,
-                    value: self.attributes.text(tag).unwrap_or_default(),
-                }
+                Key::new(key(tag), vr, self.attributes.text(tag).unwrap_or_default())
             })
             .collect()
     }

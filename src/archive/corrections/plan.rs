@@ -292,15 +292,11 @@ fn refuse_another_person(
     if id.is_empty() {
         return Ok(());
     }
-    let query = Query {
-        level: Level::Study,
-        keys: vec![Key {
-            tag: key(tags::PATIENT_ID),
-            vr: VR::LO,
-            // A wildcard or a list finds more, which is looked at below.
-            value: id.clone(),
-        }],
-    };
+    let query = Query::new(
+        Level::Study,
+        // A wildcard or a list finds more, which is looked at below.
+        vec![Key::new(key(tags::PATIENT_ID), VR::LO, id.clone())],
+    );
     let mut other = None;
     snapshot.find(&query, &mut |found| {
         let differs = |tag, same: fn(&str, &str) -> bool| {

@@ -299,10 +299,7 @@ fn a_query_stops_when_told_to() {
     for (_folder, index) in filled(&hospital()) {
         for level in [Level::Patient, Level::Study, Level::Series, Level::Instance] {
             let mut count = 0;
-            let query = Query {
-                level,
-                keys: Vec::new(),
-            };
+            let query = Query::new(level, Vec::new());
             let stop = &mut |_| {
                 count += 1;
                 ControlFlow::Break(())

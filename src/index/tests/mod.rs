@@ -132,11 +132,7 @@ fn filled(all: &[Stored]) -> Vec<(tempfile::TempDir, Index)> {
 fn find(index: &Index, level: Level, keys: &[(u32, &str)]) -> Vec<Match> {
     let keys = keys
         .iter()
-        .map(|(tag, value)| Key {
-            tag: *tag,
-            vr: VR::UN,
-            value: (*value).to_owned(),
-        })
+        .map(|(tag, value)| Key::new(*tag, VR::UN, *value))
         .collect();
     let mut found = Vec::new();
     let collect = &mut |one| {
@@ -146,7 +142,7 @@ fn find(index: &Index, level: Level, keys: &[(u32, &str)]) -> Vec<Match> {
     index
         .snapshot()
         .unwrap()
-        .find(&Query { level, keys }, collect)
+        .find(&Query::new(level, keys), collect)
         .unwrap();
     found
 }
@@ -598,10 +594,7 @@ fn garbled_files_are_errors_or_harmless_never_the_end_of_the_process() {
                     let _ = snapshot.by_sop(&format!("1.{study}.1.3"));
                 }
                 let _ = snapshot.all_instances(&mut |_| ControlFlow::Continue(()));
-                let query = Query {
-                    level: Level::Instance,
-                    keys: Vec::new(),
-                };
+                let query = Query::new(Level::Instance, Vec::new());
                 let _ = snapshot.find(&query, &mut |_| ControlFlow::Continue(()));
             }
             let _ = index.apply(
