@@ -30,8 +30,10 @@ use super::{Archive, Line, entry};
 /// Carried over together.
 const BATCH_COUNT: usize = 256;
 const BATCH_BYTES: u64 = 64 << 20;
-/// Younger ones wait for company, unless there are enough for a batch.
-const AGE: Duration = Duration::from_secs(1);
+/// While images come, their senders have the disk; what waits is carried over when it has waited so long, when the journal
+/// is half full, or when nobody has sent anything for [`QUIET`].
+const AGE_MAX: Duration = Duration::from_secs(10);
+const QUIET: Duration = Duration::from_millis(700);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A disk whose flush takes longer than this is written through a journal.
@@ -440,10 +442,10 @@ impl Archive {
         let Some(intake) = volume.intake() else {
             return PAUSE;
         };
-        let (count, oldest) = intake.waiting();
-        let is_due = count >= BATCH_COUNT
-            || intake.waiting_bytes() >= BATCH_BYTES.min(intake.journal().capacity() / 4)
-            || oldest.is_some_and(|age| age >= AGE);
+        let (_, oldest) = intake.waiting();
+        let is_due = intake.is_half_full()
+            || oldest.is_some_and(|age| age >= AGE_MAX)
+            || intake.quiet().is_some_and(|quiet| quiet >= QUIET);
         match is_due.then(|| self.carry_over_some(volume)) {
             None => LOOK_EVERY,
             Some(Ok(_)) => Duration::ZERO,
@@ -492,6 +494,7 @@ impl Archive {
             waiting_bytes: intake.waiting_bytes(),
             oldest_seconds: oldest.map_or(0, |age| age.as_secs()),
             is_closed: intake.journal().failed(),
+            flushes: intake.journal().flushes(),
         })
     }
 

@@ -107,6 +107,8 @@ pub struct IntakeStatus {
     pub oldest_seconds: u64,
     /// It failed: instances go the direct way.
     pub is_closed: bool,
+    /// Flushes of its file since it was opened: what answers waited for.
+    pub flushes: u64,
 }
 
 /// Conflicts and quarantine reports listed at most; the counts are complete.

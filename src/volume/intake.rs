@@ -89,6 +89,18 @@ impl<T> Intake<T> {
         (waiting.files.len(), oldest)
     }
 
+    /// For how long the newest of those that wait has been waiting: how long nobody has sent anything.
+    pub fn quiet(&self) -> Option<Duration> {
+        let waiting = self.lock();
+        waiting.items.back().map(|kept| kept.since.elapsed())
+    }
+
+    /// So much waits that room must be made.
+    pub fn is_half_full(&self) -> bool {
+        let waiting = self.lock();
+        waiting.files.len() >= WAITING_MAX / 2 || waiting.bytes >= self.journal.capacity() / 2
+    }
+
     /// Whether the instance of that path has no ledger line yet.
     pub fn waits(&self, relative: &str) -> bool {
         self.lock().files.contains_key(relative)
