@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the other programs that tests drive, where they are missing: DCMTK and
-# dicom3tools by the package manager, pydicom and pynetdicom in target/venv. Never asks. A thing
+# Installs the other programs that tests drive, where they are missing: DCMTK, dicom3tools
+# and what makes file systems by the package manager, pydicom and pynetdicom in target/venv. Never asks. A thing
 # that cannot be installed is named in one line; the tests that need it skip then
 # (and fail where CI=true).
 set -euo pipefail
@@ -48,6 +48,14 @@ done
 
 if ! command -v dciodvfy >/dev/null; then
     apt_install "dciodvfy, which judges amended files" dicom3tools || :
+fi
+
+if ! command -v mkfs.xfs >/dev/null && ! [ -x /usr/sbin/mkfs.xfs ]; then
+    apt_install "mkfs.xfs, for power cuts of an xfs" xfsprogs || :
+fi
+
+if ! command -v mkfs.btrfs >/dev/null && ! [ -x /usr/sbin/mkfs.btrfs ]; then
+    apt_install "mkfs.btrfs, for a file system that counts its blocks late" btrfs-progs || :
 fi
 
 venv=target/venv

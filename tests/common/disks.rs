@@ -64,8 +64,8 @@ pub struct Pluggable {
 enum Content {
     /// A tmpfs that is mounted aside all the time; plugged in is a second mount of it.
     Memory(Tmpfs),
-    /// An ext4 in a file.
-    Ext4(PathBuf),
+    /// A file system in a file.
+    Image(PathBuf),
 }
 
 impl Pluggable {
@@ -78,15 +78,29 @@ impl Pluggable {
 
     /// A sparse file with an ext4 in it, plugged in at `at`.
     pub fn ext4(at: &Path, bytes: u64) -> Option<Pluggable> {
+        Pluggable::image(at, bytes, "ext4", &["-q", "-F", "-m", "0"])
+    }
+
+    /// As [`Pluggable::ext4`] with an xfs, of 300 MiB at least.
+    pub fn xfs(at: &Path, bytes: u64) -> Option<Pluggable> {
+        Pluggable::image(at, bytes, "xfs", &["-q", "-f"])
+    }
+
+    /// As [`Pluggable::ext4`] with a btrfs, of 110 MiB at least.
+    pub fn btrfs(at: &Path, bytes: u64) -> Option<Pluggable> {
+        Pluggable::image(at, bytes, "btrfs", &["-q", "-f"])
+    }
+
+    fn image(at: &Path, bytes: u64, kind: &str, arguments: &[&str]) -> Option<Pluggable> {
         let scratch = TempDir::new().expect("temporary folder");
         let image = scratch.path().join("disk.img");
         let file = fs::File::create(&image).expect("image");
         file.set_len(bytes).expect("image");
-        if !succeeds("mkfs.ext4", &["-q", "-F", "-m", "0"], &[&image]) {
-            eprintln!("skipped: no ext4 can be made on this machine");
+        if !succeeds(&format!("mkfs.{kind}"), arguments, &[&image]) {
+            eprintln!("skipped: no {kind} can be made on this machine (no mkfs.{kind})");
             return None;
         }
-        Pluggable::plugged_in(at, Content::Ext4(image), scratch)
+        Pluggable::plugged_in(at, Content::Image(image), scratch)
     }
 
     fn plugged_in(at: &Path, content: Content, scratch: TempDir) -> Option<Pluggable> {
@@ -107,7 +121,7 @@ impl Pluggable {
         assert_eq!(self.at, None, "it is plugged in");
         let done = match &self.content {
             Content::Memory(tmpfs) => succeeds("mount", &["--bind"], &[tmpfs.path(), at]),
-            Content::Ext4(image) => succeeds("mount", &["-o", "loop"], &[image, at]),
+            Content::Image(image) => succeeds("mount", &["-o", "loop"], &[image, at]),
         };
         if done {
             self.at = Some(at.to_path_buf());
@@ -147,9 +161,9 @@ impl Pluggable {
         assert!(succeeds("umount", &["-l"], &[&at]), "umount -l");
     }
 
-    /// Stops an ext4 at once, without its log: every call fails from now on, and what was not synced is gone.
+    /// Stops an ext4 or xfs at once, without its log: every call fails from now on, and what was not synced is gone.
     pub fn cut(&self) -> std::io::Result<()> {
-        /// `_IOR('X', 125, __u32)`, Linux `EXT4_IOC_SHUTDOWN`; 2 = do not flush the log.
+        /// `_IOR('X', 125, __u32)`, Linux `EXT4_IOC_SHUTDOWN` and `XFS_IOC_GOINGDOWN`; 2 = do not flush the log.
         const SHUTDOWN: rustix::ioctl::Opcode = 0x8004_587D;
         const NO_LOG_FLUSH: u32 = 2;
         let folder = fs::File::open(self.at.as_deref().expect("it is not plugged in"))?;

@@ -61,6 +61,8 @@ pub struct Settings {
     pub volumes: Vec<(String, String, String)>,
     /// AE title, port on 127.0.0.1.
     pub peers: Vec<(String, u16)>,
+    /// Folder of the journals of archive volumes, if not on the volumes themselves.
+    pub journal: Option<PathBuf>,
     /// Lines put before the tables.
     pub extra: String,
     /// Environment variables of the process.
@@ -76,6 +78,7 @@ impl Default for Settings {
             port: free_port(),
             volumes: vec![("A".into(), "volume-a".into(), "archive".into())],
             peers: Vec::new(),
+            journal: None,
             extra: String::new(),
             environment: Vec::new(),
             arguments: Vec::new(),
@@ -113,6 +116,9 @@ impl Settings {
                 "\n[[volume]]\nname = \"{name}\"\npath = \"{}\"\nrole = \"{role}\"\n",
                 folder.join(path).display()
             );
+            if let Some(journal) = self.journal.as_ref().filter(|_| role == "archive") {
+                text += &format!("journal = \"{}\"\n", journal.display());
+            }
         }
         for (ae_title, port) in &self.peers {
             text += &format!(
