@@ -140,3 +140,31 @@ fn the_journal_of_a_volume_that_is_gone_goes_to_the_others() {
     assert_come_back(&server, &images);
     assert_eq!(tree(&server.volume("B")).len(), images.len());
 }
+
+/// Method: sixteen senders of half a megabyte each into a journal that has room for none, three or seven of them.
+#[test]
+fn when_the_journal_is_full_senders_wait_and_none_is_refused() {
+    for (mib, each) in [(1, 2), (2, 6), (4, 6)] {
+        let mut server = Server::with(Settings {
+            extra: format!("[intake]\nmode = \"journal\"\nsize_bytes = {}\n", mib << 20),
+            ..Settings::default()
+        });
+        server.wait_until_indexed();
+        let of = |sender: u32| (0..each).map(move |n| Image::new(sender, n, 500_000));
+        std::thread::scope(|scope| {
+            for sender in 0..16 {
+                let server = &server;
+                scope.spawn(move || send_all(server, &of(sender).collect::<Vec<_>>()));
+            }
+        });
+        let all: Vec<Image> = (0..16).flat_map(of).collect();
+        assert_found(&server, &all);
+        assert_come_back(&server, &all);
+        let volume = server.volume("A");
+        wait_until("not carried over", || lines(&volume) == all.len());
+        images::wait_until_nothing_is_incoming(&volume);
+        assert_eq!(tree(&volume).len(), all.len());
+        assert!(server.terminate().success());
+        assert_eq!(lines(&volume), all.len(), "each once");
+    }
+}
