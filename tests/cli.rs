@@ -38,7 +38,8 @@ impl Place {
     fn configure(&self, text: &str) {
         let text = format!(
             "bind = \"127.0.0.1\"\nport = {}\nstate = \"state\"\n{text}\n\
-             [[volume]]\nname = \"A\"\npath = \"volume-a\"\nrole = \"archive\"\n",
+             [[volume]]\nname = \"A\"\npath = \"volume-a\"\nrole = \"archive\"\n\
+             [intake]\nmode = \"direct\"\n",
             self.port
         );
         put_file(&self.path().join("kura.toml"), text.as_bytes());

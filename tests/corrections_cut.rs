@@ -39,7 +39,7 @@ fn let_days_pass() {
 fn config(folder: &Path, root: &Path, keep_days: u64) -> Config {
     let text = format!(
         "state = {:?}\n[mirror]\nallow_same_device = true\nwhen = \"nightly\"\nwindow = \"03:00-03:01\"\n\
-         [corrections]\nkeep_days = {keep_days}\ntrash_days = 0\n\
+         [corrections]\nkeep_days = {keep_days}\ntrash_days = 0\n[intake]\nmode = \"direct\"\n\
          [[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n\
          [[volume]]\nname = \"M\"\npath = {:?}\nrole = \"mirror\"\n",
         folder.join("state"),

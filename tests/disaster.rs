@@ -93,6 +93,8 @@ impl Machine {
         let text = fs::read_to_string(self.file()).expect("kura.toml");
         let text = text.replace("port = 11112\n", &format!("port = {port}\n"));
         let text = text.replace("bind = \"0.0.0.0\"", "bind = \"127.0.0.1\"");
+        // Not by what the disk of this machine is like.
+        let text = text.replace("mode = \"auto\"", "mode = \"direct\"");
         fs::write(self.file(), text).expect("kura.toml");
         let server = Server::as_configured(self.folder.path(), port);
         server.wait_until_indexed();

@@ -197,9 +197,10 @@ fn config(folder: &Path, shelf: Shelf) -> Config {
         "state = {:?}\n[placement]\nreserve = \"1 MB\"\n",
         folder.join("state")
     );
-    if shelf.journal {
-        text += "[intake]\nmode = \"journal\"\nsize_bytes = 1048576\n";
-    }
+    text += match shelf.journal {
+        true => "[intake]\nmode = \"journal\"\nsize_bytes = 1048576\n",
+        false => "[intake]\nmode = \"direct\"\n",
+    };
     for name in shelf.names {
         let path = folder.join(name);
         text += &format!("[[volume]]\nname = {name:?}\npath = {path:?}\nrole = \"archive\"\n");

@@ -96,6 +96,55 @@ fn at_a_stop_the_journal_is_emptied() {
     assert_found(&server, &images);
 }
 
+/// Method: nothing is said of the mode; then another mode, with a journal left from the first. What status, `volume list` and
+/// the log say, and what is on the disk.
+#[test]
+fn the_way_in_follows_the_disk_and_is_said_with_its_reason() {
+    let mut server = Server::with(Settings {
+        extra: "[intake]\nsize_bytes = 33554432\n".to_owned(),
+        ..Settings::default()
+    });
+    server.wait_until_indexed();
+    let way_in = |server: &Server| server.kura_json(&["status"])["volumes"][0]["intake"].clone();
+    let said = way_in(&server);
+    let reason = said["reason"].as_str().expect("reason");
+    assert!(reason.starts_with("a flush takes "), "{said}");
+    let flush_us = said["flush_us"].as_u64().expect("flush_us");
+    let way = match flush_us > 3_000 {
+        true => "journal",
+        false => "direct",
+    };
+    assert_eq!(said["way"], way, "{said}");
+    let line = format!("A: intake {way}: {reason}");
+    let listed = server.kura(&["volume", "list"]);
+    assert!(listed.stdout.contains(&line), "{listed:?}");
+    assert!(server.log_text().contains(reason), "{reason}");
+
+    let journal = server.volume("A").join("intake/intake.journal");
+    for (mode, way) in [("journal", "journal"), ("direct", "direct")] {
+        // The second time with instances in the journal alone.
+        server.kill();
+        server.configure(|settings| {
+            settings.extra = format!("[intake]\nmode = {mode:?}\nsize_bytes = 33554432\n");
+        });
+        server.restart();
+        server.wait_until_indexed();
+        let said = way_in(&server);
+        assert_eq!(said["way"], way);
+        assert_eq!(said["reason"], "configured");
+        assert_eq!(journal.exists(), mode == "journal");
+        if mode == "journal" {
+            send_all(&server, &images::images(2, 4));
+        }
+    }
+    assert!(!journal.parent().expect("folder").exists());
+    assert_found(&server, &images::images(2, 4));
+    assert_eq!(tree(&server.volume("A")).len(), 8);
+    assert!(server.terminate().success());
+    // Nobody knows who does not receive.
+    assert!(way_in(&server).is_null());
+}
+
 /// Method: the index is thrown away while instances are in the journal alone.
 #[test]
 fn a_new_index_knows_what_is_in_the_journal() {

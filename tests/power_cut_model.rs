@@ -16,7 +16,8 @@ use kura::volume::io::Disk;
 
 fn config(folder: &Path, volume: &Path) -> Config {
     let text = format!(
-        "state = {:?}\n[[volume]]\nname = \"A\"\npath = {volume:?}\nrole = \"archive\"\n",
+        "state = {:?}\n[intake]\nmode = \"direct\"\n\
+         [[volume]]\nname = \"A\"\npath = {volume:?}\nrole = \"archive\"\n",
         folder.join("state")
     );
     std::fs::create_dir_all(folder).unwrap();
@@ -186,7 +187,8 @@ fn coerced_instances_survive_a_power_cut_at_every_disk_call() {
 /// Volumes A and M below `root`, each a disk of its own as far as the archive can tell.
 fn config_with_mirror(folder: &Path, root: &Path, when: &str) -> Config {
     let text = format!(
-        "state = {:?}\n[mirror]\nallow_same_device = true\nwhen = {when:?}\nwindow = \"03:00-03:01\"\n\
+        "state = {:?}\n[intake]\nmode = \"direct\"\n\
+         [mirror]\nallow_same_device = true\nwhen = {when:?}\nwindow = \"03:00-03:01\"\n\
          [[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n\
          [[volume]]\nname = \"M\"\npath = {:?}\nrole = \"mirror\"\n",
         folder.join("state"),

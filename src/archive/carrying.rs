@@ -8,16 +8,15 @@
 //! Between the two the record is the instance: whatever else there is of it after a power cut is thrown away and made anew
 //! from the record ([`Archive::open_intake`]).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::config::{IntakeMode, JOURNAL_BYTES_MIN};
 use crate::index::{Change, Gone, Stored};
 use crate::volume::intake::{About, Kept, Took, copy_out};
-use crate::volume::journal::{FILE, Found, Journal, JournalError, Reading, Replay};
+use crate::volume::journal::{Found, Journal, JournalError, Reading, Replay};
 use crate::volume::layout::Role;
 use crate::volume::{Incoming, Volume, VolumeError, VolumeState, layout, ledger_extent};
 
@@ -25,6 +24,7 @@ use super::entry::{Known, Reader};
 use super::ingest::ALTERNATIVES_MAX;
 use super::placing::Refusals;
 use super::status::IntakeStatus;
+use super::way_in::{Way, WayIn};
 use super::{Archive, Line, entry};
 
 /// Carried over together.
@@ -36,14 +36,10 @@ const AGE_MAX: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(700);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A disk whose flush takes longer than this is written through a journal.
-const SLOW_FLUSH: Duration = Duration::from_millis(3);
 /// For the lock of an instance that is to go elsewhere.
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// What has waited longer than this is worth a word.
 pub const OVERDUE: Duration = Duration::from_secs(30);
-/// A journal on the volume itself takes no more of it than this part.
-const SHARE: u64 = 16;
 /// After a batch that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -66,70 +62,44 @@ impl Archive {
             name: name.to_owned(),
             reason: error.to_string(),
         };
-        // One that was used before the configuration was changed holds instances all the same.
-        for old in [&folder, &on_volume] {
-            self.empty_journal(volume, old).map_err(fail)?;
+        // One that was used before the configuration, or the disk, was changed holds instances all the same.
+        let mut emptied = vec![self.empty_journal(volume, &folder).map_err(fail)?];
+        if folder != on_volume {
+            emptied.push(self.empty_journal(volume, &on_volume).map_err(fail)?);
         }
-        let wanted = match self.intake_config.mode(name) {
-            IntakeMode::Direct => false,
-            IntakeMode::Journal => true,
-            IntakeMode::Auto => volume.flush_time()? > SLOW_FLUSH,
-        };
-        if !wanted {
-            return Ok(());
-        }
-        let size_bytes = match self.size_of_new(volume, &folder) {
-            Ok(size_bytes) => size_bytes,
-            Err(reason) => {
-                tracing::warn!(
-                    volume = name,
-                    reason,
-                    "there is no intake journal; each instance is flushed by itself"
-                );
-                return Ok(());
-            }
-        };
-        match volume.open_intake(&self.disk, &folder, size_bytes) {
-            Ok(_) => {
+        let (mut way_in, size_bytes) = self.choose_way(volume, &folder);
+        if way_in.way == Way::Journal {
+            if !self.has_journal(&folder) {
                 let path = folder.display();
-                tracing::info!(volume = name, %path, "instances go through an intake journal");
-                Ok(())
+                tracing::info!(volume = name, %path, size_bytes, "an intake journal is written in full, once");
             }
-            // The direct way is always there.
-            Err(error) => {
-                tracing::error!(volume = name, %error, "there is no intake journal; each instance is flushed by itself");
-                Ok(())
+            if let Err(error) = volume.open_intake(&self.disk, &folder, size_bytes) {
+                // The direct way is always there.
+                tracing::error!(volume = name, %error, "the intake journal cannot be used");
+                way_in = way_in.no_journal(&error.to_string());
             }
         }
-    }
-
-    /// Bytes that a journal has or gets; else why there is no room for one.
-    fn size_of_new(&self, volume: &Volume<Line>, folder: &std::path::Path) -> Result<u64, String> {
-        let size = self.intake_config.size_bytes;
-        if let Some(parent) = folder
-            .parent()
-            .filter(|_| !folder.starts_with(volume.root()))
-            && !matches!(self.disk.entry(parent), Ok(Some(_)))
-        {
-            let parent = parent.display();
-            return Err(format!(
-                "{parent} is not there; make it, or mount its disk, and start again"
-            ));
+        // Nothing is to be had from one that nobody uses but its room.
+        let used = volume.intake().map(|intake| intake.journal().path());
+        let unused = emptied.into_iter().flatten();
+        for journal in unused.filter(|journal| Some(journal.path()) != used) {
+            let path = journal.path().to_owned();
+            match journal.remove() {
+                Ok(()) => {
+                    tracing::info!(volume = name, path = %path.display(), "an intake journal that is not used any more was removed")
+                }
+                Err(error) => {
+                    tracing::warn!(volume = name, %error, "an unused intake journal stays")
+                }
+            }
         }
-        let is_there = || self.disk.entry(&folder.join(FILE)).ok().flatten().is_some();
-        if !folder.starts_with(volume.root()) || is_there() {
-            return Ok(size);
+        let (way, reason) = (way_in.way, &way_in.reason);
+        match way_in.lacks_journal {
+            true => tracing::warn!(volume = name, ?way, reason, "the way in"),
+            false => tracing::info!(volume = name, ?way, reason, "the way in"),
         }
-        let space = volume.space().map_err(|error| error.to_string())?;
-        let size = size.min(space.total_bytes / SHARE);
-        if size < JOURNAL_BYTES_MIN {
-            return Err("the disk is too small for one".to_owned());
-        }
-        let reserve = self.reserve.bytes(space.total_bytes);
-        match space.free_bytes >= reserve.saturating_add(size) {
-            true => Ok(size),
-            false => Err("the disk is full".to_owned()),
-        }
+        self.carrying.note(volume.id(), way_in);
+        Ok(())
     }
 
     fn intake_folder(&self, volume: &Volume<Line>) -> PathBuf {
@@ -139,18 +109,18 @@ impl Archive {
         }
     }
 
-    /// What a journal holds gets its files and lines; it is empty then.
+    /// What a journal holds gets its files and lines; it is empty then. None: there is none, or it was set aside.
     fn empty_journal(
         &self,
         volume: &Arc<Volume<Line>>,
         folder: &std::path::Path,
-    ) -> Result<(), JournalError> {
+    ) -> Result<Option<Journal>, JournalError> {
         let disk = match folder.starts_with(volume.root()) {
             true => volume.disk(),
             false => &self.disk,
         };
         let Some((journal, replay)) = Journal::open_existing(disk, folder, volume.id())? else {
-            return Ok(());
+            return Ok(None);
         };
         if !replay.records.is_empty() {
             tracing::info!(
@@ -175,14 +145,14 @@ impl Archive {
                 records_count = replay.damaged.len(),
                 "records of the intake journal are damaged: instances that were answered may be lost; the good ones were carried over"
             );
-            return Ok(());
+            return Ok(None);
         }
         journal.settle()?;
         if !replay.records.is_empty() {
             let ms = begun.elapsed().as_millis() as u64;
             tracing::info!(volume = volume.name(), ms, "the intake journal is empty");
         }
-        Ok(())
+        Ok(Some(journal))
     }
 
     /// Gives the records of a journal that nobody appends to their files and lines. An error: what is not there yet stays in
@@ -498,6 +468,17 @@ impl Archive {
         })
     }
 
+    /// How instances come in on a volume at this moment. None: none do, or nobody has opened it for that.
+    pub(super) fn way_in(&self, volume: &Volume<Line>) -> Option<WayIn> {
+        let way_in = self.carrying.noted(volume.id())?;
+        match volume.intake() {
+            Some(intake) if intake.journal().failed() => {
+                Some(way_in.no_journal("it takes nothing more"))
+            }
+            _ => Some(way_in),
+        }
+    }
+
     /// An instance that was stored on a volume, and copied to others, is safe twice: a journal on the disk of one of the
     /// others does not count beside it.
     pub(super) fn counts_beside(
@@ -690,6 +671,8 @@ impl Known for Nothing {
 #[derive(Default)]
 pub struct Carrying {
     held: Arc<Mutex<HashSet<String>>>,
+    /// By the id of the volume; of those that were opened for new instances.
+    ways: Mutex<HashMap<String, WayIn>>,
     /// Held for reading while an instance goes into a journal and the index, for writing while none may.
     gate: RwLock<()>,
 }
@@ -701,6 +684,16 @@ struct Claim {
 }
 
 impl Carrying {
+    fn note(&self, volume_id: &str, way_in: WayIn) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.insert(volume_id.to_owned(), way_in);
+    }
+
+    fn noted(&self, volume_id: &str) -> Option<WayIn> {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.get(volume_id).cloned()
+    }
+
     fn claim(&self, volume_id: &str) -> Option<Claim> {
         let mut held = self.held.lock().expect("no panic while held");
         held.insert(volume_id.to_owned()).then(|| Claim {

@@ -5,7 +5,7 @@
 //!
 //! | for | files |
 //! |---|---|
-//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `carrying`, `before_ack`, `find`, `fetch` |
+//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
@@ -72,6 +72,7 @@ mod theirs;
 mod touched;
 mod verbs;
 mod watch;
+mod way_in;
 mod work;
 
 use std::collections::HashSet;
@@ -110,6 +111,7 @@ pub use scrub::LastRound;
 pub use status::{Status, VolumeStatus};
 pub use verbs::{VerbError, VolumeSaid, VolumeVerb};
 pub use watch::Watch;
+pub use way_in::{Way, WayIn};
 pub use work::{Depth, Finding, VolumeReport, WorkStatus, WorkVerb};
 
 use keeper::Keeper;

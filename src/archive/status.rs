@@ -13,6 +13,7 @@ use super::copies_status::CopiesStatus;
 use super::corrections::KeptStatus;
 use super::retention::RetentionStatus;
 use super::shelf::{Member, Standing};
+use super::way_in::WayIn;
 use super::{Archive, Line};
 
 /// Answer of `kura status`. Bytes and counts; the screen turns them into GB.
@@ -89,6 +90,9 @@ pub struct VolumeStatus {
     /// What was done to it, or could not be, when it was opened; a sentence each.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Which way instances come in, and why; of an archive volume that a running server has open.
+    #[serde(default)]
+    pub intake: Option<WayIn>,
     /// Of an archive volume that is here and whose instances go through a journal.
     #[serde(default)]
     pub intake_journal: Option<IntakeStatus>,
@@ -260,6 +264,7 @@ impl Archive {
                 .here()
                 .map(|volume| volume.healing().notes.clone())
                 .unwrap_or_default(),
+            intake: member.here().and_then(|volume| self.way_in(volume)),
             intake_journal: member.here().and_then(|volume| self.intake_status(volume)),
         }
     }

@@ -413,7 +413,7 @@ mod tests {
     fn archive_in(place: &std::path::Path) -> Archive {
         let file = place.join("kura.toml");
         let text = format!(
-            "state = {:?}\n[[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n",
+            "state = {:?}\n[intake]\nmode = \"direct\"\n[[volume]]\nname = \"A\"\npath = {:?}\nrole = \"archive\"\n",
             place.join("state"),
             place.join("a"),
         );

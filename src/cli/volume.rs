@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output;
 use super::{End, Failure};
-use crate::archive::{Capacity, VolumeStatus, VolumeVerb};
+use crate::archive::{Capacity, VolumeStatus, VolumeVerb, Way};
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::volume::layout::Role;
@@ -190,19 +190,7 @@ pub fn screen(volumes: &[VolumeStatus]) -> String {
         &rows,
     );
     for volume in volumes {
-        if let Some(intake) = &volume.intake_journal {
-            let risk = match intake.is_elsewhere {
-                true => ", on another disk: what waits is lost if that disk is",
-                false => "",
-            };
-            text.push_str(&format!(
-                "{}: instances come in through the journal {}{risk}; {} wait for their files ({})\n",
-                volume.name,
-                output::plain(&intake.path),
-                intake.waiting_count,
-                output::bytes(intake.waiting_bytes),
-            ));
-        }
+        text.push_str(&intake(volume));
     }
     for volume in volumes
         .iter()
@@ -214,5 +202,31 @@ pub fn screen(volumes: &[VolumeStatus]) -> String {
             output::plain(&volume.reason)
         ));
     }
+    text
+}
+
+/// Which way instances come in, why, and what waits; empty for a volume on which none do.
+fn intake(volume: &VolumeStatus) -> String {
+    let Some(way_in) = &volume.intake else {
+        return String::new();
+    };
+    let mut text = match way_in.way {
+        Way::Direct => format!("{}: intake direct: ", volume.name),
+        Way::Journal => format!("{}: intake journal: ", volume.name),
+    };
+    text.push_str(&output::plain(&way_in.reason));
+    if let Some(journal) = &volume.intake_journal {
+        let risk = match journal.is_elsewhere {
+            true => " on another disk (what waits is lost if that disk is)",
+            false => "",
+        };
+        text.push_str(&format!(
+            "; {} wait for their files ({}) in {}{risk}",
+            journal.waiting_count,
+            output::bytes(journal.waiting_bytes),
+            output::plain(&journal.path),
+        ));
+    }
+    text.push('\n');
     text
 }

@@ -26,7 +26,7 @@ pub(super) struct IntakeFile {
     size_bytes: u64,
 }
 
-const MODE_DEFAULT: IntakeMode = IntakeMode::Direct;
+const MODE_DEFAULT: IntakeMode = IntakeMode::Auto;
 /// Of a new journal, unless it is configured.
 const SIZE_BYTES_DEFAULT: u64 = 512 << 20;
 /// Also of one that is made smaller because its disk is.
@@ -47,9 +47,9 @@ pub(super) const TEMPLATE: &str = r#"
 [intake]
 # How instances become durable on an archive volume. "direct": file, name and ledger line, each with its own flush.
 # "journal": one flush for everyone who waits, and the file follows within seconds; right for hard disks. "auto": by
-# the time that the disk needs for a flush. A [[volume]] may say intake = "..." for itself, and journal = "/ssd/kura":
-# the folder on another disk in which its journal lies.
-mode = "direct"
+# the time that the disk needs for a flush, measured at the start (kura volume list says it). A [[volume]] may say
+# intake = "..." for itself, and journal = "/ssd/kura": the folder on another disk in which its journal lies.
+mode = "auto"
 # Bytes of a new journal: 1 MiB to 64 GiB, on the volume itself a sixteenth of its disk at most. It is written once in
 # full when it is made, and keeps its size.
 size_bytes = 536870912

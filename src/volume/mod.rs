@@ -36,6 +36,7 @@ pub mod ledger;
 pub mod ledger_extent;
 pub mod ledger_heal;
 mod ledger_read;
+pub mod measure;
 mod moving;
 mod opening;
 pub mod placement;
@@ -493,21 +494,6 @@ impl<T: Send + 'static> Volume<T> {
         incoming.finish();
         *self.shared.lock_suspended() = None;
         Ok(())
-    }
-
-    /// How long a flush of a few bytes takes, the second best of five: what every instance waits for at least.
-    pub fn flush_time(&self) -> Result<std::time::Duration, VolumeError> {
-        let mut incoming = self.begin()?;
-        let mut times = Vec::new();
-        for _ in 0..5 {
-            incoming.write(&[0; 4096])?;
-            let begun = std::time::Instant::now();
-            incoming.flush()?;
-            times.push(begun.elapsed());
-        }
-        incoming.finish();
-        times.sort_unstable();
-        Ok(times[1])
     }
 
     /// Takes the volume out of writing; the first reason stays.

@@ -32,7 +32,7 @@ impl Bench {
     fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let mut text = format!("state = {:?}\n", at("state"));
+        let mut text = format!("state = {:?}\n[intake]\nmode = \"direct\"\n", at("state"));
         for (name, role) in [("A", "archive"), ("M", "mirror")] {
             std::fs::create_dir(at(name)).unwrap();
             let path = at(name);

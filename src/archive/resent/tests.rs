@@ -35,7 +35,11 @@ impl Kept {
             std::fs::create_dir(folder.path().join(name)).unwrap();
             format!("[[volume]]\nname = \"{name}\"\npath = \"{name}\"\nrole = \"archive\"\n")
         };
-        let text = format!("state = \"state\"\n{}{}{tables}", volume("A"), volume("B"));
+        let text = format!(
+            "state = \"state\"\n[intake]\nmode = \"direct\"\n{}{}{tables}",
+            volume("A"),
+            volume("B")
+        );
         std::fs::write(folder.path().join("kura.toml"), text).unwrap();
         let mut kept = Kept {
             folder,

@@ -643,6 +643,30 @@ impl Journal {
         Err(fail(io::ErrorKind::AlreadyExists.into()))
     }
 
+    /// Removes the file, and its folder if nothing else is in it; durable on return. Refused while there is a record in it.
+    pub fn remove(self) -> Result<(), JournalError> {
+        {
+            let state = self.lock();
+            if !(state.live.is_empty() && state.ready) {
+                return Err(self.failed_because("it is not empty, and was not removed"));
+            }
+        }
+        let fail = |source: io::Error| JournalError::Io {
+            path: self.path.clone(),
+            reason: source.to_string(),
+        };
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        self.disk.remove(&self.path).map_err(fail)?;
+        self.disk.sync_dir(folder).map_err(fail)?;
+        // Something else in it stays, and so does the folder.
+        if self.disk.remove_dir(folder).is_ok()
+            && let Some(parent) = folder.parent()
+        {
+            self.disk.sync_dir(parent).map_err(fail)?;
+        }
+        Ok(())
+    }
+
     /// The state is changed in one go by each holder, so a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
