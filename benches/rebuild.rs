@@ -167,7 +167,10 @@ fn table(row: &serde_json::Value) {
 }
 
 fn config(folder: &Path, engine: EngineArgument) -> Config {
-    let mut text = format!("state = \"state\"\nengine = \"{}\"\n", engine.name());
+    let mut text = format!(
+        "state = \"state\"\nengine = \"{}\"\n[intake]\nmode = \"direct\"\n",
+        engine.name()
+    );
     for n in 0..VOLUMES {
         text +=
             &format!("[[volume]]\nname = \"V{n}\"\npath = \"volume-{n}\"\nrole = \"archive\"\n");

@@ -17,7 +17,7 @@ const WRITERS: usize = 16;
 /// An archive below `place`, its state in `state`; volumes by name (which is their folder) and role.
 pub fn open(place: &Path, state: &str, volumes: &[(&str, &str)]) -> Arc<Archive> {
     let mut text = format!(
-        "state = {:?}\n[mirror]\nallow_same_device = true\n",
+        "state = {:?}\n[intake]\nmode = \"direct\"\n[mirror]\nallow_same_device = true\n",
         place.join(state)
     );
     for (name, role) in volumes {
