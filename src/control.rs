@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{
     AmendSaid, AmendVerb, Archive, ChangesVerb, CheckedStatus, ConflictsSaid, ConflictsVerb,
-    CopiesStatus, Correction, MirrorStatus, MirrorVerb, RemovalSaid, RemovalVerb, ReplaceStatus,
-    ReportName, ReportVerb, Shown, Status, VolumeSaid, VolumeVerb, WorkStatus, WorkVerb,
+    CopiesStatus, Correction, DoctorFinding, MirrorStatus, MirrorVerb, RemovalSaid, RemovalVerb,
+    ReplaceStatus, ReportName, ReportVerb, Shown, Status, VolumeSaid, VolumeVerb, WorkStatus,
+    WorkVerb,
 };
 use crate::dicom::Level;
 use crate::index::{Key, Query, Values};
@@ -46,6 +47,8 @@ pub enum Request {
     /// To the trash and back; protection from it.
     Removal(RemovalVerb),
     Conflicts(ConflictsVerb),
+    /// What of the machine stands in the way; the disks are measured.
+    Doctor,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,6 +75,7 @@ pub enum Response {
     Changes(Vec<Correction>),
     Removal(Box<RemovalSaid>),
     Conflicts(Box<ConflictsSaid>),
+    Doctor(Vec<DoctorFinding>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -234,6 +238,7 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
                 reason: error.to_string(),
             },
         },
+        Request::Doctor => Response::Doctor(archive.look_over()),
         Request::Find { level, keys, most } => {
             let Ok(level) = level.parse::<Level>() else {
                 return Response::Failed {

@@ -363,6 +363,104 @@ fn echo_says_whether_a_node_answers() {
     }
 }
 
+/// Method: a machine before the first start, with a server and without one, with a volume that is away, and peers. What is
+/// measured is masked, and what this machine is like is left out.
+#[test]
+fn doctor_says_in_a_line_each_what_it_found_and_what_to_do() {
+    let grades = |outcome: &Outcome, about: &str| {
+        let mut lines = outcome.stdout.lines();
+        let answer = lines.next().expect("answer").to_owned();
+        assert!(answer.starts_with("doctor   "), "{}", outcome.text());
+        let mut found = Vec::new();
+        for line in lines {
+            let (grade, rest) = line.split_at(9);
+            assert!(["ok", "note", "problem"].contains(&grade.trim()), "{line}");
+            let (subject, says) = rest.split_once(": ").expect("subject");
+            if subject == about {
+                found.push((grade.trim().to_owned(), says.to_owned()));
+            }
+        }
+        let problems = outcome.stdout.lines().filter(|l| l.starts_with("problem"));
+        let code = i32::from(problems.count() > 0);
+        assert_eq!(outcome.code, Some(code), "{}", outcome.text());
+        found
+    };
+    let one = |grade: &str, says: &str| vec![(grade.to_owned(), says.to_owned())];
+
+    let place = Place::new();
+    place.configure("");
+    let outcome = place.kura(&["doctor"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+    assert_eq!(
+        grades(&outcome, "archive"),
+        one("note", "it was never started -> kura serve")
+    );
+    assert_eq!(state_of(place.path()).len(), 2, "nothing was created");
+    place.configure("");
+    put_file(&place.path().join("volume-a/mine.txt"), b"a file");
+    let outcome = place.kura(&["doctor"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text());
+    let found = grades(&outcome, "volume A");
+    assert!(
+        found[0].1.starts_with("there are other files at "),
+        "{found:?}"
+    );
+
+    let settings = Settings::default().volume("B", "volume-b", "archive");
+    let mut server = Server::with(settings.peer("DEAD", free_port()));
+    server.wait_until_indexed();
+    let before = common::images::incoming(&server.volume("A"));
+    for running in [true, false] {
+        if !running {
+            assert!(server.terminate().success());
+        }
+        let outcome = server.kura(&["doctor"]);
+        let found = grades(&outcome, "volume A");
+        let has = |begin: &str| found.iter().any(|(_, says)| says.starts_with(begin));
+        assert!(has("a flush takes "), "{found:?}");
+        assert!(has("intake direct: configured"), "{found:?}");
+        assert!(has("it takes "), "{found:?}");
+        assert!(has("it is on the same disk as B: "), "{found:?}");
+        let said = grades(&outcome, "server");
+        match running {
+            true => assert!(said.is_empty(), "{said:?}"),
+            false => {
+                let says = "it does not run; this was found without it -> kura serve";
+                assert_eq!(said, one("note", says));
+            }
+        }
+        let value = one_object(&server.kura(&["doctor", "--json"]));
+        let findings = value["findings"].as_array().expect("findings");
+        let problems = findings.iter().filter(|f| f["grade"] == "problem").count();
+        assert_eq!(value["problems_count"], problems);
+    }
+    assert_eq!(common::images::incoming(&server.volume("A")), before);
+
+    fs::rename(server.volume("B"), server.folder().join("gone")).expect("rename");
+    let outcome = server.kura(&["doctor"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text());
+    let found = grades(&outcome, "archive");
+    let (grade, says) = &found[0];
+    assert_eq!(grade, "problem");
+    assert!(says.starts_with("volume B is away"), "{found:?}");
+    // The archive is the same as before.
+    fs::rename(server.folder().join("gone"), server.volume("B")).expect("rename");
+    server.restart();
+    server.wait_until_indexed();
+
+    let port = server.port().to_string();
+    let outcome = server.kura(&["doctor", &format!("KURA@127.0.0.1:{port}")]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+    let begin = "doctor   all is well\nok       KURA at 127.0.0.1:PORT: it answers C-ECHO, in ";
+    let shown = outcome.stdout.replace(&port, "PORT");
+    assert!(shown.starts_with(begin), "{shown}");
+    let outcome = server.kura(&["doctor", "DEAD"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text());
+    let next = "-> nothing listens there: is the program started, and is that its port?\n";
+    assert!(outcome.stdout.ends_with(next), "{}", outcome.text());
+    assert_eq!(server.kura(&["doctor", "NOBODY"]).code, Some(3));
+}
+
 /// Method: verbs and options that there are not; nothing is created by any of them.
 #[test]
 fn wrong_usage_is_exit_2() {

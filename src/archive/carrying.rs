@@ -102,7 +102,7 @@ impl Archive {
         Ok(())
     }
 
-    fn intake_folder(&self, volume: &Volume<Line>) -> PathBuf {
+    pub(super) fn intake_folder(&self, volume: &Volume<Line>) -> PathBuf {
         match self.intake_config.folder(volume.name()) {
             Some(folder) => folder.join(volume.id()),
             None => volume.intake_folder(),

@@ -14,7 +14,7 @@
 //! | images leave the volumes that received them | `retention/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
 //! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `theirs`, `at_rest`, `drill`, `drill_report`, `scratch` |
-//! | what is said of all | `status`, `capacity` |
+//! | what is said of all | `status`, `capacity`, `doctor` |
 
 mod adopt;
 mod at_rest;
@@ -30,6 +30,7 @@ mod content;
 mod copies_status;
 mod copying;
 mod corrections;
+mod doctor;
 mod drain;
 mod drill;
 mod drill_report;
@@ -94,6 +95,7 @@ pub use corrections::{
     ElementDifference, KeptContent, KeptStatus, MixedStudy, Protection, Removal, RemovalSaid,
     RemovalVerb, RemovedOn, Thrown, TrashItem, TwoPeople, Undo,
 };
+pub use doctor::{Finding as DoctorFinding, Grade, before_opening};
 pub use drill_report::DrillReport;
 pub use due::Asked;
 pub use fetch::{Fetched, Unreadable};

@@ -15,7 +15,7 @@ use crate::volume::{Space, Volume, measure};
 use super::{Archive, Line};
 
 /// A disk whose flush takes longer than this is written through a journal.
-const SLOW_FLUSH: Duration = Duration::from_millis(3);
+pub(super) const SLOW_FLUSH: Duration = Duration::from_millis(3);
 /// Where a journal is already it stays down to this: a disk that is now above and now below would have one made and removed
 /// at every other start.
 const NOT_SLOW_FLUSH: Duration = Duration::from_millis(2);
@@ -134,9 +134,10 @@ fn decide(facts: &Facts) -> WayIn {
 /// `11.2 ms`.
 pub(super) fn milliseconds(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1_000.0;
-    match ms < 0.1 {
-        true => format!("{ms:.2} ms"),
-        false => format!("{ms:.1} ms"),
+    match ms {
+        ..0.01 => "less than 0.01 ms".to_owned(),
+        ..0.1 => format!("{ms:.2} ms"),
+        _ => format!("{ms:.1} ms"),
     }
 }
 

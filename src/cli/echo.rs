@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::output;
 use super::{End, Failure};
-use crate::config::Config;
+use crate::config::{Config, PeerEntry};
 use crate::dicom::{sop, ts};
 use crate::net::{Association, Timeouts};
 
@@ -16,12 +16,28 @@ pub struct Echo {
 
 pub fn run(verb: &Echo, config: &Config, json: bool) -> Result<End, Failure> {
     let peer = super::peer(config, &verb.peer)?;
+    let ms = ask(&peer, config)?;
+    if json {
+        output::json(
+            &serde_json::json!({ "version": 1, "peer": peer.ae_title.as_str(), "ms": ms }),
+        );
+    } else {
+        output::line(&format!(
+            "ok: {} at {}:{} answered in {ms} ms",
+            peer.ae_title, peer.host, peer.port
+        ));
+    }
+    Ok(End::Ok)
+}
+
+/// One C-ECHO over an association of its own; in how many milliseconds.
+pub fn ask(peer: &PeerEntry, config: &Config) -> Result<u64, Failure> {
     let begun = Instant::now();
     let contexts = vec![(
         sop::VERIFICATION.to_owned(),
         vec![ts::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()],
     )];
-    let addresses = super::address(&peer)?;
+    let addresses = super::address(peer)?;
     let timeouts = Timeouts::default();
     let mut association = Association::request(
         addresses.as_slice(),
@@ -43,16 +59,5 @@ pub fn run(verb: &Echo, config: &Config, json: bool) -> Result<End, Failure> {
     if status != 0 {
         return Err(format!("{} answered status {status:04X}H", peer.ae_title).into());
     }
-    let ms = begun.elapsed().as_millis() as u64;
-    if json {
-        output::json(
-            &serde_json::json!({ "version": 1, "peer": peer.ae_title.as_str(), "ms": ms }),
-        );
-    } else {
-        output::line(&format!(
-            "ok: {} at {}:{} answered in {ms} ms",
-            peer.ae_title, peer.host, peer.port
-        ));
-    }
-    Ok(End::Ok)
+    Ok(begun.elapsed().as_millis() as u64)
 }

@@ -4,6 +4,7 @@ mod adopt;
 mod amend;
 mod changes;
 mod conflicts;
+mod doctor;
 mod drill;
 mod dump;
 mod echo;
@@ -75,6 +76,8 @@ enum Verb {
     Status,
     /// Search the archive
     Find(find::Find),
+    /// What of this machine, or of a DICOM node, stands in the way? Measures the disks
+    Doctor(doctor::Doctor),
     /// Ask a DICOM node whether it is there (C-ECHO)
     Echo(echo::Echo),
     /// Send files or folders to a DICOM node (C-STORE)
@@ -141,6 +144,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Serve(verb) => serve::run(verb, config),
         Verb::Status => status::run(&config, json),
         Verb::Find(verb) => find::run(&verb, &config, json),
+        Verb::Doctor(verb) => doctor::run(&verb, &config, json),
         Verb::Echo(verb) => echo::run(&verb, &config, json),
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),

@@ -3,6 +3,8 @@
 //! Two copies are two only where no disk holds both. Device numbers alone do not say that: partitions, logical volumes
 //! and files mounted as disks have numbers of their own.
 
+mod facts;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
@@ -11,6 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Disk;
+
+pub use facts::{FileSystem, PhysicalDisk, file_system_of, physical_disk};
 
 /// A disk in a file on a disk in a file …: nobody means more.
 const DEPTH_MAX: u32 = 8;
@@ -292,6 +296,8 @@ impl Tree<'_> {
 struct Mount {
     device: (u32, u32),
     at: PathBuf,
+    /// Of this mount: `rw,noatime`.
+    flags: Vec<u8>,
     kind: Vec<u8>,
     source: Vec<u8>,
     options: Vec<u8>,
@@ -323,11 +329,13 @@ impl Mount {
         let (major, minor) = std::str::from_utf8(fields.nth(2)?).ok()?.split_once(':')?;
         let device = (major.parse().ok()?, minor.parse().ok()?);
         let at = unescaped(fields.nth(1)?);
+        let flags = fields.next()?.to_owned();
         // A number of optional fields ends with a dash.
         fields.find(|field| *field == b"-")?;
         Some(Mount {
             device,
             at: PathBuf::from(OsStr::from_bytes(&at)),
+            flags,
             kind: fields.next()?.to_owned(),
             source: unescaped(fields.next()?),
             options: fields.next().unwrap_or_default().to_owned(),

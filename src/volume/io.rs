@@ -415,6 +415,24 @@ impl Disk {
         path.canonicalize()
     }
 
+    /// Whether this process may make files in a folder, or where it is not there yet, in the nearest one above it.
+    pub fn may_write_at(&self, path: &Path) -> bool {
+        use rustix::fs::Access;
+        let (folder, name) = self.at(path);
+        let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        match rustix::fs::accessat(folder, name, wanted, AtFlags::EACCESS) {
+            Ok(()) => true,
+            Err(Errno::NOENT) => path.parent().is_some_and(|parent| {
+                let parent = match parent.as_os_str().is_empty() {
+                    true => Path::new("."),
+                    false => parent,
+                };
+                self.may_write_at(parent)
+            }),
+            Err(_) => false,
+        }
+    }
+
     /// Waits until everything that was written to the file system of `path`, by whomever, is on stable storage.
     pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         self.before(Op::SyncFileSystem(path))?;

@@ -332,15 +332,17 @@ impl<T: Send + 'static> Volume<T> {
 
     /// A new file in `incoming/`.
     pub fn begin(&self) -> Result<Incoming, VolumeError> {
-        self.begin_as(layout::RECEIVED_ENDING)
+        // What goes through a journal waits for no disk before that.
+        self.begin_as(layout::RECEIVED_ENDING, self.intake().is_none())
     }
 
     /// As [`Volume::begin`], for a file that a correction makes.
     pub fn begin_made(&self) -> Result<Incoming, VolumeError> {
-        self.begin_as(layout::MADE_ENDING)
+        self.begin_as(layout::MADE_ENDING, self.intake().is_none())
     }
 
-    fn begin_as(&self, ending: &str) -> Result<Incoming, VolumeError> {
+    /// `direct`: past the page cache, where the file system takes it.
+    fn begin_as(&self, ending: &str, direct: bool) -> Result<Incoming, VolumeError> {
         if let VolumeState::Failed(reason) = self.state() {
             return Err(VolumeError::Failed {
                 name: self.name().to_owned(),
@@ -362,8 +364,7 @@ impl<T: Send + 'static> Volume<T> {
                 path: root.clone(),
             });
         }
-        // What goes through a journal waits for no disk before that.
-        Incoming::create(&self.shared, ending, self.intake().is_none())
+        Incoming::create(&self.shared, ending, direct)
     }
 
     /// Opens a file of the image tree for reading. Refuses a path that is
