@@ -7,8 +7,10 @@ use crate::volume::layout::Role;
 use crate::volume::measure::Speed;
 
 use super::Finding;
-use crate::archive::way_in::{SLOW_FLUSH, Way, WayIn, milliseconds};
+use crate::archive::way_in::{Way, WayIn, milliseconds};
 
+/// On the direct way a slower one is felt.
+const SLOW_FLUSH: Duration = Duration::from_millis(3);
 /// Nothing that turns does a flush faster: a turn takes 4 to 11 ms.
 const TOO_FAST: Duration = Duration::from_micros(50);
 /// A slower disk holds up a single modality.

@@ -55,12 +55,12 @@ fn a_slow_flush_goes_through_a_journal() {
     };
     for (facts, expected) in [
         (flush(0.04), "direct: a flush takes 0.04 ms"),
-        (flush(3.0), "direct: a flush takes 3.0 ms"),
+        (flush(0.3), "direct: a flush takes 0.30 ms"),
         (flush(11.2), "journal: a flush takes 11.2 ms"),
         // Not made and removed in turn.
-        (flush(2.5), "direct: a flush takes 2.5 ms"),
-        (there(2.5), "journal: a flush takes 2.5 ms"),
-        (there(1.9), "direct: a flush takes 1.9 ms"),
+        (flush(0.25), "direct: a flush takes 0.25 ms"),
+        (there(0.25), "journal: a flush takes 0.25 ms"),
+        (there(0.19), "direct: a flush takes 0.19 ms"),
         (elsewhere(11.2, Ok(0.1)), "journal: a flush takes 11.2 ms"),
         (elsewhere(11.2, Ok(12.0)), "journal: a flush takes 11.2 ms"),
         (
