@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use dicom_dictionary_std::tags;
 
 use crate::dicom::Level;
-use crate::index::{Copy, IndexError, InstanceEntry, Key, Match, Query, Snapshot};
+use crate::index::{Copy, IndexError, InstanceEntry, Key, Match, Query, Snapshot, Step};
 
 use super::Archive;
 use super::places::key;
@@ -93,13 +93,27 @@ impl Archive {
         query: &Query,
         f: &mut dyn FnMut(Match) -> ControlFlow<()>,
     ) -> Result<(), FindError> {
+        self.search(query, &mut |step| match step {
+            Step::Found(found) => f(*found),
+            Step::Looked => ControlFlow::Continue(()),
+        })
+    }
+
+    /// As [`Archive::find`], but calls `f` also while nothing is found, so that it can be stopped then.
+    pub fn search(
+        &self,
+        query: &Query,
+        f: &mut dyn FnMut(Step) -> ControlFlow<()>,
+    ) -> Result<(), FindError> {
         let view = self.view()?;
         let mut failed = None;
         // The usual case costs nothing: with every volume here, everything is on line.
         let some_are_away = !self.shelf.all_are_here();
-        let mut give = |mut found: Match| {
-            if some_are_away {
-                match self.availability(&view.snapshot, query.level, &found) {
+        let mut give = |mut step: Step| {
+            if let Step::Found(found) = &mut step
+                && some_are_away
+            {
+                match self.availability(&view.snapshot, query.level, found) {
                     Ok(availability) => {
                         found
                             .values
@@ -111,10 +125,10 @@ impl Archive {
                     }
                 }
             }
-            f(found)
+            f(step)
         };
         view.snapshot
-            .find(query, &mut give)
+            .search(query, &mut give)
             .and_then(|()| failed.map_or(Ok(()), Err))
             .inspect_err(|error| self.index_failed(error))?;
         match view.rebuilding_percent {

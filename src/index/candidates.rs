@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::engine::{Direction, Table};
+use super::find::Search;
 use super::matching;
 use super::plan::{Plan, date_range};
 use super::query::*;
@@ -28,6 +29,13 @@ fn newest(study: &StudyRecord) -> impl Ord + use<> {
         .and_then(|text| matching::time(text))
         .unwrap_or(0);
     std::cmp::Reverse((date, time, study.sequence))
+}
+
+/// The study of an entry of a table of values.
+pub(super) fn study_of(table: Table, key: &[u8]) -> Result<String, IndexError> {
+    let end = key.iter().position(|byte| *byte == 0);
+    let study = end.and_then(|end| key::unpack(&key[end + 1..]));
+    Ok(study.ok_or_else(|| damaged(table))?.0)
 }
 
 impl Snapshot {
@@ -65,55 +73,6 @@ impl Snapshot {
         Ok(Some(located))
     }
 
-    /// Calls `visit` with each study whose own record matches, newest first.
-    pub(super) fn studies(
-        &self,
-        plan: &Plan,
-        located: Option<&Located>,
-        visit: &mut dyn FnMut(StudyRecord) -> Visited,
-    ) -> Result<(), IndexError> {
-        if let Some(located) = located {
-            return self
-                .sorted(plan, located.keys().cloned().collect(), visit)
-                .map(|_| ());
-        }
-        if let Some(uids) = &plan.study_uids {
-            return self
-                .sorted(plan, uids.iter().cloned().collect(), visit)
-                .map(|_| ());
-        }
-        let dates = date_range(plan);
-        if dates.as_ref().is_some_and(|(from, to)| from >= to) {
-            return Ok(());
-        }
-        let mut best: Option<BTreeSet<String>> = None;
-        for (table, tag) in [
-            (Table::PatientId, PATIENT_ID),
-            (Table::Accession, ACCESSION_NUMBER),
-            (Table::Name, PATIENT_NAME),
-        ] {
-            let test = plan.study.iter().find(|(key, _)| *key == tag);
-            let Some(beginnings) = test.and_then(|(_, test)| test.beginnings()) else {
-                continue;
-            };
-            let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
-            if let Some(fewer) = self.candidates(table, &beginnings, limit)? {
-                best = Some(fewer);
-            }
-        }
-        if let (Some(found), Some(dates)) = (&best, &dates)
-            && self.fewer_than(Table::Date, dates, found.len())?
-        {
-            best = None;
-        }
-        match best {
-            Some(found) => self
-                .sorted(plan, found.into_iter().collect(), visit)
-                .map(|_| ()),
-            None => self.by_date(plan, dates.unwrap_or_default(), visit),
-        }
-    }
-
     /// The studies with a value that begins so; None when there are `limit` or more.
     pub(super) fn candidates(
         &self,
@@ -133,12 +92,7 @@ impl Snapshot {
                 key::prefix_range(prefix),
                 Direction::Forward,
                 &mut |key, _| {
-                    let end = key
-                        .iter()
-                        .position(|byte| *byte == 0)
-                        .ok_or_else(|| damaged(table))?;
-                    let (study, _) = key::unpack(&key[end + 1..]).ok_or_else(|| damaged(table))?;
-                    found.insert(study);
+                    found.insert(study_of(table, key)?);
                     Ok(if found.len() >= limit {
                         ControlFlow::Break(())
                     } else {
@@ -152,6 +106,51 @@ impl Snapshot {
         }
         Ok(Some(found))
     }
+}
+
+impl Search<'_> {
+    /// Calls `visit` with each study whose own record matches, newest first.
+    pub fn studies(&self, visit: &mut dyn FnMut(StudyRecord) -> Visited) -> Result<(), IndexError> {
+        let plan = &self.plan;
+        if let Some(located) = &self.located {
+            return self
+                .sorted(located.keys().cloned().collect(), visit)
+                .map(|_| ());
+        }
+        if let Some(uids) = &plan.study_uids {
+            return self
+                .sorted(uids.iter().cloned().collect(), visit)
+                .map(|_| ());
+        }
+        let dates = date_range(plan);
+        if dates.as_ref().is_some_and(|(from, to)| from >= to) {
+            return Ok(());
+        }
+        let mut best: Option<BTreeSet<String>> = None;
+        for (table, tag) in [
+            (Table::PatientId, PATIENT_ID),
+            (Table::Accession, ACCESSION_NUMBER),
+            (Table::Name, PATIENT_NAME),
+        ] {
+            let test = plan.study.iter().find(|(key, _)| *key == tag);
+            let Some(beginnings) = test.and_then(|(_, test)| test.beginnings()) else {
+                continue;
+            };
+            let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
+            if let Some(fewer) = self.snapshot.candidates(table, &beginnings, limit)? {
+                best = Some(fewer);
+            }
+        }
+        if let (Some(found), Some(dates)) = (&best, &dates)
+            && self.fewer_than(Table::Date, dates, found.len())?
+        {
+            best = None;
+        }
+        match best {
+            Some(found) => self.sorted(found.into_iter().collect(), visit).map(|_| ()),
+            None => self.by_date(dates.unwrap_or_default(), visit),
+        }
+    }
 
     fn fewer_than(
         &self,
@@ -160,6 +159,7 @@ impl Snapshot {
         limit: usize,
     ) -> Result<bool, IndexError> {
         Ok(self
+            .snapshot
             .reader
             .range(table, &range.0, &range.1, Direction::Forward, limit)?
             .len()
@@ -167,16 +167,14 @@ impl Snapshot {
     }
 
     /// Loads, tests, sorts and visits a bounded number of studies.
-    fn sorted(
-        &self,
-        plan: &Plan,
-        uids: Vec<String>,
-        visit: &mut dyn FnMut(StudyRecord) -> Visited,
-    ) -> Visited {
+    fn sorted(&self, uids: Vec<String>, visit: &mut dyn FnMut(StudyRecord) -> Visited) -> Visited {
         let mut studies = Vec::new();
         for uid in uids {
-            if let Some(study) = self.study(&uid)?
-                && plan.study_matches(&study)
+            if self.look().is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if let Some(study) = self.snapshot.study(&uid)?
+                && self.plan.study_matches(&study)
             {
                 studies.push(study);
             }
@@ -193,33 +191,31 @@ impl Snapshot {
     /// Walks the dates backwards, one day at a time.
     fn by_date(
         &self,
-        plan: &Plan,
         range: (Vec<u8>, Vec<u8>),
         visit: &mut dyn FnMut(StudyRecord) -> Visited,
     ) -> Result<(), IndexError> {
         let mut day = Vec::new();
         let mut uids: Vec<String> = Vec::new();
         let mut stopped = false;
-        self.each(Table::Date, range, Direction::Backward, &mut |key, _| {
+        let dates = &mut |key: &[u8], _| {
             let (date, study) = key
                 .split_at_checked(8)
                 .ok_or_else(|| damaged(Table::Date))?;
             let (study, _) = key::unpack(study).ok_or_else(|| damaged(Table::Date))?;
             if date != day || uids.len() >= CANDIDATES_MAX {
                 day = date.to_vec();
-                if self
-                    .sorted(plan, std::mem::take(&mut uids), visit)?
-                    .is_break()
-                {
+                if self.sorted(std::mem::take(&mut uids), visit)?.is_break() {
                     stopped = true;
                     return Ok(ControlFlow::Break(()));
                 }
             }
             uids.push(study);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        if !stopped {
-            self.sorted(plan, uids, visit).map(|_| ())?;
+            Ok(self.look())
+        };
+        self.snapshot
+            .each(Table::Date, range, Direction::Backward, dates)?;
+        if !stopped && self.flow().is_continue() {
+            self.sorted(uids, visit).map(|_| ())?;
         }
         Ok(())
     }

@@ -1,9 +1,14 @@
 //! Finds what a [`Query`] asks for: [candidate studies](super::candidates), of which the records decide.
 
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
-use super::engine::Table;
+use super::candidates::{Located, study_of};
+use super::engine::{Direction, Table};
 use super::matching::{self, Test};
 use super::plan::Plan;
 use super::query::*;
@@ -20,90 +25,256 @@ type Counts = (u64, u64, u64);
 /// Who a study's patient is: identifier and issuer; without an identifier name and birth date, the study's UID last.
 pub(super) type Patient = (String, String, String);
 
+/// Patients whose counts are remembered while a query goes on; beyond, they are counted anew.
+const COUNTED_MAX: usize = 10_000;
+
+/// Series of one study sorted by their numbers at once; beyond, they come in several such groups.
+const SORTED_SERIES_MAX: usize = 10_000;
+
+/// Who asked hears of a query at least that often, however little it finds.
+const SILENCE_MAX: Duration = Duration::from_millis(50);
+
+/// Records between two looks at the clock: few enough that a disk which seeks for each does not outlast the silence.
+const LOOKS_PER_CLOCK: u32 = 16;
+
 impl Snapshot {
-    /// Calls `f` with each match, newest studies first, until it breaks. Memory is bounded whatever the number of
-    /// matches; the first comes before the rest are looked for.
+    /// Calls `f` with each match, newest studies first, until it breaks. The first comes before the rest are looked for.
+    /// Memory is bounded whatever the number of matches, but for 16 bytes of each patient told at PATIENT level.
     pub fn find(
         &self,
         query: &Query,
         f: &mut dyn FnMut(Match) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
+        self.search(query, &mut |step| match step {
+            Step::Found(found) => f(*found),
+            Step::Looked => ControlFlow::Continue(()),
+        })
+    }
+
+    /// As [`Snapshot::find`], but calls `f` also while nothing is found: a query that matches nothing in a large archive
+    /// can be stopped too.
+    pub fn search(
+        &self,
+        query: &Query,
+        f: &mut dyn FnMut(Step) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
         let plan = Plan::new(query);
         let located = self.locate(&plan)?;
-        let mut patients = HashSet::new();
-        let mut counts = HashMap::new();
-        self.studies(&plan, located.as_ref(), &mut |study| {
-            let only = located
-                .as_ref()
-                .and_then(|located| located.get(&study.facts.study_instance_uid));
-            let mut base = match_of(&plan, &study);
-            if plan.asks_for_patient_counts() {
-                let patient = patient_of(&study);
-                let counts = match counts.get(&patient) {
-                    Some(counts) => *counts,
-                    None => {
-                        let found = self.patient_counts(&study, &patient)?;
-                        counts.insert(patient, found);
-                        found
-                    }
-                };
-                base.values.insert(PATIENT_STUDIES, counts.0.to_string());
-                base.values.insert(PATIENT_SERIES, counts.1.to_string());
-                base.values.insert(PATIENT_INSTANCES, counts.2.to_string());
-            }
-            match plan.level {
-                Level::Patient | Level::Study => {
-                    if plan.level == Level::Patient && patients.contains(&patient_of(&study)) {
-                        return Ok(ControlFlow::Continue(()));
-                    }
-                    if !self.study_has_match(&plan, &study, only)? {
-                        return Ok(ControlFlow::Continue(()));
-                    }
-                    if plan.level == Level::Patient {
-                        patients.insert(patient_of(&study));
-                    } else {
-                        self.add_series_values(&plan, &study, &mut base.values)?;
-                    }
-                    Ok(f(base))
+        let search = Search {
+            snapshot: self,
+            plan,
+            located,
+            tell: RefCell::new(f),
+            looked: Cell::new(0),
+            told: Cell::new(Instant::now()),
+            stopped: Cell::new(false),
+        };
+        let mut patients = Patients::default();
+        search.studies(&mut |study| search.answer(study, &mut patients))
+    }
+}
+
+/// What PATIENT level remembers from study to study.
+#[derive(Default)]
+struct Patients {
+    /// 128 bits of each that was told, from two keyed hashes: two patients are not taken for one.
+    told: HashSet<u128>,
+    hashers: (RandomState, RandomState),
+    counts: HashMap<Patient, Counts>,
+}
+
+impl Patients {
+    fn hash(&self, patient: &Patient) -> u128 {
+        let (one, other) = &self.hashers;
+        u128::from(one.hash_one(patient)) << 64 | u128::from(other.hash_one(patient))
+    }
+}
+
+/// One query under way.
+pub(super) struct Search<'a> {
+    pub snapshot: &'a Snapshot,
+    pub plan: Plan,
+    pub located: Option<Located>,
+    tell: RefCell<&'a mut dyn FnMut(Step) -> ControlFlow<()>>,
+    looked: Cell<u32>,
+    /// When who asked was last heard.
+    told: Cell<Instant>,
+    stopped: Cell<bool>,
+}
+
+impl Search<'_> {
+    /// To be called with every key or record that is read.
+    pub fn look(&self) -> ControlFlow<()> {
+        let looked = self.looked.get().wrapping_add(1);
+        self.looked.set(looked);
+        if looked.is_multiple_of(LOOKS_PER_CLOCK) && self.told.get().elapsed() >= SILENCE_MAX {
+            return self.step(Step::Looked);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        let flow = (self.tell.borrow_mut())(step);
+        self.told.set(Instant::now());
+        if flow.is_break() {
+            self.stopped.set(true);
+        }
+        flow
+    }
+
+    fn give(&self, found: Match) -> ControlFlow<()> {
+        self.step(Step::Found(Box::new(found)))
+    }
+
+    /// Break once who asked said stop: what was cut short by it decides nothing.
+    pub fn flow(&self) -> ControlFlow<()> {
+        if self.stopped.get() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// UIDs of the query in a study, by series.
+    fn only(&self, study: &StudyRecord) -> Option<&BTreeMap<String, Vec<String>>> {
+        self.located
+            .as_ref()
+            .and_then(|located| located.get(&study.facts.study_instance_uid))
+    }
+
+    /// Gives what a study, whose own record matches, has of matches.
+    fn answer(&self, study: StudyRecord, patients: &mut Patients) -> Visited {
+        let plan = &self.plan;
+        match plan.level {
+            Level::Patient | Level::Study => {
+                let patient =
+                    (plan.level == Level::Patient).then(|| patients.hash(&patient_of(&study)));
+                if patient.is_some_and(|patient| patients.told.contains(&patient)) {
+                    return Ok(ControlFlow::Continue(()));
                 }
-                Level::Series => self.each_series(&plan, &study, only, &mut |series, _| {
-                    if plan.needs_instances() && !self.series_has_match(&plan, &series, only)? {
-                        return Ok(ControlFlow::Continue(()));
+                if !self.study_has_match(&study)? {
+                    return Ok(self.flow());
+                }
+                let mut base = self.base(&study, patients)?;
+                match patient {
+                    Some(patient) => {
+                        patients.told.insert(patient);
                     }
-                    Ok(f(series_match(&base, &series)))
-                }),
-                Level::Instance => self.each_series(&plan, &study, only, &mut |series, sops| {
-                    let above = series_match(&base, &series);
-                    self.each_instance(&plan, &series, sops, &mut |entry| {
-                        Ok(f(instance_match(&above, entry)))
-                    })
-                }),
+                    None => self.add_series_values(&study, &mut base.values)?,
+                }
+                match self.flow() {
+                    ControlFlow::Continue(()) => Ok(self.give(base)),
+                    stopped => Ok(stopped),
+                }
             }
-        })
+            Level::Series => {
+                let mut base = None;
+                self.each_series(&study, &mut |series, _| {
+                    if plan.needs_instances() && !self.series_has_match(&study, &series)? {
+                        return Ok(self.flow());
+                    }
+                    if base.is_none() {
+                        base = Some(self.base(&study, patients)?);
+                    }
+                    match (&base, self.flow()) {
+                        (Some(base), ControlFlow::Continue(())) => {
+                            Ok(self.give(series_match(base, &series)))
+                        }
+                        _ => Ok(self.flow()),
+                    }
+                })
+            }
+            Level::Instance => {
+                let mut base = None;
+                self.each_series(&study, &mut |series, sops| {
+                    let mut above = None;
+                    self.each_instance(&series, sops, &mut |entry| {
+                        if base.is_none() {
+                            base = Some(self.base(&study, patients)?);
+                        }
+                        if let Some(base) = &base
+                            && self.flow().is_continue()
+                        {
+                            let above = above.get_or_insert_with(|| series_match(base, &series));
+                            return Ok(self.give(instance_match(above, entry)));
+                        }
+                        Ok(self.flow())
+                    })
+                })
+            }
+        }
+    }
+
+    /// What a match says of the study and its patient.
+    fn base(&self, study: &StudyRecord, patients: &mut Patients) -> Result<Match, IndexError> {
+        let mut base = match_of(&self.plan, study);
+        if self.plan.asks_for_patient_counts() {
+            let patient = patient_of(study);
+            let counts = match patients.counts.get(&patient) {
+                Some(counts) => *counts,
+                None => {
+                    let found = self.patient_counts(study, &patient)?;
+                    if patients.counts.len() >= COUNTED_MAX {
+                        patients.counts.clear();
+                    }
+                    patients.counts.insert(patient, found);
+                    found
+                }
+            };
+            base.values.insert(PATIENT_STUDIES, counts.0.to_string());
+            base.values.insert(PATIENT_SERIES, counts.1.to_string());
+            base.values.insert(PATIENT_INSTANCES, counts.2.to_string());
+        }
+        Ok(base)
     }
 
     /// Series of a study that match, in the order of their numbers; with them the SOP UIDs that were asked for.
     fn each_series(
         &self,
-        plan: &Plan,
         study: &StudyRecord,
-        only: Option<&BTreeMap<String, Vec<String>>>,
         visit: &mut dyn FnMut(SeriesRecord, Option<&[String]>) -> Visited,
     ) -> Visited {
         let study_uid = &study.facts.study_instance_uid;
-        let mut all = Vec::new();
-        match only {
-            Some(only) => {
-                for uid in only.keys() {
-                    all.extend(self.series(study_uid, uid)?);
-                }
+        let mut group = Vec::new();
+        if let Some(only) = self.only(study) {
+            for uid in only.keys() {
+                group.extend(self.snapshot.series(study_uid, uid)?);
             }
-            None => self.series_of(study_uid, &mut |series| {
-                all.push(series);
-                ControlFlow::Continue(())
-            })?,
+            return self.visit_series(study, group, visit);
         }
-        all.retain(|series| plan.series_matches(series));
+        let mut visited = Ok(ControlFlow::Continue(()));
+        self.snapshot
+            .series_within(study_uid, Some(study.series_count), &mut |series| {
+                if self.look().is_break() {
+                    visited = Ok(ControlFlow::Break(()));
+                    return ControlFlow::Break(());
+                }
+                if self.plan.series_matches(&series) {
+                    group.push(series);
+                }
+                if group.len() < SORTED_SERIES_MAX {
+                    return ControlFlow::Continue(());
+                }
+                visited = self.visit_series(study, std::mem::take(&mut group), visit);
+                match visited {
+                    Ok(flow) => flow,
+                    Err(_) => ControlFlow::Break(()),
+                }
+            })?;
+        if !matches!(visited, Ok(ControlFlow::Continue(()))) {
+            return visited;
+        }
+        self.visit_series(study, group, visit)
+    }
+
+    fn visit_series(
+        &self,
+        study: &StudyRecord,
+        mut all: Vec<SeriesRecord>,
+        visit: &mut dyn FnMut(SeriesRecord, Option<&[String]>) -> Visited,
+    ) -> Visited {
+        let only = self.only(study);
+        all.retain(|series| self.plan.series_matches(series));
         all.sort_by_cached_key(|series| {
             let number = series
                 .facts
@@ -130,15 +301,17 @@ impl Snapshot {
 
     fn each_instance(
         &self,
-        plan: &Plan,
         series: &SeriesRecord,
         sops: Option<&[String]>,
         visit: &mut dyn FnMut(InstanceEntry) -> Visited,
     ) -> Visited {
         if let Some(sops) = sops {
             for sop in sops {
-                if let Some(entry) = self.by_sop(sop)?
-                    && plan.instance_matches(&entry)
+                if self.look().is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                if let Some(entry) = self.snapshot.by_sop(sop)?
+                    && self.plan.instance_matches(&entry)
                     && visit(entry)?.is_break()
                 {
                     return Ok(ControlFlow::Break(()));
@@ -148,11 +321,16 @@ impl Snapshot {
         }
         let mut result = Ok(ControlFlow::Continue(()));
         let facts = &series.facts;
-        self.instances(
+        self.snapshot.instances_within(
             &facts.study_instance_uid,
             Some(&facts.series_instance_uid),
+            Some(series.instances_count),
             &mut |entry| {
-                if !plan.instance_matches(&entry) {
+                if self.look().is_break() {
+                    result = Ok(ControlFlow::Break(()));
+                    return ControlFlow::Break(());
+                }
+                if !self.plan.instance_matches(&entry) {
                     return ControlFlow::Continue(());
                 }
                 result = visit(entry);
@@ -166,28 +344,23 @@ impl Snapshot {
     }
 
     /// Does any one series of the study fulfil all that is asked of series and instances?
-    fn study_has_match(
-        &self,
-        plan: &Plan,
-        study: &StudyRecord,
-        only: Option<&BTreeMap<String, Vec<String>>>,
-    ) -> Result<bool, IndexError> {
-        if let Some(test) = &plan.comments {
+    fn study_has_match(&self, study: &StudyRecord) -> Result<bool, IndexError> {
+        if let Some(test) = &self.plan.comments {
             let own = study.facts.values.get(&STUDY_COMMENTS).map(String::as_str);
             if !test.matches(own) && !self.any_image_comment(study, test)? {
                 return Ok(false);
             }
         }
-        if !plan.needs_series() {
+        if !self.plan.needs_series() {
             return Ok(true);
         }
         let mut found = false;
-        let _ = self.each_series(plan, study, only, &mut |series, _| {
-            found = !plan.needs_instances() || self.series_has_match(plan, &series, only)?;
+        let _ = self.each_series(study, &mut |series, _| {
+            found = !self.plan.needs_instances() || self.series_has_match(study, &series)?;
             Ok(if found {
                 ControlFlow::Break(())
             } else {
-                ControlFlow::Continue(())
+                self.flow()
             })
         })?;
         Ok(found)
@@ -195,39 +368,42 @@ impl Snapshot {
 
     fn series_has_match(
         &self,
-        plan: &Plan,
+        study: &StudyRecord,
         series: &SeriesRecord,
-        only: Option<&BTreeMap<String, Vec<String>>>,
     ) -> Result<bool, IndexError> {
-        let sops = only
+        let sops = self
+            .only(study)
             .and_then(|only| only.get(&series.facts.series_instance_uid))
             .map(Vec::as_slice);
-        let found = self.each_instance(
-            plan,
-            series,
-            sops.filter(|sops| !sops.is_empty()),
-            &mut |_| Ok(ControlFlow::Break(())),
-        )?;
-        Ok(found.is_break())
+        let mut found = false;
+        let _ = self.each_instance(series, sops.filter(|sops| !sops.is_empty()), &mut |_| {
+            found = true;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
     }
 
     fn any_image_comment(&self, study: &StudyRecord, test: &Test) -> Result<bool, IndexError> {
         let mut found = false;
-        self.instances(&study.facts.study_instance_uid, None, &mut |entry| {
-            found = test.matches(entry.record.values.get(&IMAGE_COMMENTS).map(String::as_str));
-            if found {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
+        self.snapshot.instances_within(
+            &study.facts.study_instance_uid,
+            None,
+            Some(study.instances_count),
+            &mut |entry| {
+                found = test.matches(entry.record.values.get(&IMAGE_COMMENTS).map(String::as_str));
+                if found {
+                    ControlFlow::Break(())
+                } else {
+                    self.look()
+                }
+            },
+        )?;
         Ok(found)
     }
 
     /// Series attributes that a STUDY query asks for, from all series of the study.
     fn add_series_values(
         &self,
-        plan: &Plan,
         study: &StudyRecord,
         values: &mut Values,
     ) -> Result<(), IndexError> {
@@ -235,22 +411,26 @@ impl Snapshot {
             let level = level_of(Tag((**tag >> 16) as u16, **tag as u16));
             level == Some(Level::Series) && !matches!(**tag, MODALITY | SERIES_INSTANCE_UID)
         };
-        let tags: Vec<u32> = plan.asked.iter().filter(of_series).copied().collect();
+        let tags: Vec<u32> = self.plan.asked.iter().filter(of_series).copied().collect();
         if tags.is_empty() {
             return Ok(());
         }
         let mut distinct: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
-        self.series_of(&study.facts.study_instance_uid, &mut |series| {
-            for tag in tags.iter().filter(|_| series.instances_count > 0) {
-                if let Some(text) = series.facts.values.get(tag) {
-                    let kept = distinct.entry(*tag).or_default();
-                    if kept.len() < DISTINCT_MAX {
-                        kept.insert(text.clone());
+        self.snapshot.series_within(
+            &study.facts.study_instance_uid,
+            Some(study.series_count),
+            &mut |series| {
+                for tag in tags.iter().filter(|_| series.instances_count > 0) {
+                    if let Some(text) = series.facts.values.get(tag) {
+                        let kept = distinct.entry(*tag).or_default();
+                        if kept.len() < DISTINCT_MAX {
+                            kept.insert(text.clone());
+                        }
                     }
                 }
-            }
-            ControlFlow::Continue(())
-        })?;
+                self.look()
+            },
+        )?;
         for (tag, texts) in distinct {
             values.insert(tag, texts.into_iter().collect::<Vec<_>>().join("\\"));
         }
@@ -260,15 +440,18 @@ impl Snapshot {
     /// Counts over all studies of a study's patient.
     fn patient_counts(&self, study: &StudyRecord, patient: &Patient) -> Result<Counts, IndexError> {
         let mut counts = (0, 0, 0);
-        self.each_of_patient(study, patient, &mut |other| {
-            counts.0 += 1;
-            counts.1 += other.series_count;
-            counts.2 += other.instances_count;
-            Ok(ControlFlow::Continue(()))
-        })?;
+        self.snapshot
+            .each_of_patient(study, patient, &mut |other| {
+                counts.0 += 1;
+                counts.1 += other.series_count;
+                counts.2 += other.instances_count;
+                Ok(self.look())
+            })?;
         Ok(counts)
     }
+}
 
+impl Snapshot {
     /// All studies of a study's patient, that study in any case.
     pub(super) fn each_of_patient(
         &self,
@@ -291,24 +474,22 @@ impl Snapshot {
                 matching::fold_name(&first(PATIENT_NAME, &['\\', '='])),
             ),
         };
-        let mut found = BTreeSet::new();
-        if !folded.is_empty() {
-            found = self
-                .candidates(table, &[(folded, true)], usize::MAX)?
-                .unwrap_or_default();
-        }
-        let own = &study.facts.study_instance_uid;
-        found.remove(own);
-        if visit(study)?.is_break() {
+        if visit(study)?.is_break() || folded.is_empty() {
             return Ok(());
         }
-        for uid in found {
-            let other = self.study(&uid)?.ok_or_else(|| damaged(Table::Study))?;
-            if patient_of(&other) == *patient && visit(&other)?.is_break() {
-                break;
+        let own = &study.facts.study_instance_uid;
+        let range = key::prefix_range(key::value_prefix(&folded));
+        self.each(table, range, Direction::Forward, &mut |key, _| {
+            let uid = study_of(table, key)?;
+            if uid == *own {
+                return Ok(ControlFlow::Continue(()));
             }
-        }
-        Ok(())
+            let other = self.study(&uid)?.ok_or_else(|| damaged(Table::Study))?;
+            if patient_of(&other) == *patient {
+                return visit(&other);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 }
 

@@ -129,6 +129,13 @@ pub fn value_key(folded: &str, uid: &str) -> Vec<u8> {
     out
 }
 
+/// What the keys of a value begin with, whatever the study.
+pub fn value_prefix(folded: &str) -> Vec<u8> {
+    let mut out = cut(folded).as_bytes().to_vec();
+    out.push(0);
+    out
+}
+
 /// The smallest byte string greater than all that begin with `prefix`; empty when there is none (= no end).
 pub fn successor(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();

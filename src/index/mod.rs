@@ -53,7 +53,7 @@ pub use availability::Availability;
 use engine::Store;
 pub use engine::{Engine, EngineError, Table};
 pub use identities::{SharedPatientId, birth_dates_agree, names_agree};
-pub use query::{Key, Match, Options, Query};
+pub use query::{Key, Match, Options, Query, Step};
 pub use received::Received;
 pub use record::{
     Bad, Change, Class, ContentId, Copy, Correction, CorrectionFacts, CorrectionRecord, Did, Gone,

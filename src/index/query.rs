@@ -100,3 +100,11 @@ pub struct Match {
     /// level the series' attributes, distinct values joined by `\`.
     pub values: Values,
 }
+
+/// What a query says while it goes on; the answer to each is whether it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    Found(Box<Match>),
+    /// Records were read, at least every 50 ms if the disk gives them, and nothing is to be told.
+    Looked,
+}

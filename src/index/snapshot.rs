@@ -252,6 +252,16 @@ impl Snapshot {
         study_instance_uid: &str,
         f: &mut dyn FnMut(SeriesRecord) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
+        self.series_within(study_instance_uid, None, f)
+    }
+
+    /// As [`Snapshot::series_of`], where the study's record was read already: `expected` is what it says.
+    pub(super) fn series_within(
+        &self,
+        study_instance_uid: &str,
+        expected: Option<u64>,
+        f: &mut dyn FnMut(SeriesRecord) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
         let prefix = key::pack(&[study_instance_uid]);
         let length = prefix.len();
         let (mut count, mut whole) = (0, true);
@@ -272,8 +282,14 @@ impl Snapshot {
                 Ok(flow)
             },
         )?;
-        let study = self.study(study_instance_uid)?;
-        if whole && count != study.map_or(0, |record| record.series_count) {
+        let expected = match expected {
+            _ if !whole => count,
+            Some(expected) => expected,
+            None => self
+                .study(study_instance_uid)?
+                .map_or(0, |record| record.series_count),
+        };
+        if count != expected {
             return Err(damaged(Table::Series));
         }
         Ok(())
@@ -287,6 +303,17 @@ impl Snapshot {
         &self,
         study_instance_uid: &str,
         series_instance_uid: Option<&str>,
+        f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        self.instances_within(study_instance_uid, series_instance_uid, None, f)
+    }
+
+    /// As [`Snapshot::instances`], where the record above was read already: `expected` is what it says.
+    pub(super) fn instances_within(
+        &self,
+        study_instance_uid: &str,
+        series_instance_uid: Option<&str>,
+        expected: Option<u64>,
         f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
         let mut prefix = key::pack(&[study_instance_uid]);
@@ -305,12 +332,13 @@ impl Snapshot {
                 Ok(flow)
             },
         )?;
-        let expected = match series_instance_uid {
+        let expected = match (expected, series_instance_uid) {
             _ if !whole => count,
-            Some(series) => self
+            (Some(expected), _) => expected,
+            (None, Some(series)) => self
                 .series(study_instance_uid, series)?
                 .map_or(0, |record| record.instances_count),
-            None => self
+            (None, None) => self
                 .study(study_instance_uid)?
                 .map_or(0, |record| record.instances_count),
         };

@@ -309,3 +309,31 @@ fn a_query_stops_when_told_to() {
         }
     }
 }
+
+/// Method: a series of so many instances that reading them takes longer than who asked is left without word.
+#[test]
+fn a_query_that_finds_nothing_can_be_stopped_too() {
+    for engine in ENGINES {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(folder.path(), engine).unwrap();
+        let query = Query::new(
+            Level::Instance,
+            vec![Key::new(IMAGE_COMMENTS, VR::LT, "none")],
+        );
+        let mut count = 0;
+        let mut looked = 0;
+        while looked == 0 {
+            assert!(count < 2_000_000, "{engine:?}");
+            let next = (count..count + 5_000).map(|n| stored(n, "1.1", "1.1.1", &format!("1.{n}")));
+            apply(&index, next.collect());
+            count += 5_000;
+            let stop = &mut |step| {
+                assert_eq!(step, Step::Looked);
+                looked += 1;
+                ControlFlow::Break(())
+            };
+            index.snapshot().unwrap().search(&query, stop).unwrap();
+        }
+        assert_eq!(looked, 1, "{engine:?}");
+    }
+}
