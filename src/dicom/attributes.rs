@@ -64,9 +64,12 @@ pub static INDEXED: &[(Level, Tag)] = &[
     (Level::Patient, tags::PATIENT_BIRTH_DATE),
     (Level::Patient, tags::PATIENT_BIRTH_TIME),
     (Level::Patient, tags::PATIENT_SEX),
+    (Level::Patient, tags::OTHER_PATIENT_NAMES),
+    (Level::Patient, tags::PATIENT_BIRTH_NAME),
     (Level::Patient, Tag(0x0010, 0x1000)), // Other Patient IDs (retired, still sent)
     (Level::Patient, Tag(0x0010, 0x2160)), // Ethnic Group (retired in favour of a sequence)
     (Level::Patient, tags::PATIENT_COMMENTS),
+    (Level::Patient, tags::OTHER_PATIENT_I_DS_SEQUENCE),
     (Level::Study, tags::STUDY_INSTANCE_UID),
     (Level::Study, tags::STUDY_DATE),
     (Level::Study, tags::STUDY_TIME),
@@ -74,6 +77,8 @@ pub static INDEXED: &[(Level, Tag)] = &[
     (Level::Study, tags::STUDY_ID),
     (Level::Study, tags::STUDY_DESCRIPTION),
     (Level::Study, tags::REFERRING_PHYSICIAN_NAME),
+    (Level::Study, tags::CONSULTING_PHYSICIAN_NAME),
+    (Level::Study, tags::PHYSICIANS_OF_RECORD),
     (Level::Study, tags::NAME_OF_PHYSICIANS_READING_STUDY),
     (Level::Study, tags::ADMITTING_DIAGNOSES_DESCRIPTION),
     (Level::Study, tags::PATIENT_AGE),
@@ -82,10 +87,20 @@ pub static INDEXED: &[(Level, Tag)] = &[
     (Level::Study, tags::OCCUPATION),
     (Level::Study, tags::ADDITIONAL_PATIENT_HISTORY),
     (Level::Study, Tag(0x0032, 0x000A)), // Study Status ID (retired)
+    (Level::Study, Tag(0x0020, 0x1070)), // Other Study Numbers (retired)
+    (Level::Study, Tag(0x0032, 0x000C)), // Study Priority ID (retired)
+    (Level::Study, Tag(0x0032, 0x1030)), // Reason for Study (retired)
     (Level::Study, tags::REQUESTING_PHYSICIAN),
+    (Level::Study, tags::REQUESTING_SERVICE),
     (Level::Study, tags::REQUESTED_PROCEDURE_DESCRIPTION),
     (Level::Study, Tag(0x0032, 0x4000)), // Study Comments (retired)
+    (Level::Study, tags::ADMISSION_ID),
+    (Level::Study, tags::CURRENT_PATIENT_LOCATION),
+    (Level::Study, tags::REASON_FOR_THE_REQUESTED_PROCEDURE),
+    (Level::Study, Tag(0x4008, 0x010C)), // Interpretation Author (retired)
     (Level::Study, Tag(0x4008, 0x0212)), // Interpretation Status ID (retired)
+    (Level::Study, tags::REFERENCED_STUDY_SEQUENCE),
+    (Level::Study, tags::PROCEDURE_CODE_SEQUENCE),
     (Level::Series, tags::SERIES_INSTANCE_UID),
     (Level::Series, tags::MODALITY),
     (Level::Series, tags::SERIES_NUMBER),
@@ -99,6 +114,8 @@ pub static INDEXED: &[(Level, Tag)] = &[
     (Level::Series, tags::STATION_NAME),
     (Level::Series, tags::MANUFACTURER),
     (Level::Series, tags::MANUFACTURER_MODEL_NAME),
+    (Level::Series, tags::DEVICE_SERIAL_NUMBER),
+    (Level::Series, tags::PRESENTATION_INTENT_TYPE),
     (Level::Series, tags::BODY_PART_EXAMINED),
     (Level::Series, tags::PROTOCOL_NAME),
     (Level::Series, tags::LATERALITY),
@@ -108,6 +125,7 @@ pub static INDEXED: &[(Level, Tag)] = &[
     (Level::Series, tags::PERFORMED_PROCEDURE_STEP_ID),
     (Level::Series, tags::PERFORMED_PROCEDURE_STEP_DESCRIPTION),
     (Level::Series, tags::FRAME_OF_REFERENCE_UID),
+    (Level::Series, tags::REQUEST_ATTRIBUTES_SEQUENCE),
     (Level::Instance, tags::SOP_INSTANCE_UID),
     (Level::Instance, tags::SOP_CLASS_UID),
     (Level::Instance, tags::INSTANCE_NUMBER),
@@ -129,6 +147,55 @@ pub static INDEXED: &[(Level, Tag)] = &[
     (Level::Instance, tags::COMPLETION_FLAG),
     (Level::Instance, tags::VERIFICATION_FLAG),
 ];
+
+/// What is kept of the items of a sequence that the index keeps.
+pub static ITEM_KEYS: &[(Tag, &[Tag])] = &[
+    (
+        tags::OTHER_PATIENT_I_DS_SEQUENCE,
+        &[
+            tags::PATIENT_ID,
+            tags::ISSUER_OF_PATIENT_ID,
+            tags::TYPE_OF_PATIENT_ID,
+        ],
+    ),
+    (
+        tags::REFERENCED_STUDY_SEQUENCE,
+        &[
+            tags::REFERENCED_SOP_CLASS_UID,
+            tags::REFERENCED_SOP_INSTANCE_UID,
+        ],
+    ),
+    (
+        tags::PROCEDURE_CODE_SEQUENCE,
+        &[
+            tags::CODE_VALUE,
+            tags::CODING_SCHEME_DESIGNATOR,
+            tags::CODING_SCHEME_VERSION,
+            tags::CODE_MEANING,
+        ],
+    ),
+    (
+        tags::REQUEST_ATTRIBUTES_SEQUENCE,
+        &[
+            tags::ACCESSION_NUMBER,
+            tags::STUDY_INSTANCE_UID,
+            tags::REQUESTING_PHYSICIAN,
+            tags::REQUESTING_SERVICE,
+            tags::REQUESTED_PROCEDURE_DESCRIPTION,
+            tags::SCHEDULED_PROCEDURE_STEP_DESCRIPTION,
+            tags::SCHEDULED_PROCEDURE_STEP_ID,
+            tags::REQUESTED_PROCEDURE_ID,
+        ],
+    ),
+];
+
+/// What is kept of the items of a sequence; nothing of one that the index does not keep.
+pub fn item_keys(sequence: Tag) -> &'static [Tag] {
+    ITEM_KEYS
+        .iter()
+        .find(|(tag, _)| *tag == sequence)
+        .map_or(&[], |(_, keys)| keys)
+}
 
 /// The level of an attribute which the index keeps; None for all others.
 pub fn level_of(tag: Tag) -> Option<Level> {
@@ -182,7 +249,14 @@ mod tests {
             assert_eq!(level_of(*tag), Some(*level), "{tag} is listed twice");
             assert_eq!(INDEXED.iter().position(|(_, t)| t == tag), Some(at));
             assert_ne!(vr_of(*tag), VR::UN, "{tag}");
-            assert_ne!(vr_of(*tag), VR::SQ, "{tag}");
+            // Of a sequence something is kept only if it is said what.
+            assert_eq!(vr_of(*tag) == VR::SQ, !item_keys(*tag).is_empty(), "{tag}");
+        }
+        for (sequence, keys) in ITEM_KEYS {
+            assert!(level_of(*sequence).is_some(), "{sequence}");
+            for key in *keys {
+                assert!(!matches!(vr_of(*key), VR::UN | VR::SQ), "{sequence} {key}");
+            }
         }
     }
 

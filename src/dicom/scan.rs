@@ -1,18 +1,19 @@
 //! A walk over the whole data set while it arrives, in any pieces (PS3.5 7).
 //!
-//! The walk checks the structure (so that no parser behind it meets a surprise), and keeps the few top-level values
-//! that were asked for. It never recurses, its memory is bounded by constants, and a value it does not want costs
+//! The walk checks the structure (so that no parser behind it meets a surprise), and keeps the few values that were asked
+//! for, at top level and in the items of top-level sequences. It never recurses, its memory is bounded by constants, and a value it does not want costs
 //! nothing but an addition, however long.
 
 use dicom_core::{Tag, VR};
 
-use super::attributes::level_of;
+use super::attributes::{item_keys, level_of, vr_of};
+use super::elements::put;
 use super::header::{Form, Header};
 use super::inflate::Inflater;
 use super::tags;
-use super::uid::{Encoding, encoding_of};
+use super::uid::{Encoding, encoding_of, ts};
 use super::values::Attributes;
-use super::walk::{Kind, Step, Visit, Walk};
+use super::walk::{Closed, Kind, Step, Visit, Walk};
 
 /// Deepest nesting of sequences. Real reports stay below 20.
 pub const DEPTH_MAX: usize = 64;
@@ -25,7 +26,8 @@ pub const ELEMENTS_MAX: u64 = 5_000_000;
 pub enum Wanted {
     /// What the index keeps, and (0008,0005).
     Indexed,
-    /// All, up to the bounds of [`Attributes`]; for identifiers and printing.
+    /// All, up to the bounds of [`Attributes`], and the first level of what is in sequences; for identifiers and
+    /// printing.
     All,
 }
 
@@ -93,6 +95,8 @@ impl Scanner {
                 wanted,
                 attributes: Attributes::default(),
                 keeping: false,
+                sequence: None,
+                depth: 0,
             },
             failed: None,
         }
@@ -128,15 +132,19 @@ impl Scanner {
             inflater.finish()?;
         }
         self.walk.finish(&mut self.kept)?;
-        Ok(self.kept.attributes.complete(self.walk.root_form().big))
+        Ok(self.kept.complete(self.walk.root_form().big))
     }
 }
 
-/// The top-level values of a walk that were asked for.
+/// The values of a walk that were asked for.
 struct Kept {
     wanted: Wanted,
     attributes: Attributes,
     keeping: bool,
+    /// The top-level sequence that is open, if something is kept of its items.
+    sequence: Option<Tag>,
+    /// How many sequences and items are open.
+    depth: usize,
 }
 
 impl Visit for Kept {
@@ -149,16 +157,15 @@ impl Visit for Kept {
         step: Step,
         at_root: bool,
     ) -> Result<(), ScanError> {
-        self.keeping = false;
-        if step == Step::Delimiter || !at_root || !self.is_wanted(header.tag) {
-            return Ok(());
-        }
-        let kept = (step == Step::Value).then_some(u64::from(header.length));
-        let vr = match step {
-            Step::Open(Kind::Sequence) => VR::SQ,
-            _ => header.vr,
+        self.keeping = match (step, self.sequence) {
+            (Step::Delimiter, _) => return Ok(()),
+            _ if at_root => self.element(header, step),
+            (_, Some(sequence)) => self.inner(sequence, header, step),
+            (_, None) => false,
         };
-        self.keeping = self.attributes.note(header.tag, vr, kept);
+        if matches!(step, Step::Open(_)) {
+            self.depth += 1;
+        }
         Ok(())
     }
 
@@ -168,15 +175,99 @@ impl Visit for Kept {
         }
         Ok(())
     }
+
+    fn closed(&mut self, _: Kind, _: Closed) -> Result<(), ScanError> {
+        self.depth = self.depth.saturating_sub(1);
+        Ok(())
+    }
 }
 
 impl Kept {
+    /// An element of the data set itself; whether its value is kept.
+    fn element(&mut self, header: &Header, step: Step) -> bool {
+        self.sequence = None;
+        let tag = header.tag;
+        if !self.is_wanted(tag) {
+            return false;
+        }
+        let is_first = !self.attributes.contains(tag);
+        let keeping = self
+            .attributes
+            .note(tag, vr_at(header, step), length_at(header, step));
+        // What it is said to hold is decided by its first element of that tag, as elsewhere.
+        if step == Step::Open(Kind::Sequence) && is_first && self.attributes.contains(tag) {
+            self.sequence = Some(tag);
+        }
+        keeping
+    }
+
+    /// Something in a sequence of the data set; whether its value is kept.
+    fn inner(&mut self, sequence: Tag, header: &Header, step: Step) -> bool {
+        let tag = header.tag;
+        match (self.depth, step) {
+            (1, Step::Open(Kind::Item)) => {
+                if !self.attributes.note_item(sequence) {
+                    self.sequence = None;
+                }
+                false
+            }
+            (2, _) if self.is_wanted_inner(sequence, tag) => self.attributes.note_inner(
+                sequence,
+                (tag, vr_at(header, step)),
+                length_at(header, step),
+                header.form.big,
+            ),
+            _ => false,
+        }
+    }
+
     fn is_wanted(&self, tag: Tag) -> bool {
         match self.wanted {
             Wanted::All => tag.element() != 0,
             Wanted::Indexed => tag == tags::SPECIFIC_CHARACTER_SET || level_of(tag).is_some(),
         }
     }
+
+    fn is_wanted_inner(&self, sequence: Tag, tag: Tag) -> bool {
+        match self.wanted {
+            Wanted::All => tag.element() != 0,
+            Wanted::Indexed => {
+                let keys = item_keys(sequence);
+                !keys.is_empty() && (tag == tags::SPECIFIC_CHARACTER_SET || keys.contains(&tag))
+            }
+        }
+    }
+
+    fn complete(mut self, big_endian: bool) -> Attributes {
+        // A program that did not know the sequence may have written it as a value (PS3.5 6.2.2, Note 4).
+        let unknown = self.attributes.iter();
+        let unknown: Vec<_> = unknown
+            .filter(|(tag, vr, raw)| {
+                *vr == VR::UN && !raw.is_empty() && vr_of(*tag) == VR::SQ && self.is_wanted(*tag)
+            })
+            .map(|(tag, _, raw)| (tag, raw.to_vec()))
+            .collect();
+        for (tag, raw) in unknown {
+            let mut scanner = Scanner::new(ts::IMPLICIT_VR_LITTLE_ENDIAN, self.wanted);
+            let mut bytes = Vec::new();
+            put(&mut bytes, false, tag, VR::SQ, &raw);
+            // As far as it is one.
+            let _ = scanner.feed(&bytes);
+            self.attributes.adopt_items(tag, scanner.so_far());
+        }
+        self.attributes.complete(big_endian)
+    }
+}
+
+fn vr_at(header: &Header, step: Step) -> VR {
+    match step {
+        Step::Open(Kind::Sequence) => VR::SQ,
+        _ => header.vr,
+    }
+}
+
+fn length_at(header: &Header, step: Step) -> Option<u64> {
+    (step == Step::Value).then_some(u64::from(header.length))
 }
 
 /// Scans a data set that is in memory.
@@ -189,3 +280,7 @@ pub fn scan(bytes: &[u8], transfer_syntax: &str, wanted: Wanted) -> Result<Attri
 #[cfg(test)]
 #[path = "scan_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "scan_items_tests.rs"]
+mod item_tests;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dicom::Level;
+use crate::dicom::{Level, VR, vr_of};
 use crate::index::Values;
+
+use super::goal::tag_of;
 
 /// What is to be amended, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,7 +196,8 @@ pub(super) fn changed(before: &Values, after: &Values) -> (Values, Values) {
     let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
     for tag in before.keys().chain(after.keys()) {
         let (was, is) = (text(before, tag), text(after, tag));
-        if was != is {
+        // Sequences stay in the data sets as they are.
+        if was != is && vr_of(tag_of(*tag)) != VR::SQ {
             old.insert(*tag, was);
             new.insert(*tag, is);
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dicom_dictionary_std::tags;
 
 use crate::dicom::amend::{AmendError, Amendment, Reason, Rewriter, Value};
+use crate::dicom::attributes::item_keys;
 use crate::dicom::{INDEXED, Level, Tag, VR, ts, vr_of};
 use crate::index::{Snapshot, StudyRecord, Values};
 
@@ -130,11 +131,12 @@ fn taken_over(
     Ok(changes)
 }
 
-fn tag_of(tag: u32) -> Tag {
+pub(super) fn tag_of(tag: u32) -> Tag {
     Tag((tag >> 16) as u16, tag as u16)
 }
 
-/// Attributes of patient and study that the index keeps, without the Study Instance UID.
+/// Attributes of patient and study that the index keeps, without the Study Instance UID and without sequences, which no
+/// amendment touches.
 fn of_study(only_patient: bool) -> impl Iterator<Item = Tag> {
     let wanted = move |level: &Level| match level {
         Level::Patient => true,
@@ -144,7 +146,7 @@ fn of_study(only_patient: bool) -> impl Iterator<Item = Tag> {
     let of_level = INDEXED.iter().filter(move |(level, _)| wanted(level));
     of_level
         .map(|(_, tag)| *tag)
-        .filter(|tag| *tag != tags::STUDY_INSTANCE_UID)
+        .filter(|tag| *tag != tags::STUDY_INSTANCE_UID && item_keys(*tag).is_empty())
 }
 
 /// Type 2 attributes stay without a value, others go (PS3.3 C.7.1.1, C.7.2.1).
