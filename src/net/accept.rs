@@ -3,9 +3,11 @@
 
 use super::NetError;
 use super::association::{Association, Context, Peer, Timeouts, usable_pdu_length};
+use super::extended;
 use super::pdu::{
     self, APPLICATION_CONTEXT, ASSOCIATE_AC, ASSOCIATE_LENGTH_MAX, ASSOCIATE_RQ, AbortReason,
-    Associate, ContextItem, Header, PDU_HEADER_LENGTH, PDU_LENGTH_MAX, Reject, RoleSelection,
+    Associate, ContextItem, ExtendedNegotiation, Header, PDU_HEADER_LENGTH, PDU_LENGTH_MAX, Reject,
+    RoleSelection,
 };
 use crate::dicom::{
     AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_lossless_compressed,
@@ -183,6 +185,19 @@ fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
             })
         })
         .collect();
+    let mut agreed: Vec<ExtendedNegotiation> = Vec::new();
+    for proposed in &request.extended {
+        let uid = &proposed.sop_class_uid;
+        // The first of several for one class counts: what is answered stays short.
+        if agreed.iter().all(|other| other.sop_class_uid != *uid)
+            && let Some(information) = extended::answer(uid, &proposed.information)
+        {
+            agreed.push(ExtendedNegotiation {
+                sop_class_uid: uid.clone(),
+                information,
+            });
+        }
+    }
     let mut seen = HashSet::new();
     let mut contexts = Vec::new();
     let mut results = Vec::with_capacity(request.contexts.len());
@@ -211,6 +226,11 @@ fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
                 peer_is_scp: roles
                     .iter()
                     .any(|role| role.scp && role.sop_class_uid == item.abstract_syntax),
+                extended: agreed
+                    .iter()
+                    .find(|extended| extended.sop_class_uid == item.abstract_syntax)
+                    .map(|extended| extended.information.clone())
+                    .unwrap_or_default(),
             });
         }
         results.push(ContextItem {
@@ -230,6 +250,7 @@ fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
         implementation_class_uid: IMPLEMENTATION_CLASS_UID.to_owned(),
         implementation_version_name: IMPLEMENTATION_VERSION_NAME.to_owned(),
         roles,
+        extended: agreed,
     };
     (answer, contexts)
 }
@@ -400,6 +421,30 @@ mod tests {
         assert!(contexts[0].peer_is_scp);
         let roles: Vec<bool> = answer.roles.iter().map(|role| role.scp).collect();
         assert!(roles.starts_with(&[true, false]), "{roles:?}");
+    }
+
+    #[test]
+    fn extended_negotiation_is_answered_once_for_each_class() {
+        let mut request = request(vec![
+            item(1, sop::STUDY_ROOT_FIND, &[EXPLICIT]),
+            item(3, CT, &[EXPLICIT]),
+            item(5, sop::STUDY_ROOT_FIND, &[IMPLICIT]),
+        ]);
+        let classes = [CT, sop::STUDY_ROOT_FIND, sop::STUDY_ROOT_FIND, "1.2.3"];
+        for (class, fuzzy) in classes.into_iter().zip([1, 1, 0, 1]) {
+            request.extended.push(ExtendedNegotiation {
+                sop_class_uid: class.to_owned(),
+                information: vec![0, 0, fuzzy],
+            });
+        }
+        let (answer, contexts) = answer(&request, PDU_LENGTH_MAX);
+        let expected = ExtendedNegotiation {
+            sop_class_uid: sop::STUDY_ROOT_FIND.to_owned(),
+            information: vec![1, 0, 1],
+        };
+        assert_eq!(answer.extended, [expected]);
+        let of_contexts: Vec<&[u8]> = contexts.iter().map(|c| c.extended.as_slice()).collect();
+        assert_eq!(of_contexts, [&[1, 0, 1][..], &[], &[1, 0, 1]]);
     }
 
     /// What is odd in the request, and what the peer is told.

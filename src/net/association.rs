@@ -78,6 +78,9 @@ pub struct Context {
     /// the acceptor, and for the requestor by role selection. Some requestors of C-GET never
     /// select roles, so a C-GET SCP need not insist on it.
     pub peer_is_scp: bool,
+    /// Application information of [extended negotiation](super::extended) as it was answered;
+    /// empty where nothing was negotiated for the class.
+    pub extended: Vec<u8>,
 }
 
 /// What [`Association::next_command`] found.

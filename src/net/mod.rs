@@ -7,6 +7,7 @@ pub mod accept;
 pub mod association;
 pub mod dimse;
 mod error;
+pub mod extended;
 mod handle;
 #[cfg(test)]
 pub(crate) mod loopback;

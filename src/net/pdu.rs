@@ -174,6 +174,14 @@ pub struct RoleSelection {
     pub scp: bool,
 }
 
+/// SOP Class Extended Negotiation. Source: PS3.7 D.3.3.5.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtendedNegotiation {
+    pub sop_class_uid: String,
+    /// What it means is each service class's own matter.
+    pub information: Vec<u8>,
+}
+
 /// Body of an A-ASSOCIATE-RQ or -AC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Associate {
@@ -188,6 +196,7 @@ pub struct Associate {
     pub implementation_class_uid: String,
     pub implementation_version_name: String,
     pub roles: Vec<RoleSelection>,
+    pub extended: Vec<ExtendedNegotiation>,
 }
 
 const APPLICATION_CONTEXT_ITEM: u8 = 0x10;
@@ -200,6 +209,7 @@ const MAXIMUM_LENGTH_ITEM: u8 = 0x51;
 const IMPLEMENTATION_CLASS_ITEM: u8 = 0x52;
 const ROLE_SELECTION_ITEM: u8 = 0x54;
 const IMPLEMENTATION_VERSION_ITEM: u8 = 0x55;
+const EXTENDED_NEGOTIATION_ITEM: u8 = 0x56;
 
 /// Fixed part of an A-ASSOCIATE body in bytes. Source: PS3.8 tables 9-11 and 9-17.
 const ASSOCIATE_FIXED_LENGTH: usize = 68;
@@ -247,6 +257,16 @@ impl Associate {
                 (IMPLEMENTATION_CLASS_ITEM, value) => self.implementation_class_uid = text(value),
                 (IMPLEMENTATION_VERSION_ITEM, value) => {
                     self.implementation_version_name = text(value);
+                }
+                (EXTENDED_NEGOTIATION_ITEM, [high, low, rest @ ..]) => {
+                    let length = usize::from(u16::from_be_bytes([*high, *low]));
+                    let Some((uid, information)) = rest.split_at_checked(length) else {
+                        return Err("extended negotiation item is shorter than its UID");
+                    };
+                    self.extended.push(ExtendedNegotiation {
+                        sop_class_uid: text(uid),
+                        information: information.to_vec(),
+                    });
                 }
                 (ROLE_SELECTION_ITEM, [high, low, rest @ ..]) => {
                     let length = usize::from(u16::from_be_bytes([*high, *low]));
@@ -297,6 +317,13 @@ impl Associate {
             item(out, IMPLEMENTATION_VERSION_ITEM, |out| {
                 out.extend_from_slice(self.implementation_version_name.as_bytes());
             });
+            for extended in &self.extended {
+                item(out, EXTENDED_NEGOTIATION_ITEM, |out| {
+                    out.extend_from_slice(&length_u16(extended.sop_class_uid.len()).to_be_bytes());
+                    out.extend_from_slice(extended.sop_class_uid.as_bytes());
+                    out.extend_from_slice(&extended.information);
+                });
+            }
         });
         let length = u32::try_from(out.len() - PDU_HEADER_LENGTH).unwrap_or(u32::MAX);
         out[2..6].copy_from_slice(&length.to_be_bytes());
@@ -425,6 +452,10 @@ mod tests {
                 scu: false,
                 scp: true,
             }],
+            extended: vec![ExtendedNegotiation {
+                sop_class_uid: "1.2.840.10008.5.1.4.1.2.2.1".into(),
+                information: vec![1, 0, 1],
+            }],
         }
     }
 
@@ -468,6 +499,34 @@ mod tests {
             if let Ok(cut) = Associate::decode(&body[..end]) {
                 assert!(cut.contexts.len() <= 4);
                 assert_eq!(cut.roles.len(), 0, "user information is the last item");
+            }
+        }
+    }
+
+    /// Length of the UID within an item of 6 bytes, and what is read of it.
+    #[test]
+    fn an_extended_negotiation_item_ends_within_itself() {
+        for (length, expected) in [
+            (0u16, Some("")),
+            (3, Some("1.2")),
+            (4, Some("1.2")),
+            (5, None),
+            (0xFFFF, None),
+        ] {
+            let mut body = vec![0; ASSOCIATE_FIXED_LENGTH];
+            item(&mut body, USER_INFORMATION_ITEM, |out| {
+                item(out, EXTENDED_NEGOTIATION_ITEM, |out| {
+                    out.extend_from_slice(&length.to_be_bytes());
+                    out.extend_from_slice(b"1.2\0");
+                });
+                // One that has not even room for a length is passed over.
+                item(out, EXTENDED_NEGOTIATION_ITEM, |out| out.push(1));
+            });
+            let read = Associate::decode(&body).map(|mut found| found.extended.remove(0));
+            match (read, expected) {
+                (Ok(extended), Some(uid)) => assert_eq!(extended.sop_class_uid, uid),
+                (Err(why), None) => assert!(why.contains("shorter"), "{why}"),
+                (other, _) => panic!("{length}: {other:?}"),
             }
         }
     }

@@ -53,6 +53,7 @@ impl Association {
             implementation_class_uid: IMPLEMENTATION_CLASS_UID.to_owned(),
             implementation_version_name: IMPLEMENTATION_VERSION_NAME.to_owned(),
             roles: roles.to_vec(),
+            extended: Vec::new(),
         };
         let stream = connect(address, timeouts.connect)?;
         stream.set_nodelay(true)?;
@@ -188,6 +189,7 @@ fn accepted(proposal: &Associate, answer: &Associate) -> Vec<Context> {
             abstract_syntax: proposed.abstract_syntax.clone(),
             transfer_syntax: syntax.clone(),
             peer_is_scp: role.is_none_or(|role| role.scu),
+            extended: Vec::new(),
         });
     }
     contexts
