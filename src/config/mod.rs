@@ -7,6 +7,7 @@ mod corrections;
 pub mod edit;
 mod intake;
 mod long_work;
+mod query;
 mod receiving;
 mod rejection;
 mod retention;
@@ -24,6 +25,7 @@ use intake::IntakeFile;
 pub use corrections::Corrections;
 pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
+pub use query::Queries;
 pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
 pub use rejection::{OnRejection, Rejection};
 pub use retention::{Retention, RetentionRule};
@@ -47,6 +49,7 @@ pub struct Config {
     pub peers: Vec<PeerEntry>,
     pub placement: Placement,
     pub limits: Limits,
+    pub query: Queries,
     pub mirror: Mirror,
     pub scrub: Scrub,
     pub corrections: Corrections,
@@ -105,6 +108,8 @@ pub struct PeerEntry {
     pub ae_title: AeTitle,
     pub host: String,
     pub port: u16,
+    /// What it asks as calling AE title finds person names whatever the order of their components. Default false.
+    pub fuzzy_names: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -183,6 +188,8 @@ struct File {
     placement: Option<PlacementFile>,
     limits: Option<Limits>,
     #[serde(default)]
+    query: Queries,
+    #[serde(default)]
     mirror: Mirror,
     #[serde(default)]
     scrub: Scrub,
@@ -218,6 +225,8 @@ struct PeerFile {
     ae_title: String,
     host: String,
     port: u16,
+    #[serde(default)]
+    fuzzy_names: bool,
 }
 
 #[derive(Deserialize)]
@@ -279,6 +288,7 @@ impl Config {
         }
         check_volumes(&volumes)?;
         let intake = Intake::of(&file.intake, &mut volumes, base)?;
+        file.query.check()?;
         file.mirror.check()?;
         file.scrub.check()?;
         file.corrections.check()?;
@@ -300,6 +310,7 @@ impl Config {
                 ae_title,
                 host: peer.host,
                 port: peer.port,
+                fuzzy_names: peer.fuzzy_names,
             });
         }
         let placement = Placement {
@@ -329,6 +340,7 @@ impl Config {
             peers,
             placement,
             limits: file.limits.unwrap_or_default(),
+            query: file.query,
             mirror: file.mirror,
             scrub: file.scrub,
             corrections: file.corrections,
@@ -354,8 +366,14 @@ impl Config {
             text: text.to_owned(),
             reason,
         })?;
-        self.peers.retain(|other| other.ae_title != peer.ae_title);
-        self.peers.push(peer);
+        let replaced = self
+            .peers
+            .extract_if(.., |other| other.ae_title == peer.ae_title);
+        let fuzzy_names = replaced.fold(false, |fuzzy, old| fuzzy | old.fuzzy_names);
+        self.peers.push(PeerEntry {
+            fuzzy_names,
+            ..peer
+        });
         Ok(())
     }
 }
@@ -374,6 +392,7 @@ impl FromStr for PeerEntry {
             ae_title: AeTitle::from_str(title).map_err(|error| error.to_string())?,
             host: host.to_owned(),
             port: port.parse().map_err(|_| format!("{port} is not a port"))?,
+            fuzzy_names: false,
         })
     }
 }
@@ -450,6 +469,8 @@ role = "archive"
 # ae_title = "HOROS"
 # host = "192.168.1.20"
 # port = 11112
+# Its queries find person names whatever the order of their parts, also if it does not ask for that.
+# fuzzy_names = false
 
 [placement]
 # Room that each volume keeps free: bytes ("64 MiB", "10 GB") or a share ("2 %").
@@ -482,6 +503,7 @@ retention_expired = "ignore"
 fn template() -> String {
     [
         TEMPLATE,
+        query::TEMPLATE,
         long_work::TEMPLATE,
         corrections::TEMPLATE,
         intake::TEMPLATE,
@@ -547,11 +569,16 @@ mod tests {
 
     #[test]
     fn a_peer_on_the_command_line_replaces_the_one_in_the_file() {
-        let text = "[[peer]]\nae_title = \"MAC\"\nhost = \"10.0.0.1\"\nport = 104\n";
+        let text =
+            "[[peer]]\nae_title = \"MAC\"\nhost = \"10.0.0.1\"\nport = 104\nfuzzy_names = true\n";
         let mut config = Config::parse(text, Path::new("/srv")).unwrap();
         config.add_peer("MAC@[::1]:11113").unwrap();
         let peer = config.peer(" mac ").unwrap();
         assert_eq!((peer.host.as_str(), peer.port), ("::1", 11113));
+        assert!(
+            peer.fuzzy_names,
+            "what it asks has nothing to do with where it is"
+        );
         assert!(config.add_peer("MAC:104").is_err());
     }
 
