@@ -368,28 +368,6 @@ fn katakana(byte: u8) -> char {
     }
 }
 
-/// The (0008,0005) under which all these texts can be written: Latin-1 if it has all the characters (every peer reads
-/// it), else UTF-8.
-pub fn encode(texts: &[&str]) -> &'static str {
-    let latin1 = |c: char| matches!(c, '\0'..='\x7F' | '\u{A0}'..='\u{FF}');
-    if texts.iter().all(|text| text.chars().all(latin1)) {
-        "ISO_IR 100"
-    } else {
-        "ISO_IR 192"
-    }
-}
-
-/// The bytes of a text under what [`encode`] chose. Under ISO_IR 100 other characters become `?`.
-pub fn encode_with(charset: &str, text: &str) -> Vec<u8> {
-    match charset {
-        "ISO_IR 100" => text
-            .chars()
-            .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
-            .collect(),
-        _ => text.as_bytes().to_vec(),
-    }
-}
-
 #[cfg(test)]
 #[path = "charset_tests.rs"]
 mod tests;

@@ -163,7 +163,7 @@ fn is_in_g0(set: Set) -> bool {
     matches!(set, Set::Ascii | Set::JisX0208 | Set::JisX0212)
 }
 
-fn is_wide(set: Set) -> bool {
+pub(super) fn is_wide(set: Set) -> bool {
     matches!(
         set,
         Set::JisX0208 | Set::JisX0212 | Set::KsX1001 | Set::Gb2312

@@ -2,14 +2,23 @@
 
 use std::ops::ControlFlow;
 
-use crate::dicom::{Level, sop};
-use crate::index::Query;
+use crate::dicom::{Answering, Level, sop, ts};
+use crate::index::{Options, Query};
 use crate::net::dimse::CommandSet;
-use crate::net::{Association, NetError};
+use crate::net::{Association, Context, NetError, extended};
 
 use super::Services;
+use super::answer::Answers;
 use super::identifier;
 use super::status::{self, Status};
+
+/// Why a query ended before all was looked at.
+enum Ended {
+    Cancelled,
+    /// There was one match more than a query may have.
+    Enough(u64),
+    Broken(NetError),
+}
 
 pub fn answer(
     services: &Services,
@@ -41,45 +50,60 @@ pub fn answer(
     if let Some(status) = level_is_outside(&context.abstract_syntax, identifier.level) {
         return super::refuse(association, context_id, command, &status);
     }
-    let query = Query::new(identifier.level, identifier.keys());
-    let ae_title = services.config.ae_title.as_str();
+    let mut query = Query::new(identifier.level, identifier.keys());
+    query.options = options(services, association, &context);
+    let answers = Answers {
+        query: &query,
+        ae_title: services.config.ae_title.as_str(),
+        explicit: context.transfer_syntax != ts::IMPLICIT_VR_LITTLE_ENDIAN,
+        character_sets: Answering::new(&identifier.character_set()),
+    };
+    let matches_max = services.config.query.matches_max.unwrap_or(u64::MAX);
     let message_id = command.message_id().unwrap_or_default();
     let pending = CommandSet::response_to(command, status::PENDING);
-    let mut broken = None;
-    let mut cancelled = false;
+    let mut given = 0;
+    let mut ended = None;
     let result = services.archive.find(&query, &mut |found| {
-        let step = association.pending_cancel(message_id).and_then(|cancel| {
-            cancelled = cancel;
-            if cancel {
-                return Ok(());
+        let step = match association.pending_cancel(message_id) {
+            Ok(true) => Err(Ended::Cancelled),
+            Ok(false) if given == matches_max => Err(Ended::Enough(given)),
+            Ok(false) => {
+                given += 1;
+                let data = answers.encode(&found.values);
+                let sent = association.send(context_id, &pending, Some(&data));
+                sent.map_err(Ended::Broken)
             }
-            let data = identifier::answer(
-                query.level,
-                &query.keys,
-                &found.values,
-                ae_title,
-                &context.transfer_syntax,
-            );
-            association.send(context_id, &pending, Some(&data))
-        });
-        if let Err(error) = step {
-            broken = Some(error);
-        }
-        if cancelled || broken.is_some() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+            Err(error) => Err(Ended::Broken(error)),
+        };
+        match step {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(why) => {
+                ended = Some(why);
+                ControlFlow::Break(())
+            }
         }
     });
-    if let Some(error) = broken {
-        return Err(error);
-    }
-    let status = match result {
-        _ if cancelled => Status::new(status::CANCEL, "cancelled"),
-        Ok(()) => Status::new(status::SUCCESS, ""),
-        Err(error) => Status::from(&error),
+    let status = match (ended, result) {
+        (Some(Ended::Broken(error)), _) => return Err(error),
+        (Some(Ended::Cancelled), _) => Status::new(status::CANCEL, "cancelled"),
+        (Some(Ended::Enough(count)), _) => Status::new(
+            status::OUT_OF_RESOURCES,
+            format!("more than {count} matches, the limit here; ask for less"),
+        ),
+        (None, Ok(())) => Status::new(status::SUCCESS, ""),
+        (None, Err(error)) => Status::from(&error),
     };
     super::refuse(association, context_id, command, &status)
+}
+
+/// What was agreed for this context, and what is set up for the peer.
+fn options(services: &Services, association: &Association, context: &Context) -> Options {
+    let agreed = |at: usize| context.extended.get(at) == Some(&1);
+    let peer = services.config.peer(&association.peer().calling);
+    Options {
+        combined_date_time: agreed(extended::DATE_TIME),
+        fuzzy_names: agreed(extended::FUZZY_NAMES) || peer.is_some_and(|peer| peer.fuzzy_names),
+    }
 }
 
 /// PS3.4 C.6.2: Study Root has no patient level; C.6.3: Patient/Study Only has nothing below the study.

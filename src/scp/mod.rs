@@ -1,5 +1,6 @@
 //! The services we answer: one association from its first message to its end.
 
+mod answer;
 mod echo;
 mod find;
 mod identifier;
