@@ -3,6 +3,7 @@
 use super::handle::{AssociationHandle, Shared};
 use super::pdu::{self, AbortReason, RELEASE_RP, RELEASE_RQ};
 use super::receive::Receiver;
+use super::send::Taking;
 use super::{CommandSet, NetError, dimse};
 use socket2::SockRef;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -106,6 +107,7 @@ pub struct Association {
     /// that much is sent, and is not cleared, so that fragments need not be zeroed first.
     pub(super) out: Vec<u8>,
     pub(super) out_used: usize,
+    pub(super) taking: Taking,
     pub(super) timeouts: Timeouts,
     pub(super) trace: bool,
     /// A cancel that came while we waited for something else.
@@ -136,6 +138,7 @@ impl Association {
             receiver: Receiver::new(announced),
             out: Vec::new(),
             out_used: 0,
+            taking: Taking::default(),
             timeouts,
             trace: false,
             cancelled: None,

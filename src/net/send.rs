@@ -5,13 +5,40 @@ use super::association::Association;
 use super::dimse::{CommandSet, HAS_DATA_SET, NO_DATA_SET};
 use super::pdu::{P_DATA_TF, PDU_HEADER_LENGTH, PDV_HEADER_LENGTH};
 use std::io::{self, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that are collected before a write; one PDU more may follow.
 const OUT_LENGTH: usize = 256 * 1024;
 
 /// Both headers in front of a fragment, in bytes; each of our PDUs has one PDV.
 const HEADERS_LENGTH: usize = PDU_HEADER_LENGTH + PDV_HEADER_LENGTH;
+
+/// A write that takes no longer was not waited for.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
+/// How readily the peer takes what we send. Thousands of short answers must not be taken one by one at leisure: that
+/// would hold a thread, and what it reads from, for days.
+#[derive(Debug, Default)]
+pub(super) struct Taking {
+    waited: Duration,
+    /// Since `waited` was zero.
+    bytes: usize,
+}
+
+impl Taking {
+    /// False when twice the stall time of waiting has carried less than a buffer.
+    fn goes_on(&mut self, bytes: usize, took: Duration, stall: Duration) -> bool {
+        self.bytes += bytes;
+        if took > AT_ONCE {
+            // More than that is the machine asleep, not the peer.
+            self.waited += took.min(stall);
+        }
+        if self.bytes >= OUT_LENGTH {
+            *self = Taking::default();
+        }
+        self.waited <= stall * 2
+    }
+}
 
 impl Association {
     /// Sends a message in one write (or a few when `data` is long).
@@ -156,7 +183,12 @@ impl Association {
 
     /// Writes what has been collected.
     pub(super) fn flush(&mut self) -> Result<(), NetError> {
-        let result = self.write_out();
+        let begun = Instant::now();
+        let mut result = self.write_out();
+        let (bytes, took) = (self.out_used, begun.elapsed());
+        if result.is_ok() && !self.taking.goes_on(bytes, took, self.timeouts.stall) {
+            result = Err(io::ErrorKind::TimedOut.into());
+        }
         self.out_used = 0;
         let result = result.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetError::Timeout {
@@ -207,7 +239,6 @@ mod tests {
     use super::super::pdu::{ABORT, release};
     use super::super::{Received, pdu::RELEASE_RQ};
     use super::*;
-    use std::time::Duration;
 
     /// The peer's maximum, and the greatest PDU that we then send.
     #[test]
@@ -243,6 +274,24 @@ mod tests {
             let command = CommandSet::decode(&raw_command).unwrap();
             assert!(command.has_data_set());
             sender.join().unwrap().abort();
+        }
+    }
+
+    /// Bytes of each write, how long it took in seconds, and after how many it is enough.
+    #[test]
+    fn a_peer_that_takes_short_messages_at_leisure_is_given_up() {
+        let stall = Duration::from_secs(30);
+        for (bytes, seconds, enough) in [
+            (500, 1, Some(61)),
+            (500, 29, Some(3)),
+            (500, 100, Some(3)),
+            (100_000, 20, None),
+            (500, 0, None),
+        ] {
+            let mut taking = Taking::default();
+            let took = Duration::from_secs(seconds);
+            let ended = (1..10_000).find(|_| !taking.goes_on(bytes, took, stall));
+            assert_eq!(ended, enough, "{bytes} bytes in {seconds} s");
         }
     }
 
