@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::dicom::{Answering, Level, sop, ts};
-use crate::index::{Options, Query};
+use crate::index::{Options, Query, Step};
 use crate::net::dimse::CommandSet;
 use crate::net::{Association, Context, NetError, extended};
 
@@ -63,17 +63,18 @@ pub fn answer(
     let pending = CommandSet::response_to(command, status::PENDING);
     let mut given = 0;
     let mut ended = None;
-    let result = services.archive.find(&query, &mut |found| {
-        let step = match association.pending_cancel(message_id) {
-            Ok(true) => Err(Ended::Cancelled),
-            Ok(false) if given == matches_max => Err(Ended::Enough(given)),
-            Ok(false) => {
+    let result = services.archive.search(&query, &mut |step| {
+        let step = match (association.pending_cancel(message_id), step) {
+            (Ok(true), _) => Err(Ended::Cancelled),
+            (Ok(false), Step::Looked) => Ok(()),
+            (Ok(false), Step::Found(_)) if given == matches_max => Err(Ended::Enough(given)),
+            (Ok(false), Step::Found(found)) => {
                 given += 1;
                 let data = answers.encode(&found.values);
                 let sent = association.send(context_id, &pending, Some(&data));
                 sent.map_err(Ended::Broken)
             }
-            Err(error) => Err(Ended::Broken(error)),
+            (Err(error), _) => Err(Ended::Broken(error)),
         };
         match step {
             Ok(()) => ControlFlow::Continue(()),

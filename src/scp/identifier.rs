@@ -82,12 +82,13 @@ impl Identifier {
         asked
             .filter(|(tag, _)| !is_about_the_query(*tag))
             .map(|(tag, vr)| {
-                let vr = match attributes::vr_of(tag) {
-                    VR::UN => vr,
-                    known => known,
-                };
+                let vr = known_vr(tag, vr);
                 let text = self.attributes.text(tag).filter(|_| vr != VR::SQ);
-                Key::new(key(tag), vr, text.unwrap_or_default())
+                let mut asked = Key::new(key(tag), vr, text.unwrap_or_default());
+                // There is to be one item (PS3.4 C.2.2.2.6); of several the first counts.
+                let item = self.attributes.items(tag).into_iter().next();
+                asked.items = item.into_iter().flatten().map(inner_key).collect();
+                asked
             })
             .collect()
     }
@@ -119,6 +120,18 @@ fn is_about_the_query(tag: Tag) -> bool {
         || tag == tags::TIMEZONE_OFFSET_FROM_UTC
         || tag == tags::RETRIEVE_AE_TITLE
         || tag == tags::INSTANCE_AVAILABILITY
+}
+
+fn inner_key((tag, vr, text): (Tag, VR, String)) -> Key {
+    Key::new(key(tag), known_vr(tag, vr), text)
+}
+
+/// As the dictionary has it, whatever the requestor wrote; of an attribute that it does not know as it was written.
+fn known_vr(tag: Tag, written: VR) -> VR {
+    match attributes::vr_of(tag) {
+        VR::UN => written,
+        known => known,
+    }
 }
 
 pub fn key(tag: Tag) -> u32 {

@@ -13,8 +13,6 @@ pub const SUCCESS: u16 = 0x0000;
 /// PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4: matching or sub-operations terminated by a C-CANCEL.
 pub const CANCEL: u16 = 0xFE00;
 pub const PENDING: u16 = 0xFF00;
-/// PS3.4 C.4.1.1.4: matches go on, but an optional key is not supported.
-pub const PENDING_KEY_NOT_SUPPORTED: u16 = 0xFF01;
 /// PS3.4 C.4.2.1.5: sub-operations complete, one or more failed.
 pub const WARNING_SUB_OPERATIONS: u16 = 0xB000;
 /// PS3.4 B.2.3 and C.4.1.1.4: out of resources.
