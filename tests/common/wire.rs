@@ -162,6 +162,8 @@ pub struct Client {
     peer_pdu_max: u32,
     /// Longest P-DATA variable field we send, in bytes.
     pub pdu_size: usize,
+    /// The acceptor's SOP Class Extended Negotiation: SOP class, application information.
+    pub extended: Vec<(String, Vec<u8>)>,
     message_id: u16,
     /// PDVs of the last P-DATA PDU not yet given out: context, flags, bytes.
     waiting: std::collections::VecDeque<(u8, u8, Vec<u8>)>,
@@ -187,10 +189,38 @@ impl Client {
         pdu_max: u32,
         roles: &[(&str, bool, bool)],
     ) -> Result<Client> {
-        let mut stream = TcpStream::connect(address)?;
+        let request = associate_rq(calling, called, contexts, pdu_max, roles);
+        Client::begin(TcpStream::connect(address)?, &request, contexts)
+    }
+
+    /// As [`Client::associate`], proposing SOP Class Extended Negotiation (PS3.7 D.3.3.5).
+    pub fn associate_extended(
+        address: SocketAddr,
+        calling: &str,
+        called: &str,
+        contexts: &[(u8, &str, &[&str])],
+        extended: &[(&str, &[u8])],
+    ) -> Result<Client> {
+        let mut items = Vec::new();
+        for (sop_class, information) in extended {
+            let mut value = (sop_class.len() as u16).to_be_bytes().to_vec();
+            value.extend(sop_class.as_bytes());
+            value.extend(*information);
+            item(&mut items, 0x56, &value);
+        }
+        let request = with_user_items(associate_rq(calling, called, contexts, 16_384, &[]), &items);
+        Client::begin(TcpStream::connect(address)?, &request, contexts)
+    }
+
+    /// Sends an A-ASSOCIATE-RQ with these contexts on a connection, and reads the answer.
+    pub fn begin(
+        mut stream: TcpStream,
+        request: &[u8],
+        contexts: &[(u8, &str, &[&str])],
+    ) -> Result<Client> {
         stream.set_read_timeout(Some(READ_LIMIT))?;
         stream.set_nodelay(true)?;
-        stream.write_all(&associate_rq(calling, called, contexts, pdu_max, roles))?;
+        stream.write_all(request)?;
         let (kind, body) = read_pdu(&mut stream)?;
         match kind {
             0x02 => {}
@@ -214,6 +244,7 @@ impl Client {
             contexts: Vec::new(),
             peer_pdu_max: 0,
             pdu_size: 16_384,
+            extended: Vec::new(),
             message_id: 0,
             waiting: Default::default(),
         };
@@ -242,6 +273,12 @@ impl Client {
                     for (kind, value) in items(item)? {
                         if let (0x51, Ok(four)) = (kind, <[u8; 4]>::try_from(value)) {
                             client.peer_pdu_max = u32::from_be_bytes(four);
+                        }
+                        if let (0x56, [high, low, rest @ ..]) = (kind, value) {
+                            let length = usize::from(u16::from_be_bytes([*high, *low]));
+                            let (uid, information) = rest.split_at(length);
+                            let uid = elements::text(uid);
+                            client.extended.push((uid, information.to_vec()));
                         }
                     }
                 }
@@ -655,7 +692,7 @@ pub(super) fn items(mut body: &[u8]) -> Result<Vec<(u8, &[u8])>> {
     Ok(out)
 }
 
-pub(super) fn item(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+pub fn item(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
     out.extend([kind, 0]);
     out.extend((value.len() as u16).to_be_bytes());
     out.extend(value);
@@ -697,4 +734,19 @@ pub fn associate_rq(
     out.extend((body.len() as u32).to_be_bytes());
     out.extend(body);
     out
+}
+
+/// An A-ASSOCIATE-RQ of [`associate_rq`] with more items at the end of its user information.
+pub fn with_user_items(mut request: Vec<u8>, items: &[u8]) -> Vec<u8> {
+    // User information is the last item: its length, then that of the PDU.
+    let mut at = 6 + 68;
+    while request[at] != 0x50 {
+        at += 4 + usize::from(u16::from_be_bytes([request[at + 2], request[at + 3]]));
+    }
+    request.extend(items);
+    let user = (request.len() - at - 4) as u16;
+    request[at + 2..at + 4].copy_from_slice(&user.to_be_bytes());
+    let pdu = (request.len() - 6) as u32;
+    request[2..6].copy_from_slice(&pdu.to_be_bytes());
+    request
 }
