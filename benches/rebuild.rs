@@ -9,7 +9,7 @@
 //!
 //! `cargo bench --bench rebuild` makes 200,000 instances, `-- --instances 5000000` what a hospital has after some years.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
@@ -21,17 +21,18 @@ use tempfile::TempDir;
 
 use kura::archive::{Archive, Mode, entry};
 use kura::config::{Config, RoleName, VolumeEntry};
-use kura::index::{Copy, InstanceFacts, SeriesFacts, Stored, StudyFacts, Values};
+use kura::index::{Copy, InstanceFacts, SeriesFacts, Stored, StudyFacts};
 use kura::volume::io::Disk;
 use kura::volume::{Ledger, layout};
+
+mod ledgers;
+
+use ledgers::{bytes_below, cpu_seconds, drop_from_memory, peak_memory, uid, values, volume_id};
 
 const VOLUMES: u64 = 2;
 
 /// Threads that append, and so lines that share a group of the ledger.
 const WRITERS: u64 = 8;
-
-/// Unit of the times in `/proc/PID/stat`, per second: USER_HZ, 100 wherever Linux runs today.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A lost index that is not back after this long is a failure of the measurement.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -201,12 +202,7 @@ fn measure(folder: &Path, engine: EngineArgument) -> serde_json::Value {
     let totals = view.snapshot.totals().expect("the totals");
     drop(view);
     drop(archive);
-    let index_bytes: u64 = walkdir::WalkDir::new(config.state.join("index"))
-        .into_iter()
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .filter(fs::Metadata::is_file)
-        .map(|metadata| metadata.len())
-        .sum();
+    let index_bytes = bytes_below(&config.state.join("index"));
     let seconds_until_closed = begun.elapsed().as_secs_f64();
     let (left_count, left_seconds, status_seconds) = what_is_left(folder, engine);
     serde_json::json!({
@@ -219,8 +215,8 @@ fn measure(folder: &Path, engine: EngineArgument) -> serde_json::Value {
         "seconds": seconds,
         "seconds_until_closed": seconds_until_closed,
         "instances_per_second": totals.instances as f64 / seconds,
-        "cpu_seconds": cpu_seconds(),
-        "peak_memory_bytes": peak_memory(),
+        "cpu_seconds": cpu_seconds("self"),
+        "peak_memory_bytes": peak_memory("self"),
         "index_bytes": index_bytes,
     })
 }
@@ -258,23 +254,6 @@ fn what_is_left(folder: &Path, engine: EngineArgument) -> (u64, f64, f64) {
     (left.todo_count, left_seconds, status_seconds)
 }
 
-/// CPU time of this process, user and system, seconds: it depends on what else the machine does much less than a rate.
-fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program, in brackets, may hold spaces.
-    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().ok()? + fields[12].parse::<f64>().ok()?;
-    Some(ticks / TICKS_PER_SECOND)
-}
-
-/// The most memory this process ever had, in bytes.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
 /// Labels the volumes and gives each its share of the instances.
 fn make_ledgers(folder: &Path, instances: u64, engine: EngineArgument) {
     let config = config(folder, engine);
@@ -282,9 +261,7 @@ fn make_ledgers(folder: &Path, instances: u64, engine: EngineArgument) {
     let memory = Path::new("/dev/shm");
     for (n, volume) in (0..).zip(&config.volumes) {
         let ledgers = volume.path.join(layout::LEDGERS_FOLDER);
-        let label = fs::read(volume.path.join(layout::LABEL_FILE)).expect("a label");
-        let label: serde_json::Value = serde_json::from_slice(&label).expect("a label");
-        let id = label["volume_id"].as_str().expect("a volume id").to_owned();
+        let id = volume_id(&volume.path);
         let share = instances * (n + 1) / VOLUMES - instances * n / VOLUMES;
         let first_study = 10_000_000 * (n + 1);
         if !memory.is_dir() {
@@ -299,22 +276,6 @@ fn make_ledgers(folder: &Path, instances: u64, engine: EngineArgument) {
             fs::copy(segment.path(), target).expect("a segment on the disk");
         }
     }
-}
-
-/// Puts the ledgers on the disk and takes them out of memory, so that they are read from the disk; their length in bytes.
-fn drop_from_memory(folder: &Path) -> u64 {
-    let mut bytes = 0;
-    for entry in walkdir::WalkDir::new(folder) {
-        let entry = entry.expect("the folder of the ledgers");
-        if entry.path().extension().is_some_and(|e| e == "jsonl") {
-            let file = File::open(entry.path()).expect("a segment");
-            file.sync_all().expect("a segment on the disk");
-            // Only advice.
-            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-            bytes += file.metadata().expect("its length").len();
-        }
-    }
-    bytes
 }
 
 /// Writers take one series after the other, as associations do: lines of several series lie mixed in the ledger.
@@ -339,9 +300,6 @@ fn make_ledger(folder: &Path, volume_id: &str, first_study: u64, instances: u64)
         }
     });
 }
-
-/// Mixes numbers; odd, and otherwise of no meaning (FNV-1a for 128 bits).
-const LOTS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 
 /// Hands out series: two to four a study, 40 to 200 instances each, 200 to 500 in most studies.
 struct Plan {
@@ -397,28 +355,7 @@ impl OneSeries {
     }
 
     fn study_uid(&self) -> String {
-        self.uid(&[self.study])
-    }
-
-    /// Of the study, the series, or an instance. Three makers count up below their own roots; the fourth draws lots, so
-    /// that its instances are spread all over the index.
-    fn uid(&self, numbers: &[u64]) -> String {
-        let root = match self.study % 4 {
-            0 => "1.2.840.113619.2.278.3.2831868938",
-            1 => "1.2.392.200036.9116.2.6.1.48.1215544",
-            2 => "1.3.12.2.1107.5.1.4.64606.3000001",
-            _ => {
-                let mut lot = 0_u128;
-                for number in numbers {
-                    lot = (lot ^ u128::from(*number)).wrapping_mul(LOTS);
-                    lot ^= lot >> 64;
-                }
-                return format!("2.25.{}", lot.wrapping_mul(LOTS));
-            }
-        };
-        numbers
-            .iter()
-            .fold(root.to_owned(), |uid, number| format!("{uid}.{number}"))
+        uid(&[self.study])
     }
 
     fn date(&self) -> String {
@@ -467,7 +404,7 @@ impl OneSeries {
     }
 
     fn series(&self) -> SeriesFacts {
-        let uid = self.uid(&[self.study, self.series]);
+        let uid = uid(&[self.study, self.series]);
         SeriesFacts {
             study_instance_uid: self.study_uid(),
             folder: layout::series_folder(
@@ -496,7 +433,7 @@ impl OneSeries {
     }
 
     fn instance(&self, number: u64, folder: &str, volume_id: &str) -> InstanceFacts {
-        let uid = self.uid(&[self.study, self.series, number]);
+        let uid = uid(&[self.study, self.series, number]);
         // What is different in each line and cannot be guessed.
         let crc32 = crc32fast::hash(uid.as_bytes());
         let time = format!(
@@ -532,9 +469,4 @@ impl OneSeries {
             sop_instance_uid: uid,
         }
     }
-}
-
-fn values(pairs: &[(u32, &str)]) -> Values {
-    let owned = |(tag, value): &(u32, &str)| (*tag, (*value).to_owned());
-    pairs.iter().map(owned).collect()
 }
