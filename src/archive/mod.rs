@@ -93,7 +93,7 @@ pub use corrections::{
     Amend, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Cause, Change as Correction, ChangesVerb,
     Chosen, Conflicts, ConflictsSaid, ConflictsVerb, CorrectionError, Differs, Duplicate,
     ElementDifference, KeptContent, KeptStatus, MixedStudy, Protection, Removal, RemovalSaid,
-    RemovalVerb, RemovedOn, Thrown, TrashItem, TwoPeople, Undo,
+    RemovalVerb, RemovedOn, SeriesPart, SplitSeries, Thrown, TrashItem, TwoPeople, Undo,
 };
 pub use doctor::{Finding as DoctorFinding, Grade, before_opening};
 pub use drill_report::DrillReport;

@@ -7,7 +7,7 @@ use super::output;
 use super::remove::{Why, confirm, with_version};
 use super::{Arguments, End, Failure, Verb};
 use crate::archive::{
-    Cause, Conflicts, ConflictsSaid, ConflictsVerb, Duplicate, MixedStudy, TwoPeople,
+    Cause, Conflicts, ConflictsSaid, ConflictsVerb, Duplicate, MixedStudy, SplitSeries, TwoPeople,
 };
 use crate::config::Config;
 use crate::control::{Request, Response};
@@ -186,7 +186,8 @@ fn show(config: &Config, verb: ConflictsVerb, one: bool, json: bool) -> Result<E
         )),
         false => output::line(&screen(&found, one)),
     }
-    let open = found.duplicates_count + found.patients_count + found.studies_count;
+    let open =
+        found.duplicates_count + found.patients_count + found.studies_count + found.series_count;
     Ok(match open > 0 && !one {
         true => End::Degraded,
         false => End::Ok,
@@ -197,8 +198,12 @@ fn screen(found: &Conflicts, one: bool) -> String {
     let mut text = String::new();
     if !one {
         text.push_str(&format!(
-            "{} duplicates, {} patient IDs with several people, {} studies with several patients; {} settled\n",
-            found.duplicates_count, found.patients_count, found.studies_count, found.settled_count
+            "{} duplicates, {} patient IDs with several people, {} studies with several patients, {} series in several studies; {} settled\n",
+            found.duplicates_count,
+            found.patients_count,
+            found.studies_count,
+            found.series_count,
+            found.settled_count
         ));
         if found.variants_count > 0 {
             text.push_str(&format!(
@@ -216,8 +221,11 @@ fn screen(found: &Conflicts, one: bool) -> String {
     for study in found.studies.iter().take(ROWS_MAX) {
         text.push_str(&study_text(study));
     }
+    for series in found.series.iter().take(ROWS_MAX) {
+        text.push_str(&series_text(series));
+    }
     let told = found.duplicates.len().max(found.patients.len());
-    if told.max(found.studies.len()) > ROWS_MAX {
+    if told.max(found.studies.len()).max(found.series.len()) > ROWS_MAX {
         text.push_str(&format!(
             "only the first {ROWS_MAX} of each kind are shown; --json has more\n"
         ));
@@ -378,6 +386,44 @@ fn study_text(study: &MixedStudy) -> String {
     text.push_str(&format!(
         "    they are of the study's patient: kura conflicts prefer {} --reason TEXT\n    they are another study's: kura amend --instance UID --to-study UID --reason TEXT\n    it is well as it is: kura conflicts discard {} --reason TEXT\n",
         study.id, study.id
+    ));
+    text
+}
+
+fn series_text(series: &SplitSeries) -> String {
+    let mut text = format!(
+        "\n{}  series {} is in {} studies{}\n",
+        series.id,
+        series.series_instance_uid,
+        series.parts.len(),
+        settled(series.settled_by)
+    );
+    let rows: Vec<Vec<String>> = series
+        .parts
+        .iter()
+        .map(|part| {
+            vec![
+                part.study_instance_uid.clone(),
+                output::plain(&part.patient_id),
+                output::plain(&part.patient_name),
+                output::plain(&part.modality),
+                part.instances_count.to_string(),
+                part.sop_instance_uid.clone(),
+            ]
+        })
+        .collect();
+    let header = [
+        "STUDY INSTANCE UID",
+        "PATIENT ID",
+        "NAME",
+        "MODALITY",
+        "INSTANCES",
+        "ONE OF THEM",
+    ];
+    text.push_str(&output::table(&header, &rows));
+    text.push_str(&format!(
+        "    some are another study's: kura amend --instance UID --to-study UID --reason TEXT\n    it is well as it is: kura conflicts discard {} --reason TEXT\n",
+        series.id
     ));
     text
 }

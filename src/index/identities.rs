@@ -1,4 +1,4 @@
-//! One Patient ID and more than one person.
+//! One Patient ID and more than one person; one Series Instance UID and more than one study.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::engine::{Direction, Table};
 use super::query::{ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_ID, PATIENT_NAME};
 use super::snapshot::Snapshot;
-use super::{IndexError, StudyRecord, damaged, key, matching};
+use super::{IndexError, SeriesRecord, StudyRecord, damaged, key, matching};
 
 /// Studies of one Patient ID that are held against each other, and told; of more the first by their UIDs. An ID with so
 /// many is a phantom's, or a default.
@@ -118,6 +118,38 @@ impl Snapshot {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Series Instance UIDs of which several studies have answered instances, each with those series in the order in which
+    /// they came, in the order of UIDs until the visitor stops. Reads every entry of the table of Series Instance UIDs, and
+    /// the records of those that are there twice.
+    pub fn series_in_several_studies(
+        &self,
+        f: &mut dyn FnMut(&str, Vec<SeriesRecord>) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        let mut packed: Vec<u8> = Vec::new();
+        let mut told = false;
+        let all = (Vec::new(), Vec::new());
+        self.each(Table::SeriesUid, all, Direction::Forward, &mut |key, _| {
+            let unpacked = key::unpack(key).ok_or_else(|| damaged(Table::SeriesUid))?;
+            let (series, rest) = unpacked;
+            let own = &key[..key.len() - rest.len()];
+            if own != packed {
+                packed = own.to_vec();
+                told = false;
+                return Ok(ControlFlow::Continue(()));
+            }
+            if std::mem::replace(&mut told, true) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let mut records = self.all_series_by_uid(&series)?;
+            records.retain(|record| record.instances_count > 0);
+            records.sort_by_key(|record| record.sequence);
+            Ok(match records.len() {
+                0 | 1 => ControlFlow::Continue(()),
+                _ => f(&series, records),
+            })
+        })
     }
 
     /// Studies with answered instances that bear a Patient ID, whatever its issuer, in the order of their UIDs. The ID

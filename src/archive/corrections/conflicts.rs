@@ -1,4 +1,5 @@
-//! What needs a person's decision: two data sets under one UID, two people under one Patient ID, one study of two people.
+//! What needs a person's decision: two data sets under one UID, two people under one Patient ID, one study of two people,
+//! one series in two studies.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -18,6 +19,7 @@ use super::super::places::key;
 use super::super::{Archive, Selected};
 use super::CorrectionError;
 use super::picked::{Cause, Content, contents_of};
+use super::split_series::{SplitSeries, add_series};
 
 /// `kura conflicts`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,7 +69,7 @@ pub enum ConflictsSaid {
 }
 
 /// At most so many of each kind are told; all are counted.
-const TOLD_MAX: usize = 1_000;
+pub(super) const TOLD_MAX: usize = 1_000;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflicts {
@@ -77,6 +79,8 @@ pub struct Conflicts {
     pub patients: Vec<TwoPeople>,
     pub studies_count: u64,
     pub studies: Vec<MixedStudy>,
+    pub series_count: u64,
+    pub series: Vec<SplitSeries>,
     /// Of all kinds; they are told only when asked for.
     pub settled_count: u64,
     /// Instances that are kept in several transfer syntaxes: no conflict.
@@ -211,6 +215,7 @@ impl Archive {
         let dismissed = dismissed(snapshot)?;
         self.add_instances(snapshot, all, &dismissed, &mut found)?;
         add_patients(snapshot, all, &dismissed, &mut found)?;
+        add_series(snapshot, all, &dismissed, &mut found)?;
         Ok(found)
     }
 
@@ -376,6 +381,10 @@ impl Archive {
                 found.studies_count = 1;
                 found.studies.push(study);
             }
+            Meant::Series(series) => {
+                found.series_count = 1;
+                found.series.push(series);
+            }
         }
         Ok(found)
     }
@@ -387,7 +396,10 @@ impl Archive {
         wanted: &str,
     ) -> Result<Meant, CorrectionError> {
         let mut meant = Vec::new();
-        if !wanted.starts_with("p-") && !wanted.starts_with("s-") {
+        if !["p-", "s-", "r-"]
+            .iter()
+            .any(|kind| wanted.starts_with(kind))
+        {
             snapshot.with_others(&mut |entry| {
                 let is_it =
                     entry.sop_instance_uid == wanted || id('d', &entry.sop_instance_uid) == wanted;
@@ -419,6 +431,12 @@ impl Archive {
                 studies
                     .filter(|one| one.id == wanted || one.study_instance_uid == wanted)
                     .map(Meant::Study),
+            );
+            let series = all.series.into_iter();
+            meant.extend(
+                series
+                    .filter(|one| one.id == wanted || one.series_instance_uid == wanted)
+                    .map(Meant::Series),
             );
         }
         let one = meant.pop();
@@ -522,6 +540,7 @@ pub(super) enum Meant {
     Duplicate(Box<InstanceEntry>),
     Patient(TwoPeople),
     Study(MixedStudy),
+    Series(SplitSeries),
 }
 
 /// Places in a list of contents, as people count.
@@ -722,7 +741,12 @@ fn dismissed(snapshot: &Snapshot) -> Result<Dismissed, CorrectionError> {
 }
 
 /// A new identity shows again.
-fn dismissed_by(dismissed: &Dismissed, level: &str, of: &str, seen: &[String]) -> Option<u64> {
+pub(super) fn dismissed_by(
+    dismissed: &Dismissed,
+    level: &str,
+    of: &str,
+    seen: &[String],
+) -> Option<u64> {
     let all = dismissed.get(&(level.to_owned(), of.to_owned()))?;
     let mut all = all.iter();
     let covers = |known: &&(u64, Vec<String>)| seen.iter().all(|one| known.1.contains(one));

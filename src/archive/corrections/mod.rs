@@ -20,6 +20,7 @@ mod rejection;
 mod remove;
 mod selected;
 mod settle;
+mod split_series;
 mod tidy;
 mod tidy_delete;
 mod tidy_move;
@@ -52,6 +53,7 @@ pub use conflicts::{
 pub use picked::{Cause, Chosen};
 pub use protect::Protection;
 pub use remove::{Removal, RemovalSaid, RemovalVerb, RemovedOn};
+pub use split_series::{SeriesPart, SplitSeries};
 pub(super) use tidy_move::was_removed_since;
 pub(super) use tidy_plan::{Place, TRASH_EMPTIED};
 pub use tidy_status::KeptStatus;

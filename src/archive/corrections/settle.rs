@@ -44,6 +44,9 @@ impl Archive {
                 "which person is right? Nothing was changed. See them: kura conflicts show {id}; then name one of the studies with: --study UID"
             )),
             (Meant::Study(study), ..) => Ok(moves(&study)),
+            (Meant::Series(_), ..) => refused(format!(
+                "which of them are in the wrong study? Nothing was changed. See them: kura conflicts show {id}; then: kura amend --instance UID --to-study UID --reason TEXT"
+            )),
         }
     }
 
@@ -84,11 +87,17 @@ impl Archive {
                 let of = std::iter::once(study.study_instance_uid.clone()).chain(seen);
                 ("STUDY", of.collect(), vec![study.study_instance_uid])
             }
+            Meant::Series(series) => {
+                let studies = series.seen();
+                let uid = std::iter::once(series.series_instance_uid);
+                let of = uid.chain(studies.iter().cloned());
+                ("SERIES", of.collect(), studies)
+            }
         };
         let number = self.dismiss(level, of, studies, cause)?;
         Ok(ConflictsSaid::Done {
             said: format!(
-                "{id} is well as it is, and shows again when another person appears there. To take it back: kura conflicts undo {number}"
+                "{id} is well as it is, and shows again when another person, or study, appears there. To take it back: kura conflicts undo {number}"
             ),
             number,
         })
