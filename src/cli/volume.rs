@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output;
 use super::{End, Failure};
-use crate::archive::{Capacity, VolumeStatus, VolumeVerb, Way};
+use crate::archive::{Capacity, VolumeStatus, VolumeVerb, Way, WayIn};
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::volume::layout::Role;
@@ -205,9 +205,13 @@ pub fn screen(volumes: &[VolumeStatus]) -> String {
     text
 }
 
-/// Which way instances come in, why, and what waits; empty for a volume on which none do.
+/// Which way instances come in, why, and what waits; empty for a volume on which none do, and for one that is as simple as it
+/// was told to be.
 fn intake(volume: &VolumeStatus) -> String {
-    let Some(way_in) = &volume.intake else {
+    let plain = |way_in: &&WayIn| {
+        way_in.way == Way::Direct && way_in.flush_us.is_none() && !way_in.lacks_journal
+    };
+    let Some(way_in) = volume.intake.as_ref().filter(|way_in| !plain(way_in)) else {
         return String::new();
     };
     let mut text = match way_in.way {
