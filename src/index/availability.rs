@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 
 use super::engine::Table;
-use super::find::patient_of;
 use super::merge::KeptStudy;
 use super::snapshot::{Snapshot, decode, get};
 use super::{IndexError, InstanceEntry, key};
@@ -95,7 +94,7 @@ impl Snapshot {
             return Ok(Availability::Unavailable);
         };
         let mut least = None;
-        self.each_of_patient(&study, &patient_of(&study), &mut |study| {
+        self.each_of_patient(&study, &mut |study| {
             if study.instances_count > 0 {
                 let uid = &study.facts.study_instance_uid;
                 let one = self.availability(Level::Study, uid, "", "", present)?;

@@ -1,11 +1,13 @@
 //! Which studies a query can concern: the narrowest table tells, newest first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 
 use super::engine::{Direction, Table};
 use super::find::Search;
-use super::matching;
+use super::matching::{self, Test};
 use super::plan::{Plan, date_range};
 use super::query::*;
 use super::snapshot::{Snapshot, Visited, get};
@@ -16,6 +18,20 @@ const CANDIDATES_MAX: usize = 10_000;
 
 /// Where the UIDs of a query are: study → series → SOP Instance UIDs (empty: the whole series).
 pub(super) type Located = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+
+/// Studies whose hashes are kept, 16 MiB of them; what more can match is not worth picking out of all.
+const HASHED_MAX: usize = 1_000_000;
+
+/// Of folded values, and whether each is the whole value.
+type Beginnings = Vec<(String, bool)>;
+
+/// The keys of a table of values that begin so.
+fn range_of((text, whole): &(String, bool)) -> (Vec<u8>, Vec<u8>) {
+    key::prefix_range(match whole {
+        true => key::value_prefix(text),
+        false => key::cut(text).as_bytes().to_vec(),
+    })
+}
 
 /// Newest first, then last stored first.
 fn newest(study: &StudyRecord) -> impl Ord + use<> {
@@ -32,7 +48,7 @@ fn newest(study: &StudyRecord) -> impl Ord + use<> {
 }
 
 /// The study of an entry of a table of values.
-pub(super) fn study_of(table: Table, key: &[u8]) -> Result<String, IndexError> {
+fn study_of(table: Table, key: &[u8]) -> Result<String, IndexError> {
     let end = key.iter().position(|byte| *byte == 0);
     let study = end.and_then(|end| key::unpack(&key[end + 1..]));
     Ok(study.ok_or_else(|| damaged(table))?.0)
@@ -81,15 +97,10 @@ impl Snapshot {
         limit: usize,
     ) -> Result<Option<BTreeSet<String>>, IndexError> {
         let mut found = BTreeSet::new();
-        for (text, whole) in beginnings {
-            let kept = key::cut(text);
-            let mut prefix = kept.as_bytes().to_vec();
-            if *whole {
-                prefix.push(0);
-            }
+        for beginning in beginnings {
             self.each(
                 table,
-                key::prefix_range(prefix),
+                range_of(beginning),
                 Direction::Forward,
                 &mut |key, _| {
                     found.insert(study_of(table, key)?);
@@ -108,48 +119,148 @@ impl Snapshot {
     }
 }
 
+/// Studies that a table of values says can match.
+enum Found {
+    /// Packed UIDs, fewer than [`CANDIDATES_MAX`].
+    Few(BTreeSet<Vec<u8>>),
+    /// Hashes of packed UIDs: what is taken for another is loaded, and the record decides.
+    Many(HashSet<u64>, RandomState),
+    /// More than [`HASHED_MAX`].
+    Most,
+}
+
+impl Found {
+    fn insert(&mut self, packed: &[u8]) {
+        match self {
+            Found::Few(studies) => {
+                studies.insert(packed.to_vec());
+                if studies.len() >= CANDIDATES_MAX {
+                    let hasher = RandomState::new();
+                    let hashes = studies.iter().map(|packed| hasher.hash_one(&packed[..]));
+                    *self = Found::Many(hashes.collect(), hasher);
+                }
+            }
+            Found::Many(hashes, hasher) => {
+                hashes.insert(hasher.hash_one(packed));
+                if hashes.len() >= HASHED_MAX {
+                    *self = Found::Most;
+                }
+            }
+            Found::Most => {}
+        }
+    }
+}
+
 impl Search<'_> {
     /// Calls `visit` with each study whose own record matches, newest first.
+    ///
+    /// Where the studies come from, by what is asked: UIDs; Patient ID, Accession Number or Patient's Name that begin
+    /// with fewer than [`CANDIDATES_MAX`] studies; a range of dates with fewer; else the whole table of one of those
+    /// three, its keys tested as they are; else all dates. Only the fourth way reads a table to its end before the first
+    /// study comes.
     pub fn studies(&self, visit: &mut dyn FnMut(StudyRecord) -> Visited) -> Result<(), IndexError> {
         let plan = &self.plan;
         if let Some(located) = &self.located {
-            return self
-                .sorted(located.keys().cloned().collect(), visit)
-                .map(|_| ());
+            return self.sorted(located.keys().cloned(), visit).map(|_| ());
         }
         if let Some(uids) = &plan.study_uids {
-            return self
-                .sorted(uids.iter().cloned().collect(), visit)
-                .map(|_| ());
+            return self.sorted(uids.iter().cloned(), visit).map(|_| ());
         }
         let dates = date_range(plan);
         if dates.as_ref().is_some_and(|(from, to)| from >= to) {
             return Ok(());
         }
         let mut best: Option<BTreeSet<String>> = None;
+        let mut broad: Option<(Table, &Test, Option<Beginnings>)> = None;
         for (table, tag) in [
             (Table::PatientId, PATIENT_ID),
             (Table::Accession, ACCESSION_NUMBER),
             (Table::Name, PATIENT_NAME),
         ] {
-            let test = plan.study.iter().find(|(key, _)| *key == tag);
-            let Some(beginnings) = test.and_then(|(_, test)| test.beginnings()) else {
+            let Some((_, test)) = plan.study.iter().find(|(key, _)| *key == tag) else {
                 continue;
             };
-            let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
-            if let Some(fewer) = self.snapshot.candidates(table, &beginnings, limit)? {
-                best = Some(fewer);
+            let beginnings = test.beginnings();
+            if let Some(beginnings) = &beginnings {
+                let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
+                if let Some(fewer) = self.snapshot.candidates(table, beginnings, limit)? {
+                    best = Some(fewer);
+                }
+            }
+            let narrower = match &broad {
+                None => true,
+                Some((_, _, kept)) => kept.is_none() && beginnings.is_some(),
+            };
+            if narrower {
+                broad = Some((table, test, beginnings));
             }
         }
-        if let (Some(found), Some(dates)) = (&best, &dates)
-            && self.fewer_than(Table::Date, dates, found.len())?
+        let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
+        if let Some(dates) = &dates
+            && (best.is_some() || broad.is_some())
+            && self.fewer_than(Table::Date, dates, limit)?
         {
             best = None;
+            broad = None;
         }
-        match best {
-            Some(found) => self.sorted(found.into_iter().collect(), visit).map(|_| ()),
-            None => self.by_date(dates.unwrap_or_default(), visit),
+        if let Some(found) = best {
+            return self.sorted(found.into_iter(), visit).map(|_| ());
         }
+        let found = match broad {
+            Some((table, test, beginnings)) => self.scan(table, test, beginnings)?,
+            None => Found::Most,
+        };
+        if self.flow().is_break() {
+            return Ok(());
+        }
+        match found {
+            Found::Few(studies) => {
+                let uids = studies.iter().map(|packed| {
+                    let unpacked = key::unpack(packed);
+                    Ok(unpacked.ok_or_else(|| damaged(Table::Study))?.0)
+                });
+                let uids = uids.collect::<Result<Vec<String>, IndexError>>()?;
+                self.sorted(uids.into_iter(), visit).map(|_| ())
+            }
+            Found::Many(hashes, hasher) => {
+                let among = |packed: &[u8]| hashes.contains(&hasher.hash_one(packed));
+                self.by_date(dates.unwrap_or_default(), &among, visit)
+            }
+            Found::Most => self.by_date(dates.unwrap_or_default(), &|_| true, visit),
+        }
+    }
+
+    /// Tests what a table keeps of every value, of those with one of the beginnings if there are any.
+    fn scan(
+        &self,
+        table: Table,
+        test: &Test,
+        beginnings: Option<Beginnings>,
+    ) -> Result<Found, IndexError> {
+        let mut found = Found::Few(BTreeSet::new());
+        let ranges = match beginnings {
+            Some(beginnings) => beginnings.iter().map(range_of).collect(),
+            None => vec![(Vec::new(), Vec::new())],
+        };
+        for range in ranges {
+            let each = &mut |key: &[u8], _| {
+                let end = key.iter().position(|byte| *byte == 0);
+                let parts = end.and_then(|end| Some((key.get(..end)?, key.get(end + 1..)?)));
+                let (value, packed) = parts.ok_or_else(|| damaged(table))?;
+                let value = std::str::from_utf8(value).map_err(|_| damaged(table))?;
+                match test.may_match_kept(value) {
+                    Some(true) => found.insert(packed),
+                    Some(false) => {}
+                    None => found = Found::Most,
+                }
+                Ok(match found {
+                    Found::Most => ControlFlow::Break(()),
+                    _ => self.look(),
+                })
+            };
+            self.snapshot.each(table, range, Direction::Forward, each)?;
+        }
+        Ok(found)
     }
 
     fn fewer_than(
@@ -167,7 +278,11 @@ impl Search<'_> {
     }
 
     /// Loads, tests, sorts and visits a bounded number of studies.
-    fn sorted(&self, uids: Vec<String>, visit: &mut dyn FnMut(StudyRecord) -> Visited) -> Visited {
+    fn sorted(
+        &self,
+        uids: impl Iterator<Item = String>,
+        visit: &mut dyn FnMut(StudyRecord) -> Visited,
+    ) -> Visited {
         let mut studies = Vec::new();
         for uid in uids {
             if self.look().is_break() {
@@ -188,34 +303,41 @@ impl Search<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Walks the dates backwards, one day at a time.
+    /// Walks the dates backwards, one day at a time, past the studies that are not among those that can match.
     fn by_date(
         &self,
         range: (Vec<u8>, Vec<u8>),
+        among: &dyn Fn(&[u8]) -> bool,
         visit: &mut dyn FnMut(StudyRecord) -> Visited,
     ) -> Result<(), IndexError> {
         let mut day = Vec::new();
         let mut uids: Vec<String> = Vec::new();
         let mut stopped = false;
-        let dates = &mut |key: &[u8], _| {
-            let (date, study) = key
+        let each = &mut |key: &[u8], _| {
+            let (date, packed) = key
                 .split_at_checked(8)
                 .ok_or_else(|| damaged(Table::Date))?;
-            let (study, _) = key::unpack(study).ok_or_else(|| damaged(Table::Date))?;
+            if !among(packed) {
+                return Ok(self.look());
+            }
             if date != day || uids.len() >= CANDIDATES_MAX {
                 day = date.to_vec();
-                if self.sorted(std::mem::take(&mut uids), visit)?.is_break() {
+                if self
+                    .sorted(std::mem::take(&mut uids).into_iter(), visit)?
+                    .is_break()
+                {
                     stopped = true;
                     return Ok(ControlFlow::Break(()));
                 }
             }
+            let (study, _) = key::unpack(packed).ok_or_else(|| damaged(Table::Date))?;
             uids.push(study);
             Ok(self.look())
         };
         self.snapshot
-            .each(Table::Date, range, Direction::Backward, dates)?;
+            .each(Table::Date, range, Direction::Backward, each)?;
         if !stopped && self.flow().is_continue() {
-            self.sorted(uids, visit).map(|_| ())?;
+            self.sorted(uids.into_iter(), visit).map(|_| ())?;
         }
         Ok(())
     }

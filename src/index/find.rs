@@ -5,28 +5,23 @@ use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::candidates::{Located, study_of};
-use super::engine::{Direction, Table};
-use super::matching::{self, Test};
+use super::candidates::Located;
+use super::matching::Test;
+use super::people::{Patient, People, identity_of, patient_of};
 use super::plan::Plan;
 use super::query::*;
 use super::snapshot::{Snapshot, Visited};
-use super::{IndexError, InstanceEntry, SeriesRecord, StudyRecord, Values, damaged, key};
+use super::{IndexError, InstanceEntry, SeriesRecord, StudyRecord, Values};
 use crate::dicom::{Level, Tag, level_of};
 
 /// Distinct values of one series attribute told at STUDY level.
 const DISTINCT_MAX: usize = 64;
 
-/// (studies, series, instances)
-type Counts = (u64, u64, u64);
-
-/// Who a study's patient is: identifier and issuer; without an identifier name and birth date, the study's UID last.
-pub(super) type Patient = (String, String, String);
-
-/// Patients whose counts are remembered while a query goes on; beyond, they are counted anew.
-const COUNTED_MAX: usize = 10_000;
+/// Patient IDs whose people are remembered while a query goes on; beyond, they are looked up anew.
+const IDENTITIES_MAX: usize = 10_000;
 
 /// Series of one study sorted by their numbers at once; beyond, they come in several such groups.
 const SORTED_SERIES_MAX: usize = 10_000;
@@ -74,13 +69,14 @@ impl Snapshot {
     }
 }
 
-/// What PATIENT level remembers from study to study.
+/// What a query remembers of patients from study to study.
 #[derive(Default)]
 struct Patients {
     /// 128 bits of each that was told, from two keyed hashes: two patients are not taken for one.
     told: HashSet<u128>,
     hashers: (RandomState, RandomState),
-    counts: HashMap<Patient, Counts>,
+    /// By identifier and issuer.
+    people: HashMap<(String, String), Rc<People>>,
 }
 
 impl Patients {
@@ -147,10 +143,14 @@ impl Search<'_> {
         let plan = &self.plan;
         match plan.level {
             Level::Patient | Level::Study => {
-                let patient =
-                    (plan.level == Level::Patient).then(|| patients.hash(&patient_of(&study)));
-                if patient.is_some_and(|patient| patients.told.contains(&patient)) {
-                    return Ok(ControlFlow::Continue(()));
+                let mut patient = None;
+                if plan.level == Level::Patient {
+                    let people = self.people_of(&study, patients)?;
+                    let hash = patients.hash(&patient_of(&study, people.as_deref()));
+                    if self.flow().is_break() || patients.told.contains(&hash) {
+                        return Ok(self.flow());
+                    }
+                    patient = Some(hash);
                 }
                 if !self.study_has_match(&study)? {
                     return Ok(self.flow());
@@ -209,17 +209,11 @@ impl Search<'_> {
     fn base(&self, study: &StudyRecord, patients: &mut Patients) -> Result<Match, IndexError> {
         let mut base = match_of(&self.plan, study);
         if self.plan.asks_for_patient_counts() {
-            let patient = patient_of(study);
-            let counts = match patients.counts.get(&patient) {
-                Some(counts) => *counts,
-                None => {
-                    let found = self.patient_counts(study, &patient)?;
-                    if patients.counts.len() >= COUNTED_MAX {
-                        patients.counts.clear();
-                    }
-                    patients.counts.insert(patient, found);
-                    found
-                }
+            let counts = match self.people_of(study, patients)? {
+                Some(people) => people.persons[people.person_of(study)],
+                None => self
+                    .snapshot
+                    .counts_without_identity(study, &|| self.look())?,
             };
             base.values.insert(PATIENT_STUDIES, counts.0.to_string());
             base.values.insert(PATIENT_SERIES, counts.1.to_string());
@@ -437,82 +431,26 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Counts over all studies of a study's patient.
-    fn patient_counts(&self, study: &StudyRecord, patient: &Patient) -> Result<Counts, IndexError> {
-        let mut counts = (0, 0, 0);
-        self.snapshot
-            .each_of_patient(study, patient, &mut |other| {
-                counts.0 += 1;
-                counts.1 += other.series_count;
-                counts.2 += other.instances_count;
-                Ok(self.look())
-            })?;
-        Ok(counts)
-    }
-}
-
-impl Snapshot {
-    /// All studies of a study's patient, that study in any case.
-    pub(super) fn each_of_patient(
+    fn people_of(
         &self,
         study: &StudyRecord,
-        patient: &Patient,
-        visit: &mut dyn FnMut(&StudyRecord) -> Visited,
-    ) -> Result<(), IndexError> {
-        let text = |tag: u32| study.facts.values.get(&tag).map_or("", String::as_str);
-        let first = |tag: u32, separators: &[char]| {
-            text(tag)
-                .split(separators)
-                .next()
-                .unwrap_or_default()
-                .to_owned()
+        patients: &mut Patients,
+    ) -> Result<Option<Rc<People>>, IndexError> {
+        let Some(identity) = identity_of(study) else {
+            return Ok(None);
         };
-        let (table, folded) = match key::fold(&first(PATIENT_ID, &['\\'])) {
-            id if !id.is_empty() => (Table::PatientId, id),
-            _ => (
-                Table::Name,
-                matching::fold_name(&first(PATIENT_NAME, &['\\', '='])),
-            ),
-        };
-        if visit(study)?.is_break() || folded.is_empty() {
-            return Ok(());
+        if let Some(people) = patients.people.get(&identity) {
+            return Ok(Some(Rc::clone(people)));
         }
-        let own = &study.facts.study_instance_uid;
-        let range = key::prefix_range(key::value_prefix(&folded));
-        self.each(table, range, Direction::Forward, &mut |key, _| {
-            let uid = study_of(table, key)?;
-            if uid == *own {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let other = self.study(&uid)?.ok_or_else(|| damaged(Table::Study))?;
-            if patient_of(&other) == *patient {
-                return visit(&other);
-            }
-            Ok(ControlFlow::Continue(()))
-        })
-    }
-}
-
-pub(super) fn patient_of(study: &StudyRecord) -> Patient {
-    let text = |tag: u32| {
-        study
-            .facts
-            .values
-            .get(&tag)
-            .map_or("", |text| text.trim())
-            .to_owned()
-    };
-    let (id, name) = (text(PATIENT_ID), text(PATIENT_NAME));
-    if !id.is_empty() {
-        (id, text(ISSUER_OF_PATIENT_ID), String::new())
-    } else if !name.is_empty() {
-        (String::new(), name, text(PATIENT_BIRTH_DATE))
-    } else {
-        (
-            String::new(),
-            String::new(),
-            study.facts.study_instance_uid.clone(),
-        )
+        let people = self.snapshot.people_of(study, &|| self.look())?;
+        let people = people.map(Rc::new);
+        if patients.people.len() >= IDENTITIES_MAX {
+            patients.people.clear();
+        }
+        if let Some(people) = &people {
+            patients.people.insert(identity, Rc::clone(people));
+        }
+        Ok(people)
     }
 }
 

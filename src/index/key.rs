@@ -86,8 +86,9 @@ pub fn unpack(bytes: &[u8]) -> Option<(String, &[u8])> {
     None
 }
 
-/// The form in which texts are compared: compatibility forms made one (full and half width), lower case, accents of
-/// Latin, Greek and Cyrillic letters taken off, spaces at the ends and control characters removed.
+/// The form in which texts are compared: compatibility forms made one (full and half width), lower case (ß is ss, ς is σ,
+/// as in capitals), accents of Latin, Greek and Cyrillic letters taken off, spaces at the ends and control characters
+/// removed.
 ///
 /// Marks of other scripts stay: か and が are two letters.
 pub fn fold(text: &str) -> String {
@@ -103,11 +104,23 @@ pub fn fold_untrimmed(text: &str) -> String {
             .map(|c| c.to_ascii_lowercase())
             .collect();
     }
-    text.nfkd()
+    let folded: String = text
+        .nfkd()
         .flat_map(char::to_lowercase)
         .filter(|c| !('\u{300}'..='\u{36F}').contains(c) && !c.is_control())
+        .map(|c| if c == 'ς' { 'σ' } else { c })
         .nfkc()
-        .collect()
+        .collect();
+    match folded.contains('ß') {
+        true => folded.replace('ß', "ss"),
+        false => folded,
+    }
+}
+
+/// Whether a folded value, as it is found in a key, may be the beginning of a longer one.
+pub fn may_be_cut(kept: &str) -> bool {
+    // A character has up to four bytes, of which the last did not fit.
+    kept.len() + 4 > FOLDED_BYTES_MAX
 }
 
 /// One folded value, cut on a character boundary so that it fits a key.
@@ -166,6 +179,9 @@ mod tests {
             ("SMITH^John ", "smith^john"),
             ("Müller", "muller"),
             ("ÅNGSTRÖM", "angstrom"),
+            ("Groß", "gross"),
+            ("GRO\u{1E9E}", "gross"),
+            ("Οδυσσεύς", "οδυσσευσ"),
             ("Éloïse", "eloise"),
             ("ＹＡＭＡＤＡ", "yamada"),
             ("ﾔﾏﾀﾞ", "ヤマダ"),

@@ -2,16 +2,22 @@
 //!
 //! Wider than the standard where a person would be surprised otherwise: texts are compared [`fold`](super::key::fold)ed,
 //! a name matches if any of its component groups does, reduced precision in dates and times covers what it leaves open,
-//! and a list in any key means any of them.
+//! numbers are compared as numbers, and a list in any key means any of them. Narrower in one thing: what has no value
+//! matches no key but the universal one (PS3.4 C.2.2.1.2 would have it match every one).
 
 use std::collections::BTreeSet;
 
 use dicom_core::VR;
 
-use super::key;
+use super::pattern::Pattern;
+use super::query::{Key, Options};
+use super::times::{self, Moments};
+pub(super) use super::times::{date, time};
+use super::{fuzzy, key};
+use crate::dicom::{Tag, items, vr_of};
 
-/// Longest pattern that can match, in characters: values are kept up to 1024 bytes.
-const PATTERN_CHARS_MAX: usize = 1_024;
+/// Sequences within sequences that a key is followed into; what is deeper is not tested.
+const DEPTH_MAX: usize = 4;
 
 /// A key that is not universal.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,29 +25,45 @@ pub(super) enum Test {
     /// Any of the patterns matches any of the values; `bool`: the value is one text, not split at `\`.
     Text(Vec<Pattern>, bool),
     Name(Vec<Pattern>),
+    /// As a name, or word by word: the words of each component group of the key.
+    FuzzyName(Vec<Pattern>, Vec<Vec<Pattern>>),
     Uid(BTreeSet<String>),
     /// Inclusive ranges of `YYYYMMDD` as numbers.
     Date(Vec<(u32, u32)>),
     /// Inclusive ranges of `HHMMSSFFFFFF` as numbers; one whose end is before its begin goes over midnight.
     Time(Vec<(u64, u64)>),
+    Moment(Vec<Moments>),
     Number(Vec<f64>),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pattern {
-    tokens: Vec<Token>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Token {
-    Char(char),
-    One,
-    Many,
+    /// Some item of the sequence fulfils all.
+    Items(Vec<(u32, Test)>),
 }
 
 impl Test {
+    /// None for universal matching. The VR is that of the standard, that of the key where the standard has none.
+    pub fn of(asked: &Key, options: Options) -> Option<Test> {
+        Test::at_depth(asked, options, 0)
+    }
+
+    fn at_depth(asked: &Key, options: Options, depth: usize) -> Option<Test> {
+        let vr = match vr_of(Tag((asked.tag >> 16) as u16, asked.tag as u16)) {
+            VR::UN => asked.vr,
+            known => known,
+        };
+        if vr != VR::SQ {
+            return Test::new(vr, &asked.value, options.fuzzy_names);
+        }
+        if depth == DEPTH_MAX {
+            return None;
+        }
+        let tests = asked.items.iter();
+        let tests: Vec<(u32, Test)> = tests
+            .filter_map(|key| Some((key.tag, Test::at_depth(key, options, depth + 1)?)))
+            .collect();
+        (!tests.is_empty()).then_some(Test::Items(tests))
+    }
+
     /// None for universal matching: empty, or nothing but `*`.
-    pub fn new(vr: VR, value: &str) -> Option<Test> {
+    pub fn new(vr: VR, value: &str, fuzzy_names: bool) -> Option<Test> {
         let whole = matches!(vr, VR::LT | VR::ST | VR::UT | VR::UR);
         let parts: Vec<&str> = if whole {
             vec![value]
@@ -61,29 +83,13 @@ impl Test {
             return None;
         }
         let patterns = || parts.iter().map(|part| Pattern::new(part)).collect();
+        let each = parts.iter().map(String::as_str);
         Some(match vr {
             VR::UI => Test::Uid(parts.into_iter().collect()),
-            VR::PN => {
-                let groups = parts.iter().flat_map(|part| part.split('='));
-                let groups = groups.map(components).filter(|group| !group.is_empty());
-                let patterns: Vec<Pattern> = groups.map(|group| Pattern::new(&group)).collect();
-                if patterns.is_empty() || patterns.iter().any(Pattern::is_universal) {
-                    return None;
-                }
-                Test::Name(patterns)
-            }
-            VR::DA => Test::Date(
-                parts
-                    .iter()
-                    .filter_map(|part| range(part, date_span, 0, u32::MAX))
-                    .collect(),
-            ),
-            VR::TM => Test::Time(
-                parts
-                    .iter()
-                    .filter_map(|part| range(part, time_span, 0, u64::MAX))
-                    .collect(),
-            ),
+            VR::PN => return name(&parts, fuzzy_names),
+            VR::DA => Test::Date(each.filter_map(times::dates).collect()),
+            VR::TM => Test::Time(each.filter_map(times::times).collect()),
+            VR::DT => Test::Moment(each.filter_map(times::moments).collect()),
             VR::IS
             | VR::DS
             | VR::US
@@ -93,7 +99,7 @@ impl Test {
             | VR::FL
             | VR::FD
             | VR::UV
-            | VR::SV => match parts.iter().map(|part| part.parse().ok()).collect() {
+            | VR::SV => match each.map(number).collect() {
                 Some(numbers) => Test::Number(numbers),
                 None => Test::Text(patterns(), false),
             },
@@ -108,26 +114,32 @@ impl Test {
         };
         let mut values = value.split('\\');
         match self {
-            Test::Text(patterns, true) => {
-                let folded = key::fold(value);
-                patterns.iter().any(|pattern| pattern.matches(&folded))
+            Test::Text(patterns, true) => matches_any(patterns, &key::fold(value)),
+            Test::Text(patterns, false) => {
+                values.any(|value| matches_any(patterns, &key::fold(value)))
             }
-            Test::Text(patterns, false) => values.any(|value| {
-                let folded = key::fold(value);
-                patterns.iter().any(|pattern| pattern.matches(&folded))
-            }),
-            Test::Name(patterns) => value.split(['\\', '=']).any(|group| {
-                let folded = fold_name(group);
-                !folded.is_empty() && patterns.iter().any(|pattern| pattern.matches_name(&folded))
+            Test::Name(patterns) => value
+                .split(['\\', '='])
+                .any(|group| matches_group(patterns, &fold_name(group))),
+            Test::FuzzyName(patterns, words) => values.any(|name| {
+                name.split('=')
+                    .any(|group| matches_group(patterns, &fold_name(group)))
+                    || begins_words(words, name)
             }),
             Test::Uid(uids) => values.any(|value| uids.contains(value.trim_matches([' ', '\0']))),
-            Test::Date(ranges) => values.filter_map(date).any(|date| in_ranges(ranges, date)),
-            Test::Time(ranges) => values.filter_map(time).any(|time| in_ranges(ranges, time)),
-            Test::Number(numbers) => values.any(|value| {
-                value
-                    .trim()
-                    .parse::<f64>()
-                    .is_ok_and(|value| numbers.contains(&value))
+            Test::Date(ranges) => values
+                .filter_map(date)
+                .any(|date| ranges.iter().any(|(from, to)| *from <= date && date <= *to)),
+            Test::Time(ranges) => values
+                .filter_map(time)
+                .any(|time| ranges.iter().any(|range| is_within(*range, time))),
+            Test::Moment(ranges) => values.any(|value| times::moment_is_in(ranges, value)),
+            Test::Number(numbers) => {
+                values.any(|value| number(value).is_some_and(|value| numbers.contains(&value)))
+            }
+            Test::Items(tests) => items::from_text(value).iter().any(|item| {
+                let text = |tag: &u32| item.get(tag).map(String::as_str);
+                tests.iter().all(|(tag, test)| test.matches(text(tag)))
             }),
         }
     }
@@ -149,109 +161,93 @@ impl Test {
             let (mut text, whole) = pattern.beginning();
             if name && !whole {
                 // `smith^*` also matches the value `smith`.
-                text.truncate(text.trim_end_matches('^').len());
+                text = text.trim_end_matches('^');
             }
-            (!text.is_empty()).then_some((text, whole))
+            (!text.is_empty()).then(|| (text.to_owned(), whole))
         });
         beginnings.collect()
     }
+
+    /// Can what a table of values keeps of a value, or of one component group of a name, be of a match? The record
+    /// decides. None: such a test is not of text.
+    pub fn may_match_kept(&self, folded: &str) -> Option<bool> {
+        Some(match self {
+            _ if key::may_be_cut(folded) => true,
+            Test::Text(patterns, _) => matches_any(patterns, folded),
+            Test::Name(patterns) => matches_group(patterns, folded),
+            // The other words may stand in other component groups: the one that tells most must be in this one.
+            Test::FuzzyName(patterns, words) => {
+                let longest =
+                    |words: &Vec<Pattern>| words.iter().max_by_key(|word| word.letters()).cloned();
+                matches_group(patterns, folded) || {
+                    let has = fuzzy::words(folded);
+                    let mut longest = words.iter().filter_map(longest);
+                    longest.any(|asked| has.iter().any(|word| asked.matches(word)))
+                }
+            }
+            _ => return None,
+        })
+    }
 }
 
-fn in_ranges<T: PartialOrd>(ranges: &[(T, T)], value: T) -> bool {
-    ranges.iter().any(|(from, to)| {
-        if from <= to {
-            *from <= value && value <= *to
-        } else {
-            *from <= value || value <= *to
+/// A key of names. A component group of wildcards alone says nothing beside one that says something.
+fn name(parts: &[String], fuzzy_names: bool) -> Option<Test> {
+    let mut patterns = Vec::new();
+    let mut words = Vec::new();
+    for part in parts {
+        let before = patterns.len();
+        let groups = part.split('=');
+        for group in groups.filter(|group| !components(group).is_empty()) {
+            let pattern = Pattern::new(&components(group));
+            if pattern.is_universal() {
+                continue;
+            }
+            patterns.push(pattern);
+            let asked = fuzzy::asked(group);
+            if !asked.is_empty() {
+                words.push(asked);
+            }
         }
-    })
+        if patterns.len() == before && part.contains('*') {
+            return None;
+        }
+    }
+    match (patterns.is_empty(), fuzzy_names) {
+        (true, _) => None,
+        (false, false) => Some(Test::Name(patterns)),
+        (false, true) => Some(Test::FuzzyName(patterns, words)),
+    }
 }
 
-/// `a`, `a-b`, `a-` or `-b`; each part of reduced precision covers all that it leaves open.
-fn range<T: Copy>(
-    text: &str,
-    span: fn(&str) -> Option<(T, T)>,
-    lowest: T,
-    highest: T,
-) -> Option<(T, T)> {
-    let Some((from, to)) = text.split_once('-') else {
-        return span(text);
-    };
-    let (from, to) = (from.trim(), to.trim());
-    if from.is_empty() && to.is_empty() {
-        return None;
-    }
-    let from = if from.is_empty() {
-        lowest
+fn matches_any(patterns: &[Pattern], folded: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(folded))
+}
+
+fn matches_group(patterns: &[Pattern], folded: &str) -> bool {
+    !folded.is_empty() && patterns.iter().any(|pattern| pattern.matches_name(folded))
+}
+
+/// Does every word of some component group of the key begin a word of the name, in any group?
+fn begins_words(asked: &[Vec<Pattern>], name: &str) -> bool {
+    let has: Vec<String> = name.split('=').flat_map(fuzzy::words).collect();
+    let begins = |word: &Pattern| has.iter().any(|one| word.matches(one));
+    asked.iter().any(|words| words.iter().all(begins))
+}
+
+/// A time range whose end is before its begin goes over midnight.
+fn is_within((from, to): (u64, u64), time: u64) -> bool {
+    if from <= to {
+        from <= time && time <= to
     } else {
-        span(from)?.0
-    };
-    let to = if to.is_empty() { highest } else { span(to)?.1 };
-    Some((from, to))
-}
-
-/// First and last day of `YYYYMMDD`, `YYYYMM` or `YYYY`, also written with dots (ACR-NEMA) or ending in `*`.
-fn date_span(text: &str) -> Option<(u32, u32)> {
-    let digits: String = text
-        .trim_end_matches('*')
-        .chars()
-        .filter(|c| *c != '.')
-        .collect();
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u32 = digits.parse().ok()?;
-    match digits.len() {
-        8 => Some((number, number)),
-        6 => Some((number * 100, number * 100 + 99)),
-        4 => Some((number * 10_000, number * 10_000 + 9_999)),
-        _ => None,
+        from <= time || time <= to
     }
 }
 
-/// First and last moment of `HH`, `HHMM`, `HHMMSS` or `HHMMSS.F…`, also written with colons or ending in `*`.
-fn time_span(text: &str) -> Option<(u64, u64)> {
-    let digits: String = text
-        .trim_end_matches('*')
-        .chars()
-        .filter(|c| *c != ':')
-        .collect();
-    let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
-    let plain = whole
-        .bytes()
-        .chain(fraction.bytes())
-        .all(|byte| byte.is_ascii_digit());
-    if !plain || !matches!(whole.len(), 2 | 4 | 6) || (whole.len() < 6 && !fraction.is_empty()) {
-        return None;
-    }
-    let known: String = whole.chars().chain(fraction.chars().take(6)).collect();
-    Some((
-        format!("{known:0<12}").parse().ok()?,
-        format!("{known:9<12}").parse().ok()?,
-    ))
-}
-
-/// A stored date as the number `YYYYMMDD`; the first of several.
-pub(super) fn date(text: &str) -> Option<u32> {
-    let first = text
-        .split('\\')
-        .next()
-        .unwrap_or_default()
-        .trim_matches([' ', '\0']);
-    let digits: String = first
-        .chars()
-        .filter(|c| !matches!(c, '.' | '-' | '/'))
-        .collect();
-    match date_span(&digits) {
-        Some((from, to)) if from == to => Some(from),
-        _ => None,
-    }
-}
-
-/// A stored time as the number `HHMMSSFFFFFF`; the first of several.
-pub(super) fn time(text: &str) -> Option<u64> {
-    let first = text.split('\\').next().unwrap_or_default();
-    time_span(first.trim_matches([' ', '\0'])).map(|(from, _)| from)
+/// An IS or DS, or a binary number as it is kept; not what else Rust takes for a number.
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    let plain = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+    text.bytes().all(plain).then(|| text.parse().ok())?
 }
 
 /// A component group with the padding of its components and empty components at its end taken off.
@@ -267,105 +263,12 @@ pub(super) fn fold_name(group: &str) -> String {
     key::fold(&components(group))
 }
 
-impl Pattern {
-    fn new(text: &str) -> Pattern {
-        let mut tokens = Vec::new();
-        let mut literal = String::new();
-        let flush = |literal: &mut String, tokens: &mut Vec<Token>| {
-            // Folded after the wildcards are found: a full-width '＊' in a name is a letter, not a wildcard.
-            tokens.extend(key::fold_untrimmed(literal).chars().map(Token::Char));
-            literal.clear();
-        };
-        for c in text.chars() {
-            match c {
-                '*' | '?' => {
-                    flush(&mut literal, &mut tokens);
-                    match c {
-                        '?' => tokens.push(Token::One),
-                        _ if tokens.last() == Some(&Token::Many) => {}
-                        _ => tokens.push(Token::Many),
-                    }
-                }
-                _ => literal.push(c),
-            }
-        }
-        flush(&mut literal, &mut tokens);
-        Pattern { tokens }
-    }
-
-    fn is_universal(&self) -> bool {
-        self.tokens == [Token::Many]
-    }
-
-    fn beginning(&self) -> (String, bool) {
-        let literal = self.tokens.iter().map_while(|token| match token {
-            Token::Char(c) => Some(*c),
-            _ => None,
-        });
-        let text: String = literal.collect();
-        let whole = text.chars().count() == self.tokens.len();
-        (text, whole)
-    }
-
-    /// As [`Pattern::matches`]; components missing at the end of the name count as empty ones.
-    fn matches_name(&self, folded: &str) -> bool {
-        if self.matches(folded) {
-            return true;
-        }
-        let carets = |count: usize| count.min(4);
-        let wanted = carets(
-            self.tokens
-                .iter()
-                .filter(|token| **token == Token::Char('^'))
-                .count(),
-        );
-        let has = carets(folded.matches('^').count());
-        (1..=wanted.saturating_sub(has))
-            .any(|more| self.matches(&format!("{folded}{}", "^".repeat(more))))
-    }
-
-    /// Time at most pattern × value, whatever is in them.
-    fn matches(&self, folded: &str) -> bool {
-        if self.tokens.len() > PATTERN_CHARS_MAX {
-            return false;
-        }
-        let text: Vec<char> = folded.chars().collect();
-        let (mut at, mut token) = (0, 0);
-        // Where to go on when the text after the last `*` does not fit: one more character for the star.
-        let mut retry = None;
-        while at < text.len() {
-            match self.tokens.get(token) {
-                Some(Token::Many) => {
-                    retry = Some((at, token + 1));
-                    token += 1;
-                    continue;
-                }
-                Some(Token::One) => {}
-                Some(Token::Char(c)) if *c == text[at] => {}
-                _ => {
-                    let Some((star_at, after)) = retry else {
-                        return false;
-                    };
-                    retry = Some((star_at + 1, after));
-                    (at, token) = (star_at + 1, after);
-                    continue;
-                }
-            }
-            at += 1;
-            token += 1;
-        }
-        self.tokens[token..]
-            .iter()
-            .all(|token| *token == Token::Many)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn matches(vr: VR, key: &str, value: &str) -> bool {
-        Test::new(vr, key).is_none_or(|test| test.matches(Some(value)))
+        Test::new(vr, key, false).is_none_or(|test| test.matches(Some(value)))
     }
 
     /// Method: one row per case of PS3.4 C.2.2.2, key, value, expected.
@@ -429,6 +332,11 @@ mod tests {
                 false,
             ),
             (VR::PN, "Smith ^John", "SMITH^ JOHN", true),
+            (VR::PN, "Smith*=*", "Doe^Jane", false),
+            (VR::PN, "Smith*=*=*", "Smith^John", true),
+            (VR::PN, "*=*=", "Doe^Jane", true),
+            (VR::PN, "Gross*", "Gro\u{DF}^Anna", true),
+            (VR::PN, "ΟΔΥΣΣΕΥΣ", "Οδυσσεύς", true),
             // List of UID
             (VR::UI, "1.2\\1.3", "1.3", true),
             (VR::UI, "1.2\\1.3", "1.30", false),
@@ -457,12 +365,19 @@ mod tests {
             (VR::TM, "2300-0100", "003000", true),
             (VR::TM, "2300-0100", "120000", false),
             (VR::TM, "10:30:00", "103000", true),
+            (VR::DA, "20260201-20260101", "20260115", false),
+            (VR::DA, "-20260101", "00000000", false),
+            (VR::DT, "20260101-20260131", "20260131235959", true),
+            (VR::DT, "20260101", "20260102", false),
+            (VR::DT, "*", "", true),
             // Numbers
             (VR::IS, "7", "007", true),
             (VR::IS, "+7", "7 ", true),
             (VR::DS, "1.50", "1.5", true),
             (VR::IS, "7", "8", false),
             (VR::IS, "1*", "12", true),
+            (VR::IS, "inf", "inf", true),
+            (VR::DS, "1e2", "100", true),
             // Several values: any of them
             (VR::CS, "CT\\MR", "MR", true),
             (VR::CS, "CT\\MR", "US", false),
@@ -487,15 +402,91 @@ mod tests {
             (VR::PN, "^*", None),
             (VR::LO, "a\\?b", None),
         ] {
-            assert_eq!(Test::new(vr, key).unwrap().beginnings(), expected, "{key}");
+            assert_eq!(
+                Test::new(vr, key, false).unwrap().beginnings(),
+                expected,
+                "{key}"
+            );
         }
     }
 
+    /// Method: names that a person would take for an answer to the words, and some that not.
     #[test]
-    fn a_hostile_pattern_costs_no_more_than_pattern_times_value() {
-        let test = Test::new(VR::LO, &"*a".repeat(500)).unwrap();
-        assert!(!test.matches(Some(&format!("{}b", "a".repeat(1000)))));
-        let test = Test::new(VR::LO, &"*a".repeat(100_000)).unwrap();
-        assert!(!test.matches(Some("aaa")));
+    fn fuzzy_names_match_word_by_word() {
+        for (key, value, expected) in [
+            ("john smith", "SMITH^John", true),
+            ("Smith^John", "Smith^John", true),
+            ("jo sm", "SMITH^John", true),
+            ("john smithe", "SMITH^John", false),
+            ("mith", "SMITH^John", false),
+            ("*mith", "SMITH^John", true),
+            ("Smith, Mary", "SMITH^Mary Ann", true),
+            ("mary\\jane", "Doe^Jane", true),
+            ("ヤマダ", "Yamada^Tarou=山田^太郎=やまだ^たろう", true),
+            ("やまだ", "ﾔﾏﾀﾞ^ﾀﾛｳ", true),
+            ("ﾔﾏﾀﾞ", "Yamada==ヤマダ^タロウ", true),
+            ("やまた", "ヤマダ^タロウ", false),
+            ("yamada 太郎", "Yamada^Tarou=山田^太郎", true),
+            ("山田太郎", "Yamada^Tarou=山田^太郎", true),
+            ("太郎", "Yamada^Tarou=山田^太郎", true),
+            ("Yamada^Tarou=山田^花子", "Yamada^Tarou=山田^太郎", true),
+            ("Jurgen", "M\u{FC}ller^J\u{FC}rgen", true),
+            ("Mueller", "M\u{FC}ller^J\u{FC}rgen", false),
+            ("OHara", "O'Hara^Scarlett", true),
+            ("S*^J*", "Smith^John", true),
+            ("Smith John", "Smith^Jane\\Doe^John", false),
+        ] {
+            let test = Test::new(VR::PN, key, true).unwrap();
+            assert_eq!(test.matches(Some(value)), expected, "{key} {value}");
+            if expected {
+                let kept = value.split(['\\', '=']).map(fold_name);
+                let found = kept.filter(|group| !group.is_empty());
+                let mut found = found.map(|group| test.may_match_kept(&group).unwrap());
+                assert!(
+                    found.any(|may| may),
+                    "{key} {value}: not among the candidates"
+                );
+            }
+        }
+        assert_eq!(
+            Test::new(VR::PN, "*^*=*", true),
+            Test::new(VR::PN, "*^*", true)
+        );
+        assert_eq!(Test::new(VR::PN, "*", true), None);
+    }
+
+    #[test]
+    fn a_sequence_matches_when_one_item_fulfils_all() {
+        let asked = |pairs: &[(u32, VR, &str)]| {
+            let mut key = Key::new(0x0040_0275, VR::SQ, "");
+            key.items = pairs
+                .iter()
+                .map(|(tag, vr, value)| Key::new(*tag, *vr, *value))
+                .collect();
+            Test::of(&key, Options::default())
+        };
+        let kept = r#"[{"00400009":"S1","00401001":"R1"},{"00400009":"S2","00401001":"R2","00080050":"A7"}]"#;
+        let matches = |pairs: &[(u32, VR, &str)]| asked(pairs).unwrap().matches(Some(kept));
+        let (step, procedure) = ((0x0040_0009, VR::SH), (0x0040_1001, VR::SH));
+        assert!(matches(&[
+            (step.0, step.1, "s2"),
+            (procedure.0, procedure.1, "R?")
+        ]));
+        assert!(!matches(&[
+            (step.0, step.1, "S1"),
+            (procedure.0, procedure.1, "R2")
+        ]));
+        assert!(matches(&[
+            (step.0, step.1, ""),
+            (0x0008_0050, VR::SH, "A*")
+        ]));
+        assert!(!matches(&[(0x0008_0050, VR::SH, "B*")]));
+        assert_eq!(asked(&[]), None);
+        assert_eq!(
+            asked(&[(step.0, step.1, ""), (procedure.0, procedure.1, "*")]),
+            None
+        );
+        let test = asked(&[(step.0, step.1, "S1")]).unwrap();
+        assert!(!test.matches(None) && !test.matches(Some("not items")));
     }
 }

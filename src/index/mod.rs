@@ -31,10 +31,13 @@ mod corrections;
 mod effect;
 pub mod engine;
 mod find;
+mod fuzzy;
 mod identities;
 pub mod key;
 mod matching;
 mod merge;
+mod pattern;
+mod people;
 mod plan;
 mod query;
 mod received;
@@ -43,6 +46,7 @@ mod snapshot;
 mod spread;
 #[cfg(test)]
 mod tests;
+mod times;
 mod volumes;
 
 use std::ops::ControlFlow;
@@ -66,7 +70,7 @@ pub use spread::{SeriesSpread, Spread};
 pub use volumes::VolumeTotals;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
-const SCHEMA: u32 = 5;
+const SCHEMA: u32 = 6;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
 const SEQUENCE_KEY: &[u8] = b"sequence";

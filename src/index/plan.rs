@@ -2,10 +2,25 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::matching::{self, Test};
+use super::matching::Test;
 use super::query::*;
+use super::times::Combined;
 use super::{InstanceEntry, SeriesRecord, StudyRecord, Values};
-use crate::dicom::{Level, Tag, level_of, vr_of};
+use crate::dicom::{Level, Tag, level_of};
+
+/// Dates that are asked for together with a time.
+const DATES_WITH_TIMES: &[(u32, u32)] = &[
+    (STUDY_DATE, STUDY_TIME),
+    (PATIENT_BIRTH_DATE, PATIENT_BIRTH_TIME),
+    (SERIES_DATE, SERIES_TIME),
+    (
+        PERFORMED_PROCEDURE_STEP_START_DATE,
+        PERFORMED_PROCEDURE_STEP_START_TIME,
+    ),
+    (CONTENT_DATE, CONTENT_TIME),
+    (ACQUISITION_DATE, ACQUISITION_TIME),
+    (INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME),
+];
 
 /// A query, its keys sorted by what they are tested against.
 pub(super) struct Plan {
@@ -14,13 +29,15 @@ pub(super) struct Plan {
     pub study: Vec<(u32, Test)>,
     pub series: Vec<(u32, Test)>,
     pub instance: Vec<(u32, Test)>,
+    /// Of the instance.
+    sop_class: Vec<Test>,
     pub modalities: Vec<Test>,
     pub sop_classes: Vec<Test>,
     pub study_uids: Option<BTreeSet<String>>,
     pub series_uids: Option<BTreeSet<String>>,
     pub sop_uids: Option<BTreeSet<String>>,
-    /// Study Date and Time both open upwards: one moment, (date, time).
-    pub since: Option<(u32, u64)>,
+    /// Dates and times that are asked for as one range. The dates are also tested by themselves.
+    combined: Vec<Combined>,
     /// At STUDY level: (0020,4000), which Horos sends when a person searches in comments.
     pub comments: Option<Test>,
     pub asked: HashSet<u32>,
@@ -33,22 +50,18 @@ impl Plan {
             study: Vec::new(),
             series: Vec::new(),
             instance: Vec::new(),
+            sop_class: Vec::new(),
             modalities: Vec::new(),
             sop_classes: Vec::new(),
             study_uids: None,
             series_uids: None,
             sop_uids: None,
-            since: None,
+            combined: Vec::new(),
             comments: None,
             asked: query.keys.iter().map(|key| key.tag).collect(),
         };
         for asked in &query.keys {
-            let tag = Tag((asked.tag >> 16) as u16, asked.tag as u16);
-            let vr = match vr_of(tag) {
-                dicom_core::VR::UN => asked.vr,
-                known => known,
-            };
-            let Some(test) = Test::new(vr, &asked.value) else {
+            let Some(test) = Test::of(asked, query.options) else {
                 continue;
             };
             let above = query.level <= Level::Study;
@@ -60,8 +73,9 @@ impl Plan {
                 (MODALITY, test) if above => plan.modalities.push(test),
                 (SOP_CLASSES_IN_STUDY, test) => plan.sop_classes.push(test),
                 (SOP_CLASS_UID, test) if above => plan.sop_classes.push(test),
+                (SOP_CLASS_UID, test) => plan.sop_class.push(test),
                 (IMAGE_COMMENTS, test) if above => plan.comments = Some(test),
-                (tag, test) => match level_of(Tag((tag >> 16) as u16, tag as u16)) {
+                (tag, test) => match level(tag) {
                     Some(Level::Patient | Level::Study) => plan.study.push((tag, test)),
                     Some(Level::Series) => plan.series.push((tag, test)),
                     Some(Level::Instance) => plan.instance.push((tag, test)),
@@ -69,25 +83,45 @@ impl Plan {
                 },
             }
         }
-        plan.combine_date_and_time();
+        plan.combine(query);
         plan
     }
 
     /// "Since yesterday 22:00" comes as two ranges; taken one by one they would leave out this morning.
-    fn combine_date_and_time(&mut self) {
-        let open = |tag: u32| {
-            self.study
-                .iter()
-                .find(|(key, _)| *key == tag)
-                .map(|(_, test)| test)
+    fn combine(&mut self, query: &Query) {
+        let asked = |tag: u32| {
+            let mut keys = query.keys.iter();
+            keys.find(|key| key.tag == tag).map(|key| key.value.trim())
         };
-        if let (Some(Test::Date(dates)), Some(Test::Time(times))) =
-            (open(STUDY_DATE), open(STUDY_TIME))
-            && let ([(date, u32::MAX)], [(time, u64::MAX)]) = (dates.as_slice(), times.as_slice())
-        {
-            self.since = Some((*date, *time));
-            self.study.retain(|(tag, _)| *tag != STUDY_TIME);
+        for (date, time) in DATES_WITH_TIMES {
+            let (Some(date_key), Some(time_key)) = (asked(*date), asked(*time)) else {
+                continue;
+            };
+            let all_forms = query.options.combined_date_time;
+            let pair = Combined::new((*date, date_key), (*time, time_key), all_forms);
+            let Some(pair) = pair else { continue };
+            for tests in [&mut self.study, &mut self.series, &mut self.instance] {
+                tests.retain(|(tag, _)| tag != time);
+            }
+            self.combined.push(pair);
         }
+    }
+
+    /// What is asked of these values at their level.
+    fn fulfilled(&self, level: Level, tests: &[(u32, Test)], values: &Values) -> bool {
+        let text = |tag: u32| {
+            let text = values.get(&tag).map(String::as_str);
+            match tag {
+                // Sorted into the table of dates by the first of several, against the standard, that allows one.
+                STUDY_DATE => text.and_then(|text| text.split('\\').next()),
+                _ => text,
+            }
+        };
+        tests.iter().all(|(tag, test)| test.matches(text(*tag)))
+            && self.combined.iter().all(|pair| {
+                let at = self::level(pair.date).map(|at| at.max(Level::Study));
+                at != Some(level) || pair.matches(text(pair.date), text(pair.time))
+            })
     }
 
     pub fn study_matches(&self, study: &StudyRecord) -> bool {
@@ -97,7 +131,7 @@ impl Plan {
                 .study_uids
                 .as_ref()
                 .is_none_or(|uids| uids.contains(&study.facts.study_instance_uid))
-            && all_match(&self.study, values)
+            && self.fulfilled(Level::Study, &self.study, values)
             && self
                 .modalities
                 .iter()
@@ -106,24 +140,14 @@ impl Plan {
                 .sop_classes
                 .iter()
                 .all(|test| test.matches_any(&study.sop_classes))
-            && self.since.is_none_or(|since| {
-                // A study without a time counts as one at the end of its day: rather shown than missed.
-                let time = values
-                    .get(&STUDY_TIME)
-                    .and_then(|text| matching::time(text));
-                let date = values
-                    .get(&STUDY_DATE)
-                    .and_then(|text| matching::date(text));
-                date.is_some_and(|date| (date, time.unwrap_or(u64::MAX)) >= since)
-            })
     }
 
     pub fn series_matches(&self, series: &SeriesRecord) -> bool {
         series.instances_count > 0
             && self.series_uids.as_ref().is_none_or(|uids| uids.contains(&series.facts.series_instance_uid))
-            && all_match(&self.series, &series.facts.values)
+            && self.fulfilled(Level::Series, &self.series, &series.facts.values)
             // Spares reading the instances of series that have none of the class.
-            && self.instance.iter().all(|(tag, test)| *tag != SOP_CLASS_UID || test.matches_any(&series.sop_classes))
+            && self.sop_class.iter().all(|test| test.matches_any(&series.sop_classes))
     }
 
     pub fn instance_matches(&self, entry: &InstanceEntry) -> bool {
@@ -131,10 +155,11 @@ impl Plan {
         self.sop_uids
             .as_ref()
             .is_none_or(|uids| uids.contains(&entry.sop_instance_uid))
-            && self.instance.iter().all(|(tag, test)| match *tag {
-                SOP_CLASS_UID => test.matches(Some(&record.sop_class_uid)),
-                tag => test.matches(record.values.get(&tag).map(String::as_str)),
-            })
+            && self
+                .sop_class
+                .iter()
+                .all(|test| test.matches(Some(&record.sop_class_uid)))
+            && self.fulfilled(Level::Instance, &self.instance, &record.values)
     }
 
     pub fn needs_series(&self) -> bool {
@@ -142,7 +167,7 @@ impl Plan {
     }
 
     pub fn needs_instances(&self) -> bool {
-        !self.instance.is_empty() || self.sop_uids.is_some()
+        !self.instance.is_empty() || !self.sop_class.is_empty() || self.sop_uids.is_some()
     }
 
     pub fn asks_for_patient_counts(&self) -> bool {
@@ -152,10 +177,9 @@ impl Plan {
     }
 }
 
-fn all_match(tests: &[(u32, Test)], values: &Values) -> bool {
-    tests
-        .iter()
-        .all(|(tag, test)| test.matches(values.get(tag).map(String::as_str)))
+/// At which level the index keeps an attribute.
+fn level(tag: u32) -> Option<Level> {
+    level_of(Tag((tag >> 16) as u16, tag as u16))
 }
 
 /// Keys of the date table between which all matching studies are; None without a date in the query.
@@ -176,9 +200,11 @@ pub(super) fn date_range(plan: &Plan) -> Option<(Vec<u8>, Vec<u8>)> {
         .map(|(_, to)| *to)
         .max()
         .unwrap_or(0)
-        .min(99_999_998);
-    Some((
-        format!("{from:08}").into_bytes(),
-        format!("{:08}", to + 1).into_bytes(),
-    ))
+        .min(99_999_999);
+    let end = match to {
+        // Of eight digits all are below.
+        99_999_999 => b":".to_vec(),
+        _ => format!("{:08}", to + 1).into_bytes(),
+    };
+    Some((format!("{from:08}").into_bytes(), end))
 }

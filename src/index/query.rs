@@ -7,8 +7,16 @@ use crate::dicom::Level;
 
 pub const SOP_CLASS_UID: u32 = 0x0008_0016;
 pub const SOP_INSTANCE_UID: u32 = 0x0008_0018;
+pub const INSTANCE_CREATION_DATE: u32 = 0x0008_0012;
+pub const INSTANCE_CREATION_TIME: u32 = 0x0008_0013;
 pub const STUDY_DATE: u32 = 0x0008_0020;
+pub const SERIES_DATE: u32 = 0x0008_0021;
+pub const ACQUISITION_DATE: u32 = 0x0008_0022;
+pub const CONTENT_DATE: u32 = 0x0008_0023;
 pub const STUDY_TIME: u32 = 0x0008_0030;
+pub const SERIES_TIME: u32 = 0x0008_0031;
+pub const ACQUISITION_TIME: u32 = 0x0008_0032;
+pub const CONTENT_TIME: u32 = 0x0008_0033;
 pub const ACCESSION_NUMBER: u32 = 0x0008_0050;
 pub const MODALITY: u32 = super::record::MODALITY;
 pub const MODALITIES_IN_STUDY: u32 = 0x0008_0061;
@@ -18,6 +26,7 @@ pub const PATIENT_NAME: u32 = 0x0010_0010;
 pub const PATIENT_ID: u32 = 0x0010_0020;
 pub const ISSUER_OF_PATIENT_ID: u32 = 0x0010_0021;
 pub const PATIENT_BIRTH_DATE: u32 = 0x0010_0030;
+pub const PATIENT_BIRTH_TIME: u32 = 0x0010_0032;
 pub const STUDY_INSTANCE_UID: u32 = 0x0020_000D;
 pub const SERIES_INSTANCE_UID: u32 = 0x0020_000E;
 pub const SERIES_NUMBER: u32 = 0x0020_0011;
@@ -27,6 +36,8 @@ pub const PATIENT_INSTANCES: u32 = 0x0020_1204;
 pub const STUDY_SERIES: u32 = 0x0020_1206;
 pub const STUDY_INSTANCES: u32 = 0x0020_1208;
 pub const SERIES_INSTANCES: u32 = 0x0020_1209;
+pub const PERFORMED_PROCEDURE_STEP_START_DATE: u32 = 0x0040_0244;
+pub const PERFORMED_PROCEDURE_STEP_START_TIME: u32 = 0x0040_0245;
 pub const IMAGE_COMMENTS: u32 = 0x0020_4000;
 pub const STUDY_COMMENTS: u32 = 0x0032_4000;
 
@@ -53,9 +64,10 @@ impl Query {
 /// configured for a peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Study Date and Study Time, both ranges, are one range from moment to moment (PS3.4 C.2.2.2.5.2).
+    /// A date and its time, both ranges in the same form, are one range from moment to moment (PS3.4 C.2.2.2.5). Where
+    /// both are open upwards they are for everyone.
     pub combined_date_time: bool,
-    /// Person names match whatever the order of their components.
+    /// Person names match word by word, whatever the order of their components.
     pub fuzzy_names: bool,
 }
 
