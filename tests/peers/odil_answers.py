@@ -15,12 +15,8 @@ except ImportError:
 
 FIND = odil.registry.StudyRootQueryRetrieveInformationModelFind
 
-
-def put(identifier, tag, value):
-    element = odil.Element(odil.registry.public_dictionary[tag].vr)
-    if value:
-        element = odil.Element(odil.Value.Strings(value), odil.as_vr(odil.registry.public_dictionary[tag].vr))
-    identifier.add(tag, element)
+# Stands for a name in a set that odil does not know.
+UNSUPPORTED = "(cannot be read by it)"
 
 
 def asked(line):
@@ -35,13 +31,21 @@ def asked(line):
     return identifier
 
 
+def text(value):
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 def read(answer):
-    strings = odil.registry
-    charset = [bytes(one).decode() for one in answer.as_string(strings.SpecificCharacterSet)]
-    name = answer.as_string(strings.PatientName)[0]
-    name = odil.as_utf8(name, answer.as_string(strings.SpecificCharacterSet), True)
-    uid = answer.as_string(strings.StudyInstanceUID)[0]
-    return ["\\".join(charset), bytes(name).decode(), bytes(uid).decode()]
+    charset = answer.as_string(odil.registry.SpecificCharacterSet)
+    name = answer.as_string(odil.registry.PatientName)[0]
+    uid = answer.as_string(odil.registry.StudyInstanceUID)[0]
+    try:
+        name = odil.as_utf8(name, charset, True)
+    except odil.Exception as error:
+        if "Unknown encoding" not in str(error):
+            raise
+        name = UNSUPPORTED
+    return ["\\".join(text(one) for one in charset), text(name), text(uid)]
 
 
 def main():
