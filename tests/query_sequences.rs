@@ -69,12 +69,16 @@ fn filled() -> Server {
 type Found = Vec<(String, Vec<Vec<(Tag, String)>>)>;
 
 fn ask(client: &mut Client, id: u8, items: &[Item]) -> Found {
+    ask_at("SERIES", client, id, items)
+}
+
+fn ask_at(level: &str, client: &mut Client, id: u8, items: &[Item]) -> Found {
     let syntax = Syntax::of(client.accepted(id).expect("the context"));
     let transfer_syntax = client.accepted(id).expect("the context").to_owned();
     let mut identifier = Vec::new();
     for (tag, vr, value) in [
         (Tag(0x0008, 0x0005), "CS", &b"ISO_IR 192"[..]),
-        (Tag(0x0008, 0x0052), "CS", b"SERIES"),
+        (Tag(0x0008, 0x0052), "CS", level.as_bytes()),
         (STUDY, "UI", b"2.25.5"),
         (SERIES, "UI", b""),
         (REQUEST, "SQ", &sequence(syntax, items)),
@@ -87,7 +91,7 @@ fn ask(client: &mut Client, id: u8, items: &[Item]) -> Found {
         .answers()
         .iter()
         .map(|answer| {
-            let uid = elements::find(answer, 0x0020, 0x000E).expect("a series");
+            let uid = elements::find(answer, 0x0020, 0x000E).unwrap_or_default();
             let mut rest = elements::raw(answer, 0x0040, 0x0275).expect("the sequence is answered");
             let mut items = Vec::new();
             while !rest.is_empty() {
@@ -169,6 +173,19 @@ fn every_kept_item_is_answered_with_what_was_asked() {
         ];
         assert_eq!(ask(&mut client, id, &[asked]), some, "keys in the item");
     }
+    client.release().expect("release");
+}
+
+/// Method: the sequence of the series, asked of their study.
+#[test]
+fn a_study_shows_the_items_of_its_series() {
+    let server = filled();
+    let mut client = server.associate(&[(1, STUDY_ROOT_FIND, &[EXPLICIT_LITTLE])]);
+    let found = ask_at("STUDY", &mut client, 1, &[&[(STEP, "SH", b"")]]);
+    assert_eq!(found.len(), 1);
+    let mut steps: Vec<&str> = found[0].1.iter().map(|item| item[0].1.as_str()).collect();
+    steps.sort_unstable();
+    assert_eq!(steps, ["S1", "S2", "S3"]);
     client.release().expect("release");
 }
 

@@ -42,6 +42,17 @@ pub fn from_text(text: &str) -> Vec<Item> {
         .collect()
 }
 
+/// The items of several such texts in one, each once.
+pub fn joined<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+    let mut all: Vec<Item> = Vec::new();
+    for item in texts.into_iter().flat_map(|text| from_text(text)) {
+        if all.len() < ITEMS_MAX && !all.contains(&item) {
+            all.push(item);
+        }
+    }
+    to_text(&all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +64,9 @@ mod tests {
         assert_eq!(from_text(&to_text(&items)), items);
         assert_eq!(to_text(&[]), "");
         assert_eq!(from_text("what"), Vec::<Item>::new());
+        let other = to_text(&[item("S2"), item("")]);
+        let all = [to_text(&items), String::new(), other];
+        let expected = vec![item("S\"1"), item(""), item("山田"), item("S2")];
+        assert_eq!(from_text(&joined(&all)), expected);
     }
 }

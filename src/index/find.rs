@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::query::*;
 use super::snapshot::{Snapshot, Visited};
 use super::{IndexError, InstanceEntry, SeriesRecord, StudyRecord, Values};
-use crate::dicom::{Level, Tag, level_of};
+use crate::dicom::{Level, Tag, VR, items, level_of, vr_of};
 
 /// Distinct values of one series attribute told at STUDY level.
 const DISTINCT_MAX: usize = 64;
@@ -426,7 +426,11 @@ impl Search<'_> {
             },
         )?;
         for (tag, texts) in distinct {
-            values.insert(tag, texts.into_iter().collect::<Vec<_>>().join("\\"));
+            let text = match vr_of(Tag((tag >> 16) as u16, tag as u16)) {
+                VR::SQ => items::joined(&texts),
+                _ => texts.into_iter().collect::<Vec<_>>().join("\\"),
+            };
+            values.insert(tag, text);
         }
         Ok(())
     }
