@@ -1,36 +1,37 @@
 //! What the command line asks of a running server: one JSON object in, one out, over a local socket in the state folder.
+//! What may be long is answered in several, one a line.
 //!
 //! The socket's folder permissions are its protection: who may write the state folder may ask.
 
+mod find;
+
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
     AmendSaid, AmendVerb, Archive, ChangesVerb, CheckedStatus, ConflictsSaid, ConflictsVerb,
     CopiesStatus, Correction, DoctorFinding, MirrorStatus, MirrorVerb, RemovalSaid, RemovalVerb,
-    ReplaceStatus, ReportName, ReportVerb, Shown, Status, VolumeSaid, VolumeVerb, WorkStatus,
-    WorkVerb,
+    ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, VolumeSaid, VolumeVerb,
+    WorkStatus, WorkVerb,
 };
-use crate::dicom::Level;
-use crate::index::{Key, Query, Values};
+use crate::index::Values;
+
+pub use find::{Find, FindEnd, FindKey};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     Status,
-    /// Matches at a level; `keys` are attribute tags (group << 16 | element) and what they must match.
-    Find {
-        level: String,
-        keys: Vec<(u32, String)>,
-        most: usize,
-    },
+    Find(Find),
+    Stats(StatsBy),
     IndexRebuild,
     Volume(VolumeVerb),
     Work(WorkVerb),
@@ -55,11 +56,15 @@ pub enum Request {
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
     Status(Box<Status>),
-    Found {
-        matches: Vec<Values>,
-        complete: bool,
-        note: String,
+    /// Some of a find's; more come.
+    Matches(Vec<Values>),
+    Found(FindEnd),
+    /// Of long counting: so many of so many studies were looked at.
+    Progress {
+        done: u64,
+        total: u64,
     },
+    Stats(Box<Stats>),
     Done,
     /// Of long work: how far it is.
     Work(Option<Box<WorkStatus>>),
@@ -87,6 +92,13 @@ const SOCKET: &str = "kura.sock";
 /// A request or a response longer than this is not ours, bytes.
 const LENGTH_MAX: u64 = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// So long the server waits for who reads the matches of a find (a person, perhaps, page by page), and keeps the index as
+/// it was at its beginning.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
+/// Of long counting it is told so often how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// A search for what hardly exists may look at every study before the first match.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(900);
 
 pub struct Listener {
     stop: Arc<AtomicBool>,
@@ -165,14 +177,29 @@ fn serve(archive: &Arc<Archive>, stream: &UnixStream) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(stream.take(LENGTH_MAX)).read_line(&mut line)?;
     let response = match serde_json::from_str(&line) {
+        Ok(request @ (Request::Find(_) | Request::Stats(_))) => {
+            stream.set_write_timeout(Some(READER_PATIENCE))?;
+            let mut written = Ok(());
+            answer_each(archive, request, &mut |response| {
+                written = write(stream, &response);
+                match written {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            });
+            return written;
+        }
         Ok(request) => answer(archive, request),
         Err(error) => Response::Failed {
             reason: format!("not a request of this version: {error}"),
         },
     };
-    let mut text = serde_json::to_vec(&response)?;
+    write(stream, &response)
+}
+
+fn write(mut stream: &UnixStream, response: &Response) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(response)?;
     text.push(b'\n');
-    let mut stream = stream;
     stream.write_all(&text)
 }
 
@@ -239,59 +266,90 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
             },
         },
         Request::Doctor => Response::Doctor(archive.look_over()),
-        Request::Find { level, keys, most } => {
-            let Ok(level) = level.parse::<Level>() else {
-                return Response::Failed {
-                    reason: format!("{level:?} is not a level"),
-                };
-            };
-            let keys = keys
-                .into_iter()
-                .map(|(tag, value)| {
-                    let vr = crate::dicom::attributes::vr_of(crate::dicom::Tag(
-                        (tag >> 16) as u16,
-                        tag as u16,
-                    ));
-                    Key::new(tag, vr, value)
-                })
-                .collect();
-            let mut matches = Vec::new();
-            let result = archive.find(&Query::new(level, keys), &mut |found| {
-                if matches.len() == most {
-                    return std::ops::ControlFlow::Break(());
+        Request::Find(_) | Request::Stats(_) => Response::Failed {
+            reason: "this is answered in pieces".to_owned(),
+        },
+    }
+}
+
+/// As [`answer`], for requests that are answered in pieces too: `give` gets those, and the end, until it breaks.
+pub fn answer_each(
+    archive: &Arc<Archive>,
+    request: Request,
+    give: &mut dyn FnMut(Response) -> ControlFlow<()>,
+) {
+    match request {
+        Request::Find(request) => find::find(archive, &request, give),
+        Request::Stats(by) => {
+            let mut told = Instant::now();
+            let counted = archive.stats(by, &mut |done, total| {
+                if told.elapsed() < PROGRESS_EVERY {
+                    return ControlFlow::Continue(());
                 }
-                matches.push(found.values);
-                std::ops::ControlFlow::Continue(())
+                told = Instant::now();
+                give(Response::Progress { done, total })
             });
-            match result {
-                Ok(()) => Response::Found {
-                    matches,
-                    complete: true,
-                    note: String::new(),
+            let response = match counted {
+                Ok(stats) => Response::Stats(Box::new(stats)),
+                Err(error) => Response::Failed {
+                    reason: error.to_string(),
                 },
-                Err(error) => Response::Found {
-                    matches,
-                    complete: false,
-                    note: error.to_string(),
-                },
-            }
+            };
+            let _ = give(response);
+        }
+        request => {
+            let _ = give(answer(archive, request));
         }
     }
 }
 
 /// Asks the server that runs on this state folder. `Ok(None)`: none does.
 pub fn ask(state: &Path, request: &Request) -> std::io::Result<Option<Response>> {
+    let Some(stream) = connect(state, request)? else {
+        return Ok(None);
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LENGTH_MAX)).read_line(&mut line)?;
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+/// As [`ask`], for what is answered in pieces: `give` gets them, and the end. False: no server runs.
+pub fn ask_each(
+    state: &Path,
+    request: &Request,
+    give: &mut dyn FnMut(Response) -> ControlFlow<()>,
+) -> std::io::Result<bool> {
+    let Some(stream) = connect(state, request)? else {
+        return Ok(false);
+    };
+    stream.set_read_timeout(Some(SEARCH_PATIENCE))?;
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        let length = lines.by_ref().take(LENGTH_MAX).read_line(&mut line)?;
+        if length == 0 {
+            let gone = "the server ended the answer before its end; was it not read for a minute?";
+            return Err(std::io::Error::other(gone));
+        }
+        let response = serde_json::from_str(&line)?;
+        let last = !matches!(response, Response::Matches(_) | Response::Progress { .. });
+        if give(response).is_break() || last {
+            return Ok(true);
+        }
+    }
+}
+
+/// `None`: no server runs.
+fn connect(state: &Path, request: &Request) -> std::io::Result<Option<UnixStream>> {
     let Ok(folder) = open_folder(state) else {
         return Ok(None);
     };
     let Ok(mut stream) = UnixStream::connect(short(&folder)) else {
         return Ok(None);
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
     stream.write_all(&text)?;
-    let mut line = String::new();
-    BufReader::new(stream.take(LENGTH_MAX)).read_line(&mut line)?;
-    Ok(Some(serde_json::from_str(&line)?))
+    Ok(Some(stream))
 }

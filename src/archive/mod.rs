@@ -14,7 +14,7 @@
 //! | images leave the volumes that received them | `retention/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
 //! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `theirs`, `at_rest`, `drill`, `drill_report`, `scratch` |
-//! | what is said of all | `status`, `capacity`, `doctor` |
+//! | what is said of all | `status`, `stats`, `capacity`, `doctor` |
 
 mod adopt;
 mod at_rest;
@@ -65,6 +65,7 @@ mod scrub;
 mod shelf;
 mod shipping;
 mod state;
+mod stats;
 mod status;
 mod survey;
 mod suspects;
@@ -110,6 +111,7 @@ pub use reports::{ReportName, ReportVerb, Shown};
 pub use restoring::Counted;
 pub use retention::{KeptInstance, RetentionReport, RetentionStatus, RuleReport};
 pub use scrub::LastRound;
+pub use stats::{Stats, StatsBy, StatsRow};
 pub use status::{Status, VolumeStatus};
 pub use verbs::{VerbError, VolumeSaid, VolumeVerb};
 pub use watch::Watch;

@@ -22,10 +22,12 @@ mod retention;
 mod scrub;
 mod send;
 mod serve;
+mod stats;
 mod status;
 mod trash;
 mod volume;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -78,6 +80,8 @@ enum Verb {
     Find(find::Find),
     /// What of this machine, or of a DICOM node, stands in the way? Measures the disks
     Doctor(doctor::Doctor),
+    /// How much is in the archive, also by modality, month, station or volume
+    Stats(stats::Stats),
     /// Ask a DICOM node whether it is there (C-ECHO)
     Echo(echo::Echo),
     /// Send files or folders to a DICOM node (C-STORE)
@@ -145,6 +149,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Status => status::run(&config, json),
         Verb::Find(verb) => find::run(&verb, &config, json),
         Verb::Doctor(verb) => doctor::run(&verb, &config, json),
+        Verb::Stats(verb) => stats::run(&verb, &config, json),
         Verb::Echo(verb) => echo::run(&verb, &config, json),
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),
@@ -173,6 +178,19 @@ fn ask(config: &Config, request: Request) -> Result<(Response, bool), Failure> {
     }
     let archive = Arc::new(Archive::open(config, Mode::Existing)?);
     Ok((control::answer(&archive, request), false))
+}
+
+/// As [`ask`], for what is answered in pieces.
+fn ask_each(
+    config: &Config,
+    request: Request,
+    give: &mut dyn FnMut(Response) -> ControlFlow<()>,
+) -> Result<(), Failure> {
+    if !control::ask_each(&config.state, &request, give)? {
+        let archive = Arc::new(Archive::open(config, Mode::Existing)?);
+        control::answer_each(&archive, request, give);
+    }
+    Ok(())
 }
 
 /// The node that a verb is to call: a configured peer's AE title, or `AE@HOST:PORT`.

@@ -37,25 +37,46 @@ pub fn plain(text: &str) -> String {
 
 /// Columns as wide as their widest cell, two spaces between, no trailing spaces.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let widths = widths(header, rows);
+    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
+    let mut text = row(&header, &widths);
+    for cells in rows {
+        text.push_str(&row(cells, &widths));
+    }
+    text
+}
+
+/// Of the columns of a table.
+pub fn widths(header: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        format!("{}\n", padded.join("  ").trim_end())
-    };
-    let mut text = line(header.to_vec());
-    for row in rows {
-        text.push_str(&line(row.iter().map(String::as_str).collect()));
-    }
-    text
+    widths
+}
+
+/// One line of a table.
+pub fn row(cells: &[String], widths: &[usize]) -> String {
+    let padded: Vec<String> = cells
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell:width$}"))
+        .collect();
+    format!("{}\n", padded.join("  ").trim_end())
+}
+
+/// One record of comma-separated values (RFC 4180), its end included.
+pub fn csv(cells: &[String]) -> String {
+    let quoted: Vec<String> = cells
+        .iter()
+        .map(|cell| match cell.contains(['"', ',', '\r', '\n']) {
+            true => format!("\"{}\"", cell.replace('"', "\"\"")),
+            false => cell.clone(),
+        })
+        .collect();
+    format!("{}\r\n", quoted.join(","))
 }
 
 pub fn json(value: &serde_json::Value) {
@@ -69,6 +90,11 @@ pub fn line(text: &str) {
         "{}",
         text.trim_end_matches('\n')
     ));
+}
+
+/// As [`line`], without an end of line of its own.
+pub fn bytes_as_they_are(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
 }
 
 pub fn failure(as_json: bool, failure: &dyn std::error::Error) {
@@ -141,6 +167,15 @@ mod tests {
         ] {
             assert_eq!(bytes(count), text);
         }
+    }
+
+    #[test]
+    fn cells_of_csv_are_quoted_where_they_must_be() {
+        let cells = ["A", "", "B,C", "say \"hi\"", "two\r\nlines", "^=\\"].map(str::to_owned);
+        assert_eq!(
+            csv(&cells),
+            "A,,\"B,C\",\"say \"\"hi\"\"\",\"two\r\nlines\",^=\\\r\n"
+        );
     }
 
     #[test]

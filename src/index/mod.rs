@@ -28,6 +28,7 @@ mod availability;
 mod candidates;
 mod contents;
 mod corrections;
+mod counting;
 mod effect;
 pub mod engine;
 mod find;
@@ -54,6 +55,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 pub use availability::Availability;
+pub use counting::{CountedSeries, CountedStudy};
 use engine::Store;
 pub use engine::{Engine, EngineError, Table};
 pub use identities::{SharedPatientId, birth_dates_agree, names_agree};
