@@ -47,6 +47,9 @@ const PATIENCE: Duration = Duration::from_secs(3600 * 3);
 const QUERIES: usize = 200;
 const QUERIES_MIN: usize = 20;
 
+/// From one query to the next beside a load, so that they meet more than one of its commits and flushes.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Pixels of the images that are stored meanwhile, bytes. Small: it is commits and flushes that a query could wait for, and
 /// there is a disk to be filled.
 const PIXEL_BYTES: usize = 32 << 10;
@@ -221,7 +224,12 @@ fn measure(arguments: &Arguments, folder: &Path) -> serde_json::Value {
                 scope.spawn(move || store(server, *load, sender, stop, stored));
             }
             for kind in &kinds {
-                let mut row = ask(&server, &hospital, kind, arguments.seconds);
+                let pause = if load.senders() == 0 {
+                    Duration::ZERO
+                } else {
+                    PAUSE
+                };
+                let mut row = ask(&server, &hospital, kind, arguments.seconds, pause);
                 row["load"] = load.name().into();
                 eprintln!(
                     "{:<8} {:<24} p50 {:>8.2} ms, p99 {:>8.2} ms",
@@ -484,11 +492,14 @@ fn store(server: &Server, load: Load, sender: u64, stop: &AtomicBool, stored: &A
     client.release().expect("release");
 }
 
+/// Attribute, VR, and what it must match.
+type Asked = (Tag, &'static str, String);
+
 /// A kind of query; the study that one of them is about is drawn by lot.
 struct Kind {
     name: &'static str,
     level: &'static str,
-    keys: fn(&Hospital, u64) -> Vec<(Tag, &'static str, String)>,
+    keys: fn(&Hospital, u64) -> Vec<Asked>,
     /// Where every query of this kind has so many answers.
     answers: Option<usize>,
 }
@@ -610,7 +621,13 @@ const KINDS: [Kind; 11] = [
 ];
 
 /// One query after the other on one association.
-fn ask(server: &Server, hospital: &Hospital, kind: &Kind, seconds: u64) -> serde_json::Value {
+fn ask(
+    server: &Server,
+    hospital: &Hospital,
+    kind: &Kind,
+    seconds: u64,
+    pause: Duration,
+) -> serde_json::Value {
     let mut client = server.associate(CONTEXTS);
     let mut random = Random::new(4711);
     let (mut lasts, mut firsts, mut counts) = (Vec::new(), Vec::new(), Vec::new());
@@ -634,6 +651,7 @@ fn ask(server: &Server, hospital: &Hospital, kind: &Kind, seconds: u64) -> serde
             }
         };
         lasts.push(begun.elapsed());
+        thread::sleep(pause);
         firsts.extend(first);
         counts.push(count);
         assert_eq!(status, 0, "{}", kind.name);
@@ -662,7 +680,7 @@ fn ask(server: &Server, hospital: &Hospital, kind: &Kind, seconds: u64) -> serde
     })
 }
 
-fn identifier(level: &'static str, asked: Vec<(Tag, &'static str, String)>) -> Vec<u8> {
+fn identifier(level: &'static str, asked: Vec<Asked>) -> Vec<u8> {
     let mut keys = vec![
         (Tag(0x0008, 0x0005), "CS", "ISO_IR 192"),
         (Tag(0x0008, 0x0052), "CS", level),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kura::archive::entry;
 use kura::index::{Copy, InstanceFacts, SeriesFacts, Stored, StudyFacts};
 use kura::volume::layout;
+use kura::volume::ledger::WithOnce;
 
 use super::ledgers::{lot, uid, values};
 
@@ -171,7 +172,7 @@ impl Hospital {
     }
 
     /// Ledger lines of a study, each with those that must come before it.
-    pub fn lines(&self, study: u64, volume_id: &str) -> Vec<(Vec<(u64, String)>, String, ())> {
+    pub fn lines(&self, study: u64, volume_id: &str) -> Vec<WithOnce<()>> {
         let mut sequence = study * 2_000;
         let study_facts = Arc::new(self.study(study));
         let mut lines = Vec::new();
