@@ -33,6 +33,8 @@ pub enum Request {
     Find(Find),
     Stats(StatsBy),
     IndexRebuild,
+    /// Images are looked at for extra keys now; the status says how far that is.
+    IndexFill,
     Volume(VolumeVerb),
     Work(WorkVerb),
     Mirror(MirrorVerb),
@@ -209,6 +211,10 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
         Request::Status => Response::Status(Box::new(archive.status())),
         Request::IndexRebuild => {
             archive.rebuild_index();
+            Response::Done
+        }
+        Request::IndexFill => {
+            archive.fill_keys_now();
             Response::Done
         }
         Request::Volume(verb) => match archive.volume_verb(verb) {

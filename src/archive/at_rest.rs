@@ -53,6 +53,8 @@ const DIRECTORY_CLASS: &str = "1.2.840.10008.1.3.10";
 
 /// How much of a file is read for its file meta information: mostly the first is enough, in bytes.
 const STARTS: [usize; 3] = [4 << 10, 64 << 10, 1280 << 10];
+/// Read first where the beginning of a data set is wanted, in bytes.
+const FIRST_BYTES: usize = 16 << 10;
 /// Read at a time, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -123,6 +125,32 @@ pub fn read_heading(file: &DiskFile, size: u64) -> Result<Heading, Unfit> {
         Err(Unfit::Missing { .. }) if fed.is_err() => Err(fed.expect_err("asked").into()),
         other => other,
     }
+}
+
+/// Reads as much of a data set as it takes to know an attribute and those before it. `go_on` is asked between two pieces.
+pub fn read_beginning(
+    file: &DiskFile,
+    (data_offset, size): (u64, u64),
+    transfer_syntax: &str,
+    upto: Tag,
+    go_on: &dyn Fn(u64) -> bool,
+) -> Result<Attributes, Unfit> {
+    let mut scanner = Scanner::new(transfer_syntax, Wanted::Indexed);
+    let mut at = data_offset;
+    // Mostly the first is enough.
+    let mut length = FIRST_BYTES;
+    let mut piece = Vec::new();
+    while at < size && !scanner.is_beyond(upto) {
+        piece.resize(length.min((size - at) as usize), 0);
+        file.read_exact_at(&mut piece, at)?;
+        scanner.feed(&piece)?;
+        at += piece.len() as u64;
+        if !go_on(piece.len() as u64) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped").into());
+        }
+        length = PIECE_BYTES;
+    }
+    Ok(scanner.stop())
 }
 
 /// Reads every byte. `go_on` is asked between two pieces.

@@ -2,7 +2,7 @@
 //!
 //! Three kinds of line carry one stored instance. `study` and `series` lines hold what all their instances share and are
 //! written once a segment; the `stored` line names both. A `gone` line takes one file back, a `bad` line says that it is not
-//! what it should be. A `correction` line puts the `ruled` lines with its number, and what was stored `by` it, in or out of
+//! what it should be, an `attributes` line adds what was found in it later. A `correction` line puts the `ruled` lines with its number, and what was stored `by` it, in or out of
 //! effect. `storage-layout.md` shows each with all of its fields. Lines and fields of later versions are passed over.
 
 use std::collections::HashMap;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::index::{
-    Bad, Change, ContentId, Copy, Correction, CorrectionFacts, Gone, InstanceFacts, Origin, Ruling,
-    SeriesFacts, Stored, StudyFacts, Values, Verdict,
+    Bad, Change, ContentId, Copy, Correction, CorrectionFacts, Filled, Gone, InstanceFacts, Origin,
+    Ruling, SeriesFacts, Stored, StudyFacts, Values, Verdict,
 };
 use crate::volume::layout;
 
@@ -139,6 +139,26 @@ struct CorrectionLineFacts {
     before: Values,
     #[serde(default, with = "hex_keys")]
     after: Values,
+}
+
+/// What was found in a file when it was looked at for keys that were configured later.
+#[derive(Serialize, Deserialize)]
+struct AttributesLine {
+    seq: u64,
+    #[serde(default)]
+    at: String,
+    /// SOP Instance UID.
+    attributes: String,
+    path: String,
+    of: [String; 2],
+    #[serde(default, skip_serializing_if = "is_zero")]
+    by: u64,
+    #[serde(default, skip_serializing_if = "Values::is_empty", with = "hex_keys")]
+    study: Values,
+    #[serde(default, skip_serializing_if = "Values::is_empty", with = "hex_keys")]
+    series: Values,
+    #[serde(default, skip_serializing_if = "Values::is_empty", with = "hex_keys")]
+    values: Values,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -305,6 +325,24 @@ pub fn correction_line(correction: &Correction) -> String {
     })
 }
 
+/// The line of values that were found later. `at`: now, RFC 3339.
+pub fn attributes_line(filled: &Filled, at: &str) -> String {
+    text(&AttributesLine {
+        seq: filled.sequence,
+        at: at.to_owned(),
+        attributes: filled.sop_instance_uid.clone(),
+        path: filled.path.clone(),
+        of: [
+            filled.study_instance_uid.clone(),
+            filled.series_instance_uid.clone(),
+        ],
+        by: filled.by,
+        study: filled.study.clone(),
+        series: filled.series.clone(),
+        values: filled.values.clone(),
+    })
+}
+
 /// What a `stored` line says of its file, for who looks its path up in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredMark {
@@ -442,10 +480,28 @@ impl Reader {
             bad: Option<serde::de::IgnoredAny>,
             ruled: Option<serde::de::IgnoredAny>,
             correction: Option<serde::de::IgnoredAny>,
+            attributes: Option<serde::de::IgnoredAny>,
         }
         let kind: Kind = serde_json::from_str(json).map_err(|error| error.to_string())?;
         if kind.ruled.is_some() {
             return ruling_of(json).map(|ruling| Some(Change::Ruling(ruling)));
+        }
+        if kind.attributes.is_some() && kind.stored.is_none() {
+            let line: AttributesLine =
+                serde_json::from_str(json).map_err(|error| error.to_string())?;
+            let [study_instance_uid, series_instance_uid] = line.of;
+            return Ok(Some(Change::Filled(Box::new(Filled {
+                sequence: line.seq,
+                sop_instance_uid: line.attributes,
+                volume_id: self.volume_id.clone(),
+                path: line.path,
+                study_instance_uid,
+                series_instance_uid,
+                by: line.by,
+                study: line.study,
+                series: line.series,
+                values: line.values,
+            }))));
         }
         if kind.correction.is_some() {
             let correction = correction_of(json, &self.volume_id)?;
@@ -743,6 +799,39 @@ pub(super) mod tests {
         );
         let read = reader.line(&line, &Nothing);
         assert_eq!(read, Ok(Some(Change::Correction(Box::new(correction)))));
+    }
+
+    #[test]
+    fn values_found_later_come_back_as_they_were() {
+        let mut filled = Filled {
+            sequence: 9,
+            sop_instance_uid: "1.2.3.4".into(),
+            volume_id: "v".into(),
+            path: "20260115/CT/1-1.2/1.2.3/1.2.3.4.dcm".into(),
+            study_instance_uid: "1.2".into(),
+            series_instance_uid: "1.2.3".into(),
+            by: 0,
+            study: Values::from([(0x0010_2000, String::new())]),
+            series: Values::new(),
+            values: Values::from([(0x0018_0050, "5.0".into())]),
+        };
+        let line = attributes_line(&filled, "2026-02-01T00:00:00.000Z");
+        assert_eq!(
+            line,
+            r#"{"seq":9,"at":"2026-02-01T00:00:00.000Z","attributes":"1.2.3.4","path":"20260115/CT/1-1.2/1.2.3/1.2.3.4.dcm","of":["1.2","1.2.3"],"study":{"00102000":""},"values":{"00180050":"5.0"}}"#
+        );
+        let back = |filled: &Filled| Ok(Some(Change::Filled(Box::new(filled.clone()))));
+        let mut reader = Reader::new("v");
+        assert_eq!(reader.line(&line, &Nothing), back(&filled));
+        filled.by = 6;
+        filled.series = Values::from([(0x0018_1020, "V1".into())]);
+        let line = attributes_line(&filled, "2026-02-01T00:00:00.000Z");
+        assert_eq!(reader.line(&line, &Nothing), back(&filled));
+        assert!(
+            reader
+                .line(r#"{"seq":9,"attributes":"1.2"}"#, &Nothing)
+                .is_err()
+        );
     }
 
     /// Method: every kind of line with a field more, as a later version may write it.

@@ -6,7 +6,7 @@
 //! | for | files |
 //! |---|---|
 //! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `before_ack`, `find`, `fetch` |
-//! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content` |
+//! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content`, `filling` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
 //! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies` |
@@ -38,6 +38,7 @@ mod due;
 pub mod entry;
 mod equalize;
 mod fetch;
+mod filling;
 mod find;
 mod forget;
 mod from_disks;
@@ -100,6 +101,7 @@ pub use doctor::{Finding as DoctorFinding, Grade, before_opening};
 pub use drill_report::DrillReport;
 pub use due::Asked;
 pub use fetch::{Fetched, Unreadable};
+pub use filling::FillStatus;
 pub use find::{FindError, Selected, Selection};
 pub use from_disks::{AwayVolume, FoundVolume, FromDisks, Listed, from_disks};
 pub use ingest::{Announced, IngestError, Kept, Outcome, Receiving};
@@ -162,6 +164,7 @@ pub struct Archive {
     retention: retention::Retention,
     intake_config: crate::config::Intake,
     carrying: carrying::Carrying,
+    filling: filling::Filling,
     /// Volumes that are being looked at.
     looking: Mutex<HashSet<String>>,
     /// Long work ends soon.

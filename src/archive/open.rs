@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::{Config, EngineName, OrderName, RoleName, VolumeEntry};
+use crate::dicom::extra_keys::keep_also;
 use crate::index::{Engine, IndexError};
 use crate::volume::io::Disk;
 use crate::volume::layout::{Label, Role};
@@ -14,6 +15,7 @@ use crate::volume::placement::{Order, Reserve};
 use crate::volume::{LabelState, Spec, Volume, VolumeError, adopted};
 
 use super::coerce::Coercion;
+use super::filling::Filling;
 use super::keeper::Keeper;
 use super::mirror::Mirror;
 use super::retention::Retention;
@@ -64,6 +66,8 @@ pub enum OpenError {
         first: PathBuf,
         second: PathBuf,
     },
+    #[error("this process keeps other extra keys already; nothing was opened")]
+    ExtraKeys,
     #[error("volume {name} at {path} has no label yet: run kura serve once")]
     NotInitialized { name: String, path: PathBuf },
 }
@@ -96,6 +100,9 @@ impl Archive {
     /// A volume that was here once and is not now does not keep the others from being served: it is away, and is taken
     /// back when it returns.
     pub fn open_on(config: &Config, mode: Mode, disk: &Disk) -> Result<Archive, OpenError> {
+        if !keep_also(&config.index.extra_keys) {
+            return Err(OpenError::ExtraKeys);
+        }
         let patience = match mode {
             Mode::Create => LOOKING,
             Mode::Existing => Duration::ZERO,
@@ -186,6 +193,7 @@ impl Archive {
             coercion,
             retention,
             intake_config: config.intake.clone(),
+            filling: Filling::new(config.index.fill_window),
             carrying: Default::default(),
             looking: Default::default(),
             stopping: Default::default(),

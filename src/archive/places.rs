@@ -228,11 +228,21 @@ pub fn patient_of(values: &Values) -> Values {
 
 /// The first seen value stays; a later instance fills only what was empty. `None`: nothing to fill.
 fn filled(first: &Values, later: &Values) -> Option<Values> {
-    if later.keys().all(|tag| first.contains_key(tag)) {
+    // An empty text says that it was looked for; one that is found later fills it.
+    let is_told = |tag: &u32, text: &String| match first.get(tag) {
+        Some(kept) => !kept.is_empty() || text.is_empty(),
+        None => false,
+    };
+    if later.iter().all(|(tag, text)| is_told(tag, text)) {
         return None;
     }
     let mut values = later.clone();
-    values.extend(first.iter().map(|(tag, value)| (*tag, value.clone())));
+    for (tag, text) in first {
+        let kept = values.entry(*tag).or_default();
+        if !text.is_empty() {
+            kept.clone_from(text);
+        }
+    }
     Some(values)
 }
 

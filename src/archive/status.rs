@@ -11,6 +11,7 @@ use super::capacity::Capacity;
 use super::checked_status::CheckedStatus;
 use super::copies_status::CopiesStatus;
 use super::corrections::KeptStatus;
+use super::filling::FillStatus;
 use super::retention::RetentionStatus;
 use super::shelf::{Member, Standing};
 use super::way_in::WayIn;
@@ -42,6 +43,9 @@ pub struct Status {
     pub quarantine: Vec<serde_json::Value>,
     /// SOP Instance UIDs under which different data sets came; the first is answered.
     pub conflicts: Vec<serde_json::Value>,
+    /// How far images are looked at for extra keys; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_keys: Option<FillStatus>,
     /// Instances that `[[coerce]]` could not change and that are stored as they came, since the start.
     #[serde(default)]
     pub not_coerced_count: u64,
@@ -198,6 +202,7 @@ impl Archive {
             volumes,
             quarantine,
             conflicts,
+            extra_keys: self.fill_status(),
             not_coerced_count: self.coercion.failed_count(),
         }
     }

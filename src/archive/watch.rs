@@ -27,6 +27,9 @@ const TIDY_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks for files that are to be read again.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
+/// Between two looks at whether images are to be read for new keys.
+const FILL_EVERY: Duration = Duration::from_millis(500);
+
 /// Reasons that say more than what is, or is not, at the path of a volume.
 const UNMOUNTED: &str = "its disk was unmounted";
 const UNPLUGGED: &str = "ejected, and unplugged";
@@ -43,7 +46,7 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 8] = [
+        let works: [(&str, Duration, Work); 9] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
             ("drain", LOOK_EVERY, |archive| archive.drain_all()),
@@ -52,6 +55,7 @@ impl Watch {
             ("journals", LOOK_EVERY, |archive| archive.carry_over_all()),
             ("checks", CHECK_EVERY, |archive| archive.check_volumes()),
             ("retention", LOOK_EVERY, |archive| archive.retention_round()),
+            ("keys", FILL_EVERY, |archive| archive.fill_keys()),
         ];
         for (name, every, work) in works {
             let (stop, archive) = (stop.clone(), archive.clone());

@@ -143,6 +143,9 @@ fn screen(status: &Status, running: bool) -> String {
     if let Some(retention) = &status.retention {
         text.push_str(&format!("retain  {}\n", super::retention::line(retention)));
     }
+    if let Some(fill) = &status.extra_keys {
+        text.push_str(&format!("keys    {}\n", super::index::line(fill)));
+    }
     text.push_str(&kept(&status.kept));
     if index.variants_count > 0 {
         text.push_str(&format!(

@@ -5,6 +5,7 @@
 
 mod corrections;
 pub mod edit;
+mod index;
 mod intake;
 mod long_work;
 mod query;
@@ -20,9 +21,11 @@ use serde::Deserialize;
 
 use crate::dicom::AeTitle;
 
+use index::IndexFile;
 use intake::IntakeFile;
 
 pub use corrections::Corrections;
+pub use index::IndexConfig;
 pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
 pub use query::Queries;
@@ -59,6 +62,7 @@ pub struct Config {
     pub coerce: Vec<Coerce>,
     pub retention: Retention,
     pub intake: Intake,
+    pub index: IndexConfig,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -205,6 +209,8 @@ struct File {
     retention: Retention,
     #[serde(default)]
     intake: IntakeFile,
+    #[serde(default)]
+    index: IndexFile,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -287,6 +293,7 @@ impl Config {
             volume.path = base.join(&volume.path);
         }
         check_volumes(&volumes)?;
+        let index = file.index.checked()?;
         let intake = Intake::of(&file.intake, &mut volumes, base)?;
         file.query.check()?;
         file.mirror.check()?;
@@ -349,6 +356,7 @@ impl Config {
             coerce,
             retention: file.retention,
             intake,
+            index,
         })
     }
 
@@ -509,6 +517,7 @@ fn template() -> String {
         intake::TEMPLATE,
         receiving::TEMPLATE,
         retention::TEMPLATE,
+        index::TEMPLATE,
     ]
     .concat()
 }

@@ -8,6 +8,8 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 use serde::{Deserialize, Serialize};
 
+use super::extra_keys::extra;
+
 /// A query level, from the widest to the narrowest (PS3.4 C.6.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
@@ -56,7 +58,8 @@ impl FromStr for Level {
     }
 }
 
-/// What the index keeps of each instance, and so what a query can match and return.
+/// What the index keeps of each instance, and so what a query can match and return; with the extra keys of the
+/// configuration.
 pub static INDEXED: &[(Level, Tag)] = &[
     (Level::Patient, tags::PATIENT_NAME),
     (Level::Patient, tags::PATIENT_ID),
@@ -197,15 +200,21 @@ pub fn item_keys(sequence: Tag) -> &'static [Tag] {
         .map_or(&[], |(_, keys)| keys)
 }
 
-/// The level of an attribute which the index keeps; None for all others.
+/// The level of an attribute which the index keeps, by the configuration too; None for all others.
 pub fn level_of(tag: Tag) -> Option<Level> {
-    INDEXED
-        .iter()
-        .find(|(_, indexed)| *indexed == tag)
-        .map(|(level, _)| *level)
+    let standard = INDEXED.iter().find(|(_, indexed)| *indexed == tag);
+    match standard {
+        Some((level, _)) => Some(*level),
+        None => extra(tag).map(|key| key.level),
+    }
 }
 
-/// The VR which PS3.6 gives this attribute; UN for private and unknown ones.
+/// Whether the index keeps it in every archive, whatever is configured.
+pub fn is_standard(tag: Tag) -> bool {
+    INDEXED.iter().any(|(_, indexed)| *indexed == tag)
+}
+
+/// The VR which PS3.6 gives this attribute, or for private and unknown ones the configuration; else UN.
 ///
 /// Where the standard leaves a choice: OW of "OB or OW", US of "US or SS".
 pub fn vr_of(tag: Tag) -> VR {
@@ -217,12 +226,13 @@ pub fn vr_of(tag: Tag) -> VR {
         return if (0x10..=0xFF).contains(&tag.element()) {
             VR::LO
         } else {
-            VR::UN
+            extra(tag).map_or(VR::UN, |key| key.vr)
         };
     }
-    StandardDataDictionary
-        .by_tag(tag)
-        .map_or(VR::UN, |entry| entry.vr().relaxed())
+    match StandardDataDictionary.by_tag(tag) {
+        Some(entry) => entry.vr().relaxed(),
+        None => extra(tag).map_or(VR::UN, |key| key.vr),
+    }
 }
 
 #[cfg(test)]
@@ -257,6 +267,35 @@ mod tests {
             for key in *keys {
                 assert!(!matches!(vr_of(*key), VR::UN | VR::SQ), "{sequence} {key}");
             }
+        }
+    }
+
+    /// Method: the table of the documentation is written from the lists above, and compared.
+    #[test]
+    fn the_documentation_names_every_key() {
+        let keyword = |tag: Tag| {
+            let entry = StandardDataDictionary.by_tag(tag).expect("tested above");
+            entry.alias().to_owned()
+        };
+        let document = include_str!("../../docs/queries.md");
+        for (level, name) in [
+            (Level::Patient, "patient"),
+            (Level::Study, "study"),
+            (Level::Series, "series"),
+            (Level::Instance, "image"),
+        ] {
+            let keys = INDEXED.iter().filter(|(of, _)| *of == level);
+            let keys: Vec<String> = keys
+                .map(|(_, tag)| match item_keys(*tag) {
+                    [] => keyword(*tag),
+                    inner => {
+                        let inner: Vec<String> = inner.iter().map(|tag| keyword(*tag)).collect();
+                        format!("{} ({})", keyword(*tag), inner.join(", "))
+                    }
+                })
+                .collect();
+            let row = format!("| {name} | {} |", keys.join(", "));
+            assert!(document.contains(&row), "docs/queries.md lacks\n{row}");
         }
     }
 

@@ -12,6 +12,7 @@ pub mod charset_answer;
 pub mod charset_encode;
 pub mod differences;
 pub mod elements;
+pub mod extra_keys;
 mod header;
 mod inflate;
 pub mod items;

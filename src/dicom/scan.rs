@@ -97,6 +97,7 @@ impl Scanner {
                 keeping: false,
                 sequence: None,
                 depth: 0,
+                reached: Tag(0, 0),
             },
             failed: None,
         }
@@ -123,6 +124,16 @@ impl Scanner {
         &self.kept.attributes
     }
 
+    /// Whether everything up to this attribute has been met, in a data set that is in order.
+    pub fn is_beyond(&self, tag: Tag) -> bool {
+        self.kept.reached > tag
+    }
+
+    /// What was found so far, for who reads no further.
+    pub fn stop(self) -> Attributes {
+        self.kept.complete(self.walk.root_form().big)
+    }
+
     /// The end of the data set. An error when it is not one.
     pub fn finish(mut self) -> Result<Attributes, ScanError> {
         if let Some(error) = self.failed {
@@ -145,6 +156,8 @@ struct Kept {
     sequence: Option<Tag>,
     /// How many sequences and items are open.
     depth: usize,
+    /// The highest tag met in the data set itself.
+    reached: Tag,
 }
 
 impl Visit for Kept {
@@ -187,6 +200,7 @@ impl Kept {
     fn element(&mut self, header: &Header, step: Step) -> bool {
         self.sequence = None;
         let tag = header.tag;
+        self.reached = self.reached.max(tag);
         if !self.is_wanted(tag) {
             return false;
         }

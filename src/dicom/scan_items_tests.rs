@@ -20,9 +20,13 @@ struct Writing {
 
 impl Writing {
     fn element(self, tag: Tag, vr: VR, length: u32, value: &[u8]) -> Vec<u8> {
-        let (u16, u32): (fn(u16) -> [u8; 2], fn(u32) -> [u8; 4]) = match self.big {
-            true => (u16::to_be_bytes, u32::to_be_bytes),
-            false => (u16::to_le_bytes, u32::to_le_bytes),
+        let u16 = |number: u16| match self.big {
+            true => number.to_be_bytes(),
+            false => number.to_le_bytes(),
+        };
+        let u32 = |number: u32| match self.big {
+            true => number.to_be_bytes(),
+            false => number.to_le_bytes(),
         };
         let mut out = [u16(tag.group()), u16(tag.element())].concat();
         if self.explicit && tag.group() != 0xFFFE {

@@ -6,6 +6,7 @@ use dicom_core::{Tag, VR};
 
 use super::attributes::{INDEXED, Level, vr_of};
 use super::charset::CharacterSet;
+use super::extra_keys::extra_keys;
 use super::items::{self, ITEMS_MAX};
 use super::tags;
 use super::uid::trim_uid;
@@ -150,7 +151,8 @@ impl Attributes {
     }
 
     /// What the index keeps at one level: non-empty values, each cut at 1024 bytes between two characters; of sequences
-    /// the text of [`items`]. The key is group × 65536 + element.
+    /// the text of [`items`]. Extra keys are there with an empty text too: looked for, and not found. The key is
+    /// group × 65536 + element.
     pub fn values(&self, level: Level) -> BTreeMap<u32, String> {
         let of_level = INDEXED.iter().filter(|(of, _)| *of == level);
         of_level
@@ -161,7 +163,16 @@ impl Attributes {
                 };
                 Some((number(*tag), text))
             })
+            .chain(self.extra_values(level))
             .collect()
+    }
+
+    fn extra_values(&self, level: Level) -> impl Iterator<Item = (u32, String)> {
+        let keys = extra_keys().iter().filter(move |key| key.level == level);
+        keys.map(|key| {
+            let text = self.text(key.tag).map(cut);
+            (number(key.tag), text.unwrap_or_default())
+        })
     }
 
     fn slice(&self, entry: &Entry) -> Option<&[u8]> {

@@ -14,7 +14,9 @@ use super::snapshot::{
     decode, each, get, hidden, highest_sequence, instance_entry, is_empty, position_key,
 };
 use super::spread::{self, Tally};
-use super::{Bad, Change, Gone, IndexError, InstanceEntry, Ruling, SEQUENCE_KEY, Stored, damaged};
+use super::{
+    Bad, Change, Filled, Gone, IndexError, InstanceEntry, Ruling, SEQUENCE_KEY, Stored, damaged,
+};
 use writes::{delete, put};
 
 mod writes;
@@ -54,6 +56,7 @@ pub(super) fn batch(
             Change::Gone(gone) => batch.gone(gone)?,
             Change::Bad(bad) => batch.bad(bad)?,
             Change::Ruling(ruling) => batch.ruling(ruling)?,
+            Change::Filled(filled) => batch.filled(filled)?,
             Change::Correction(_) => {}
         }
     }
@@ -226,6 +229,35 @@ impl<'a> Batch<'a> {
         let (before, held) = self.held(sop)?;
         let old = held.entry.as_deref().map(Counted::of);
         self.known(Cow::Borrowed(sop), before, old, held.with_bad(bad))
+    }
+
+    fn filled(&mut self, filled: &'a Filled) -> Result<(), IndexError> {
+        let sop = filled.sop_instance_uid.as_str();
+        let (before, held) = self.held(sop)?;
+        if !held.has(&filled.volume_id, &filled.path) {
+            self.instances
+                .insert(Cow::Borrowed(sop), Instance::Known { before, now: held });
+            return Ok(());
+        }
+        let old = held.entry.as_deref().map(Counted::of);
+        let effects = &mut self.effects;
+        let now = held.filled(filled, &mut |by| effects.is_in_effect(by))?;
+        self.known(Cow::Borrowed(sop), before, old, now)?;
+        let place = [&*filled.study_instance_uid, &filled.series_instance_uid];
+        let key = key::pack(&place);
+        // A line that names another series than the one that the file was stored with means nothing for it.
+        if !self.series_places.contains_key(&key)
+            && get(self.reader, Table::Series, &key)?.is_none()
+        {
+            return Ok(());
+        }
+        let at = self.series_at(place[0], place[1], None)?;
+        let Filled { by, sequence, .. } = *filled;
+        let worked = &mut self.series[at];
+        worked.changed |= worked.now.fill(by, sequence, &filled.series);
+        let worked = &mut self.studies[worked.study];
+        worked.changed |= worked.now.fill(by, sequence, &filled.study);
+        Ok(())
     }
 
     fn ruling(&mut self, ruling: &'a Ruling) -> Result<(), IndexError> {

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::merge::OnVolume;
-use super::record::{Facts, Told};
+use super::record::{Facts, Told, tag_of};
 use super::{
     ContentId, Copy, Gone, Hid, Hidden, IndexError, InstanceEntry, InstanceFacts, Origin, Other,
     OtherKind, Ruling, Stored, Values, Verdict,
 };
+use crate::dicom::attributes::is_standard;
 pub(super) use unit::Unit;
 
 mod unit;
@@ -88,9 +89,11 @@ impl Said {
     }
 
     fn join(&mut self, other: &Said) {
-        if other.facts < self.facts {
-            self.facts.clone_from(&other.facts);
+        let mut facts = other.facts.clone();
+        if facts < self.facts {
+            std::mem::swap(&mut facts, &mut self.facts);
         }
+        add_found(&mut self.facts.values, &facts.values);
         self.highest = self.highest.max(other.highest);
         self.newest = self.newest.max(other.newest);
     }
@@ -218,7 +221,11 @@ impl Content {
         let plain = lowest.is_plain() && self.copies.iter().all(|(_, said)| said == lowest);
         let mut copies: Vec<Copy> = Vec::with_capacity(self.copies.len());
         let mut told: Vec<(Rc<Said>, Vec<u32>)> = Vec::new();
+        let mut facts = lowest.facts.clone();
         for (copy, said) in self.copies {
+            if !plain {
+                add_found(&mut facts.values, &said.facts.values);
+            }
             match copies.last_mut() {
                 Some(last) if (&last.volume_id, &last.path) == (&copy.volume_id, &copy.path) => {
                     if copy < *last {
@@ -243,10 +250,21 @@ impl Content {
             copies,
         });
         Written {
-            facts: lowest.facts.clone(),
+            facts,
             transfer_syntax: self.transfer_syntax,
             copies,
             told: told.collect(),
+        }
+    }
+}
+
+/// What was found in the same bytes for extra keys, whenever it was looked for them. An empty text counts only where there
+/// is no other.
+fn add_found(values: &mut Values, found: &Values) {
+    for (tag, text) in found.iter().filter(|(tag, _)| !is_standard(tag_of(**tag))) {
+        let kept = values.entry(*tag).or_default();
+        if kept.is_empty() {
+            kept.clone_from(text);
         }
     }
 }

@@ -11,6 +11,9 @@
 //!   corrections are in effect, as if the others had never been made ([`super::contents`]): a content counts or is hidden;
 //!   of those that count the highest rank wins, then the lower archive-wide sequence number, ties are broken by content.
 //!   Each copy therefore keeps what was said with it, by each correction.
+//! - Values that were found later ([`Filled`](super::Filled)) are said by a file, as the rest is; an instance has them
+//!   from any of its copies, a study or series as from a line that says nothing else. An empty one counts only where there
+//!   is no other.
 //! - A study or series is what *all* statements say, those of files that are gone too: its folder and values do not
 //!   change when an instance moves, and later lines of a ledger lean on them. What each correction says is kept apart, in
 //!   a layer; those in effect cover the ones below.
@@ -19,9 +22,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::MODALITY;
+use super::record::{MODALITY, tag_of};
 use super::spread::Tally;
 use super::{SeriesFacts, SeriesRecord, StudyFacts, StudyRecord, Values};
+use crate::dicom::attributes::is_standard;
 
 /// Values of a study or series, each with the sequence of the statement it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,11 +49,23 @@ pub(super) struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// An empty text of a correction is a value: there is none any more. Elsewhere it says nothing.
     fn told(self) -> impl Iterator<Item = (&'a u32, &'a String)> {
-        let values = self.values.iter();
-        values.filter(move |(_, text)| self.by != 0 || !text.is_empty())
+        told(self.by, self.values)
     }
+}
+
+/// An empty text of a correction is a value: there is none any more. Of an extra key it says that it was looked for.
+/// Elsewhere it says nothing.
+fn told(by: u64, values: &Values) -> impl Iterator<Item = (&u32, &String)> {
+    let values = values.iter();
+    values.filter(move |(tag, text)| by != 0 || !text.is_empty() || !is_standard(tag_of(**tag)))
+}
+
+/// Of two statements of a layer about a value the lower one counts.
+fn rank(by: u64, tag: u32, sequence: u64, text: &str) -> (bool, u64, &str) {
+    // That it is not in one image says little, if it is in another.
+    let says_little = text.is_empty() && (by == 0 || !is_standard(tag_of(tag)));
+    (says_little, sequence, text)
 }
 
 impl Merged {
@@ -88,22 +104,36 @@ impl Merged {
             changed = true;
         }
         for (tag, text) in said.told() {
-            let kept = self
-                .values
-                .get(tag)
-                .map(|kept| (self.later.get(tag).copied().unwrap_or(self.sequence), kept));
-            if kept.is_some_and(|kept| kept <= (sequence, text)) {
-                continue;
-            }
-            self.values.insert(*tag, text.clone());
-            if sequence == self.sequence {
-                self.later.remove(tag);
-            } else {
-                self.later.insert(*tag, sequence);
-            }
-            changed = true;
+            changed |= self.put(said.by, *tag, sequence, text);
         }
         changed
+    }
+
+    /// Takes in values that were found later. They say nothing of the folder, whatever their sequence.
+    fn fill(&mut self, by: u64, sequence: u64, values: &Values) -> bool {
+        let mut changed = false;
+        for (tag, text) in told(by, values) {
+            changed |= self.put(by, *tag, sequence, text);
+        }
+        changed
+    }
+
+    /// True when that counts now.
+    fn put(&mut self, by: u64, tag: u32, sequence: u64, text: &str) -> bool {
+        let kept = self.values.get(&tag).map(|kept| {
+            let sequence = self.later.get(&tag).copied().unwrap_or(self.sequence);
+            rank(by, tag, sequence, kept)
+        });
+        if kept.is_some_and(|kept| kept <= rank(by, tag, sequence, text)) {
+            return false;
+        }
+        self.values.insert(tag, text.to_owned());
+        if sequence == self.sequence {
+            self.later.remove(&tag);
+        } else {
+            self.later.insert(tag, sequence);
+        }
+        true
     }
 }
 
@@ -139,6 +169,19 @@ fn take_in(told: &mut Merged, layers: &mut Layers, said: Said, in_effect: bool) 
             true
         }
     };
+    if changed {
+        *told = effective(layers);
+    }
+    changed
+}
+
+/// Takes in values found later, of what a correction made, or of what none did. True when anything changed.
+fn fill(told: &mut Merged, layers: &mut Layers, by: u64, sequence: u64, values: &Values) -> bool {
+    if layers.is_empty() {
+        return by == 0 && told.fill(by, sequence, values);
+    }
+    let layer = layers.get_mut(&by);
+    let changed = layer.is_some_and(|layer| layer.merged.fill(by, sequence, values));
     if changed {
         *told = effective(layers);
     }
@@ -265,6 +308,12 @@ pub(super) trait Kept: Sized {
     fn take_in(&mut self, said: Said, in_effect: bool) -> bool {
         let (told, layers) = self.parts();
         take_in(told, layers, said, in_effect)
+    }
+
+    /// Takes in values found later. True when anything changed.
+    fn fill(&mut self, by: u64, sequence: u64, values: &Values) -> bool {
+        let (told, layers) = self.parts();
+        fill(told, layers, by, sequence, values)
     }
 
     /// A correction came in effect, or out of it. True when anything changed.

@@ -62,10 +62,10 @@ pub use identities::{SharedPatientId, birth_dates_agree, names_agree};
 pub use query::{Key, Match, Options, Query, Step};
 pub use received::Received;
 pub use record::{
-    Bad, Change, Class, ContentId, Copy, Correction, CorrectionFacts, CorrectionRecord, Did, Gone,
-    Hid, Hidden, HiddenContent, InstanceEntry, InstanceFacts, InstanceRecord, Origin, Other,
-    OtherKind, Ruling, SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals, Values,
-    Verdict, classify,
+    Bad, Change, Class, ContentId, Copy, Correction, CorrectionFacts, CorrectionRecord, Did,
+    Filled, Gone, Hid, Hidden, HiddenContent, InstanceEntry, InstanceFacts, InstanceRecord, Origin,
+    Other, OtherKind, Ruling, SeriesFacts, SeriesRecord, Stored, StudyFacts, StudyRecord, Totals,
+    Values, Verdict, classify,
 };
 pub use snapshot::Snapshot;
 pub use spread::{SeriesSpread, Spread};

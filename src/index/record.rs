@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dicom::Tag;
+use crate::dicom::attributes::is_standard;
+
 /// Tag as `group << 16 | element` → text.
 pub type Values = BTreeMap<u32, String>;
 
@@ -111,6 +114,27 @@ pub struct Bad {
     pub volume_id: String,
     /// Relative to the volume's root.
     pub path: String,
+}
+
+/// One statement of a ledger: what was found in a file, stored by a line before, when it was looked at for keys that were
+/// configured later. An empty text says that there is no such value. Without meaning for a path that nothing stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filled {
+    /// Archive-wide number of the ledger line.
+    pub sequence: u64,
+    pub sop_instance_uid: String,
+    pub volume_id: String,
+    /// Relative to the volume's root.
+    pub path: String,
+    pub study_instance_uid: String,
+    pub series_instance_uid: String,
+    /// The correction that made the content, or 0: what it says of study and series is said with that.
+    pub by: u64,
+    /// Patient and study level.
+    pub study: Values,
+    pub series: Values,
+    /// Instance level.
+    pub values: Values,
 }
 
 /// What makes two files the same content of an instance, whatever the file around the data set.
@@ -224,6 +248,7 @@ pub enum Change {
     Bad(Bad),
     Ruling(Ruling),
     Correction(Box<Correction>),
+    Filled(Box<Filled>),
 }
 
 impl Change {
@@ -235,6 +260,7 @@ impl Change {
             Change::Bad(bad) => bad.sequence,
             Change::Ruling(ruling) => ruling.sequence,
             Change::Correction(correction) => correction.sequence,
+            Change::Filled(filled) => filled.sequence,
         }
     }
 }
@@ -447,11 +473,21 @@ pub fn classify(
     }
 }
 
+pub(super) fn tag_of(tag: u32) -> Tag {
+    Tag((tag >> 16) as u16, tag as u16)
+}
+
 /// Study, series, transfer syntax, values.
 pub(super) type Compared<'a> = (&'a str, &'a str, &'a str, &'a Values);
 
 pub(super) fn kind_of(primary: Compared, other: Compared) -> OtherKind {
-    let same_object = (primary.0, primary.1, primary.3) == (other.0, other.1, other.3);
+    // Which other keys are configured does not make another object of it.
+    let standard = |values: &'_ Values| -> Values {
+        let values = values.iter().filter(|(tag, _)| is_standard(tag_of(**tag)));
+        values.map(|(tag, text)| (*tag, text.clone())).collect()
+    };
+    let same_object = (primary.0, primary.1) == (other.0, other.1)
+        && (primary.3 == other.3 || standard(primary.3) == standard(other.3));
     if same_object && primary.2 != other.2 {
         OtherKind::Variant
     } else {

@@ -180,6 +180,26 @@ impl Snapshot {
         Ok(kept.and_then(|kept| kept.into_record(study_instance_uid)))
     }
 
+    /// The UIDs of up to `most` studies behind that one, of all that were ever heard of, in the order of the table.
+    pub fn studies_after(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<String>, IndexError> {
+        let from = after.map_or_else(Vec::new, |uid| key::prefix_range(key::pack(&[uid])).1);
+        let mut found = Vec::new();
+        let visit = &mut |key: &[u8], _| {
+            let (uid, _) = key::unpack(key).ok_or_else(|| damaged(Table::Study))?;
+            found.push(uid);
+            Ok(match found.len() < most {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            })
+        };
+        self.each(Table::Study, (from, Vec::new()), Direction::Forward, visit)?;
+        Ok(found)
+    }
+
     pub(super) fn kept_study(&self, study: &str) -> Result<Option<KeptStudy>, IndexError> {
         match get(&*self.reader, Table::Study, &key::pack(&[study]))? {
             Some(content) => decode(Table::Study, &content).map(Some),

@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::super::record::{Facts, Told, kind_of};
 use super::super::{
-    Bad, Copy, Gone, Hidden, HiddenContent, IndexError, InstanceEntry, InstanceRecord, Origin,
-    Other, Ruling, Stored,
+    Bad, Copy, Filled, Gone, Hidden, HiddenContent, IndexError, InstanceEntry, InstanceRecord,
+    Origin, Other, Ruling, Stored,
 };
-use super::{Content, InEffect, Said, Standing, Written};
+use super::{Content, InEffect, Said, Standing, Written, add_found};
 
 /// All that is known of one SOP Instance UID.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,6 +78,31 @@ impl Unit {
             }
         }
         self
+    }
+
+    /// Whether a file is known at that path.
+    pub fn has(&self, volume_id: &str, path: &str) -> bool {
+        let there = |copy: &Copy| copy.volume_id == volume_id && copy.path == path;
+        let counting = self.entry.iter().any(|entry| {
+            let others = entry.record.others.iter().flat_map(|other| &other.copies);
+            entry.record.copies.iter().chain(others).any(there)
+        });
+        counting
+            || self.hidden.iter().any(|hidden| {
+                let contents = hidden.contents.iter();
+                contents.flat_map(|content| &content.copies).any(there)
+            })
+    }
+
+    /// With values that were found in one of the files later.
+    pub fn filled(self, filled: &Filled, in_effect: &mut InEffect) -> Result<Unit, IndexError> {
+        let (mut contents, rulings) = self.into_contents();
+        for (copy, said) in contents.iter_mut().flat_map(|content| &mut content.copies) {
+            if (&copy.volume_id, &copy.path) == (&filled.volume_id, &filled.path) {
+                add_found(&mut Rc::make_mut(said).facts.values, &filled.values);
+            }
+        }
+        from_contents(&filled.sop_instance_uid, contents, rulings, in_effect)
     }
 
     /// After one more ruling; several ledgers say the same one.

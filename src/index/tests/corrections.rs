@@ -653,7 +653,7 @@ pub fn assert_is_as_the_rules_say(index: &Index, left: &[Change], all: &[Change]
                 let key = (sop, content_of(stored));
                 contents.entry(key).or_default().push(stored);
             }
-            Change::Gone(_) | Change::Bad(_) => {}
+            Change::Gone(_) | Change::Bad(_) | Change::Filled(_) => {}
         }
     }
     for change in all {

@@ -347,7 +347,7 @@ mod model {
                         bad.retain(|bad| (&bad.sop_instance_uid, &bad.path) != (sop, path));
                     }
                     Change::Bad(new) => bad.push(new),
-                    Change::Ruling(_) | Change::Correction(_) => {}
+                    Change::Ruling(_) | Change::Correction(_) | Change::Filled(_) => {}
                 }
             }
             all.extend(left.into_iter().cloned().map(Change::Stored));

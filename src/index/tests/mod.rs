@@ -14,6 +14,7 @@ use crate::dicom::Level;
 
 mod availability;
 mod corrections;
+mod filled;
 mod find;
 mod gone;
 mod identities;
