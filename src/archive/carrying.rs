@@ -15,14 +15,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::index::{Change, Gone, Stored};
-use crate::volume::intake::{About, Kept, Took, copy_out};
-use crate::volume::journal::{Found, Journal, JournalError, Reading, Replay};
+use crate::volume::device::{Shared, disks_of, share};
+use crate::volume::intake::{About, Intake, Kept, Took, copy_out};
+use crate::volume::journal::{Journal, JournalError, Reading, Replay};
 use crate::volume::layout::Role;
 use crate::volume::{Incoming, Volume, VolumeError, VolumeState, layout, ledger_extent};
 
+use super::content::contents;
 use super::entry::{Known, Reader};
 use super::ingest::ALTERNATIVES_MAX;
+use super::journals::Troubles;
 use super::placing::Refusals;
+use super::shelf::Member;
 use super::status::IntakeStatus;
 use super::way_in::{Way, WayIn};
 use super::{Archive, Line, entry};
@@ -38,6 +42,8 @@ const QUIET: Duration = Duration::from_millis(700);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// For the lock of an instance that is to go elsewhere.
 const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+/// The same, where nobody holds it who waits for that.
+const SPREAD_PATIENCE: Duration = Duration::from_secs(5);
 /// What has waited longer than this is worth a word.
 pub const OVERDUE: Duration = Duration::from_secs(30);
 /// After a batch that failed.
@@ -55,51 +61,80 @@ impl Archive {
         {
             return Ok(());
         }
-        let name = volume.name();
-        let folder = self.intake_folder(volume);
-        let on_volume = volume.intake_folder();
-        let fail = |error: JournalError| VolumeError::Failed {
-            name: name.to_owned(),
-            reason: error.to_string(),
+        let Some(_claim) = self.claim_journals(volume.id()) else {
+            return Err(VolumeError::Failed {
+                name: volume.name().to_owned(),
+                reason: "its intake journal is still being read".to_owned(),
+            });
         };
-        // One that was used before the configuration, or the disk, was changed holds instances all the same.
-        let mut emptied = vec![self.empty_journal(volume, &folder).map_err(fail)?];
-        if folder != on_volume {
-            emptied.push(self.empty_journal(volume, &on_volume).map_err(fail)?);
+        let folder = self.intake_folder(volume);
+        match self.settle_journals(volume, &folder) {
+            true => self.begin_intake(volume, &folder),
+            // What is in it is looked for again and again; instances go the direct way.
+            false => {
+                let (way_in, _) = self.choose_way(volume, &folder);
+                let way_in = way_in.no_journal("the one that is there could not be emptied");
+                self.carrying.note(volume.id(), way_in);
+            }
         }
-        let (mut way_in, size_bytes) = self.choose_way(volume, &folder);
+        Ok(())
+    }
+
+    /// Opens the journal in a folder for new instances, if the configuration, or the disk, says so.
+    pub(super) fn begin_intake(&self, volume: &Arc<Volume<Line>>, folder: &std::path::Path) {
+        let name = volume.name();
+        let (mut way_in, size_bytes) = self.choose_way(volume, folder);
         if way_in.way == Way::Journal {
-            if !self.has_journal(&folder) {
+            if !self.has_journal(folder) {
                 let path = folder.display();
                 tracing::info!(volume = name, %path, size_bytes, "an intake journal is written in full, once");
             }
-            if let Err(error) = volume.open_intake(&self.disk, &folder, size_bytes) {
+            let remembered = self.remember_journal(volume, folder);
+            let opened = remembered
+                .map_err(|error| error.to_string())
+                .and_then(|()| {
+                    let opened = volume.open_intake(&self.disk, folder, size_bytes);
+                    opened.map_err(|error| error.to_string())
+                });
+            if let Err(reason) = opened {
                 // The direct way is always there.
-                tracing::error!(volume = name, %error, "the intake journal cannot be used");
-                way_in = way_in.no_journal(&error.to_string());
+                tracing::error!(volume = name, reason, "the intake journal cannot be used");
+                way_in = way_in.no_journal(&reason);
             }
         }
-        // Nothing is to be had from one that nobody uses but its room.
-        let used = volume.intake().map(|intake| intake.journal().path());
-        let unused = emptied.into_iter().flatten();
-        for journal in unused.filter(|journal| Some(journal.path()) != used) {
-            let path = journal.path().to_owned();
-            match journal.remove() {
-                Ok(()) => {
-                    tracing::info!(volume = name, path = %path.display(), "an intake journal that is not used any more was removed")
-                }
-                Err(error) => {
-                    tracing::warn!(volume = name, %error, "an unused intake journal stays")
-                }
-            }
-        }
+        self.remove_unused(volume, folder);
         let (way, reason) = (way_in.way, &way_in.reason);
         match way_in.lacks_journal {
             true => tracing::warn!(volume = name, ?way, reason, "the way in"),
             false => tracing::info!(volume = name, ?way, reason, "the way in"),
         }
         self.carrying.note(volume.id(), way_in);
-        Ok(())
+    }
+
+    /// Nothing is to be had from an empty journal that nobody uses but its room.
+    fn remove_unused(&self, volume: &Volume<Line>, wanted: &std::path::Path) {
+        let used = volume.intake().map(|intake| intake.journal().path());
+        for folder in [wanted, &volume.intake_folder()] {
+            if used.is_some_and(|path| path.starts_with(folder)) || !self.has_journal(folder) {
+                continue;
+            }
+            let disk = match folder.starts_with(volume.root()) {
+                true => volume.disk(),
+                false => &self.disk,
+            };
+            let removed = match Journal::open_existing(disk, folder, volume.id()) {
+                Ok(Some((journal, replay))) if replay == Replay::default() => journal.remove(),
+                // There is something in it, or it is not ours.
+                _ => continue,
+            };
+            let (volume, path) = (volume.name(), folder.display());
+            match removed {
+                Ok(()) => {
+                    tracing::info!(volume, %path, "an intake journal that is not used any more was removed")
+                }
+                Err(error) => tracing::warn!(volume, %error, "an unused intake journal stays"),
+            }
+        }
     }
 
     pub(super) fn intake_folder(&self, volume: &Volume<Line>) -> PathBuf {
@@ -109,23 +144,25 @@ impl Archive {
         }
     }
 
-    /// What a journal holds gets its files and lines; it is empty then. None: there is none, or it was set aside.
-    fn empty_journal(
+    /// What a journal holds gets its files and lines; it is empty then. False: there is none.
+    pub(super) fn empty_journal(
         &self,
         volume: &Arc<Volume<Line>>,
         folder: &std::path::Path,
-    ) -> Result<Option<Journal>, JournalError> {
+        late: Late,
+    ) -> Result<bool, JournalError> {
         let disk = match folder.starts_with(volume.root()) {
             true => volume.disk(),
             false => &self.disk,
         };
         let Some((journal, replay)) = Journal::open_existing(disk, folder, volume.id())? else {
-            return Ok(None);
+            return Ok(false);
         };
-        if !replay.records.is_empty() {
+        let count = replay.records.len();
+        if count > 0 {
             tracing::info!(
                 volume = volume.name(),
-                instances_count = replay.records.len(),
+                instances_count = count,
                 "instances in the intake journal are carried over"
             );
         }
@@ -134,7 +171,21 @@ impl Archive {
             reason,
         };
         let begun = Instant::now();
-        self.replay(volume, &journal, &replay).map_err(failed)?;
+        if count > 0 {
+            let records = records_of(volume.id(), &replay).map_err(failed)?;
+            let listed = Listed::read(volume, &records, late);
+            let listed = listed.map_err(|error| failed(error.to_string()))?;
+            for batch in records.chunks(BATCH_COUNT) {
+                let replayed = self.replay_some(volume, &journal, batch, &listed);
+                match replayed {
+                    Err(reason) if late.may_spread => {
+                        tracing::warn!(volume = volume.name(), reason, "they go to other volumes");
+                        self.spread(&journal, batch, &listed).map_err(failed)?;
+                    }
+                    done => done.map_err(failed)?,
+                }
+            }
+        }
         if !replay.damaged.is_empty() {
             let path = journal.path().to_owned();
             let aside = journal.set_aside()?;
@@ -145,75 +196,59 @@ impl Archive {
                 records_count = replay.damaged.len(),
                 "records of the intake journal are damaged: instances that were answered may be lost; the good ones were carried over"
             );
-            return Ok(None);
+            return Ok(true);
         }
         journal.settle()?;
-        if !replay.records.is_empty() {
+        if count > 0 {
             let ms = begun.elapsed().as_millis() as u64;
             tracing::info!(volume = volume.name(), ms, "the intake journal is empty");
         }
-        Ok(Some(journal))
+        Ok(true)
     }
 
-    /// Gives the records of a journal that nobody appends to their files and lines. An error: what is not there yet stays in
+    /// Gives records of a journal that nobody appends to their files and lines. An error: what is not there yet stays in
     /// the journal.
-    fn replay(
-        &self,
-        volume: &Arc<Volume<Line>>,
-        journal: &Journal,
-        replay: &Replay,
-    ) -> Result<(), String> {
-        if replay.records.is_empty() {
-            return Ok(());
-        }
-        // Some may have been carried over already: the last mark of that was not durable.
-        let mut listed = Listed::default();
-        let folder = volume.ledger_folder(volume.id());
-        let read = ledger_extent::read_last_segments(volume.disk(), &folder, 2, &mut |line| {
-            listed.note(line);
-        });
-        read.map_err(|error| error.to_string())?;
-        for batch in replay.records.chunks(BATCH_COUNT) {
-            self.replay_some(volume, journal, batch, &listed)?;
-        }
-        Ok(())
-    }
-
     fn replay_some(
         &self,
         volume: &Arc<Volume<Line>>,
         journal: &Journal,
-        batch: &[Found],
+        batch: &[Record],
         listed: &Listed,
     ) -> Result<(), String> {
         let words = |error: VolumeError| error.to_string();
         let (mut files, mut facts, mut done) = (Vec::new(), Vec::new(), Vec::new());
-        for found in batch {
-            done.push(found.number);
-            let about: About = match serde_json::from_slice(&found.about) {
-                Ok(about) => about,
-                Err(error) => {
-                    return Err(format!("record {}: {error}", found.number));
-                }
-            };
-            let stored = stored_of(volume.id(), &about)?;
+        for Record {
+            number,
+            about,
+            stored,
+        } in batch
+        {
+            done.push(*number);
+            let (mut about, mut stored) = (about.clone(), stored.clone());
             self.keeper.raise_sequence(stored.instance.sequence);
             if listed.has(&stored) {
                 continue;
             }
-            let path = &stored.instance.copy.path;
-            // A file of that name without a line is what a power cut left of this instance, whole or not.
-            if !volume.is_free(path).map_err(words)? {
-                if listed.paths.contains(path) {
-                    return Err(format!("another instance has the name {path}"));
-                }
+            if self.went_elsewhere(volume.id(), &stored) {
+                let gone = gone_from(volume.id(), &stored);
+                self.keeper.forget_unlisted(&gone);
+                continue;
+            }
+            if listed.has_path(&stored) {
+                // Sent again, with other bytes, while this journal was out of reach.
+                listed.rename(volume, &mut stored).map_err(words)?;
+                let (once, line) = entry::lines(&stored, volume.id(), None);
+                let path = stored.instance.copy.path.clone();
+                about = About { path, once, line };
+            } else if !volume.is_free(&about.path).map_err(words)? {
+                // A file of that name without a line is what a power cut left of this instance, whole or not.
                 volume
-                    .remove_file(path)
+                    .remove_file(&about.path)
                     .map_err(|error| error.to_string())?;
             }
             let mut incoming = volume.begin().map_err(words)?;
-            let reading = journal.reading(found.number);
-            let reading = reading.ok_or_else(|| format!("record {} is gone", found.number))?;
+            let reading = journal.reading(*number);
+            let reading = reading.ok_or_else(|| format!("record {number} is gone"))?;
             copy_out(&reading, &mut incoming).map_err(|error| error.to_string())?;
             files.push(incoming);
             facts.push((about, stored));
@@ -223,16 +258,104 @@ impl Archive {
             .iter()
             .zip(facts.iter().map(|(about, _)| about.path.as_str()))
             .collect();
-        volume.publish_all(&named).map_err(words)?;
+        let published = volume.publish_all(&named).map_err(words);
         let lines = facts
-            .into_iter()
-            .map(|(about, stored)| (about.once, about.line, Arc::new(Change::Stored(stored))));
-        let appended = volume.ledger().append_all(lines.collect());
-        appended.map_err(|error| error.to_string())?;
+            .iter()
+            .map(|(about, stored)| {
+                let change = Arc::new(Change::Stored(stored.clone()));
+                (about.once.clone(), about.line.clone(), change)
+            })
+            .collect();
+        let appended = published.and_then(|_| {
+            let appended = volume.ledger().append_all(lines).map(drop);
+            appended.map_err(|error| {
+                let error = VolumeError::from(error);
+                if error.is_ledger_unknown() {
+                    volume.mark_failed(&error.to_string());
+                }
+                words(error)
+            })
+        });
+        if let Err(reason) = appended {
+            // Without their lines they are files too many, should these instances go elsewhere.
+            if volume.state() == VolumeState::Ok {
+                named.iter().for_each(|(file, path)| file.unpublish(path));
+            }
+            return Err(reason);
+        }
         for file in files {
             file.finish();
         }
         journal.free(&done).map_err(|error| error.to_string())
+    }
+
+    /// Another volume that receives has it already: it had been carried there, and the mark of that was lost.
+    fn went_elsewhere(&self, volume_id: &str, stored: &Stored) -> bool {
+        let instance = &stored.instance;
+        // What the index does not know yet is stored once more: one copy too many.
+        let Ok(view) = self.keeper.view() else {
+            return false;
+        };
+        let Ok(Some(entry)) = view.snapshot.by_sop(&instance.sop_instance_uid) else {
+            return false;
+        };
+        let is_it = |copy: &&crate::index::Copy| {
+            let same = (copy.size_bytes, copy.file_crc32)
+                == (instance.copy.size_bytes, instance.copy.file_crc32);
+            let there = self.shelf.here(&copy.volume_id);
+            let receives = there.is_some_and(|other| {
+                other.role() == Role::Archive && other.state() == VolumeState::Ok
+            });
+            same && copy.volume_id != volume_id && receives
+        };
+        let contents = contents(&entry);
+        contents
+            .iter()
+            .flat_map(|content| content.good_copies())
+            .any(|copy| is_it(&copy))
+    }
+
+    /// Stores what a journal holds on volumes that take it.
+    fn spread(&self, journal: &Journal, records: &[Record], listed: &Listed) -> Result<(), String> {
+        let mut refused = Refusals::default();
+        let mut done = Vec::new();
+        let mut failed = Ok(());
+        for record in records {
+            let stored = &record.stored;
+            self.keeper.raise_sequence(stored.instance.sequence);
+            // Some may have been freed a moment ago.
+            let Some(reading) = journal.reading(record.number) else {
+                continue;
+            };
+            let volume_id = &stored.instance.copy.volume_id;
+            if !listed.has(stored) {
+                if self.went_elsewhere(volume_id, stored) {
+                    self.keeper.forget_unlisted(&gone_from(volume_id, stored));
+                } else if let Err(reason) = self.store_elsewhere(&reading, stored, &mut refused) {
+                    failed = Err(reason);
+                    break;
+                }
+            }
+            done.push(record.number);
+        }
+        // No line of their volume's ledger says what became of them.
+        self.keeper.checkpoint();
+        let freed = journal.free(&done).map_err(|error| error.to_string());
+        failed.and(freed)
+    }
+
+    fn store_elsewhere(
+        &self,
+        reading: &Reading,
+        stored: &Stored,
+        refused: &mut Refusals,
+    ) -> Result<(), String> {
+        let sop = &stored.instance.sop_instance_uid;
+        let Some(_lock) = self.locks.lock_within(sop, SPREAD_PATIENCE) else {
+            return Err("an instance is in use".to_owned());
+        };
+        let made = self.put_elsewhere(reading, stored, refused);
+        made.map_err(|error| error.to_string())
     }
 
     /// What waits in journals on other disks for volumes that are away goes to those with room. To be called when the
@@ -247,20 +370,34 @@ impl Archive {
                 continue;
             };
             let folder = folder.join(&member.volume_id);
-            match self.spread_journal(&member.name, &member.volume_id, &folder) {
-                Ok(0) => {}
-                Ok(count) => tracing::warn!(
-                    volume = member.name,
-                    instances_count = count,
-                    "instances waited in the intake journal of a volume that is away; they are on others now"
-                ),
-                Err(reason) => tracing::error!(
-                    volume = member.name,
+            self.spread_journal_of_absent(&member, &folder);
+        }
+    }
+
+    /// The journal in a folder on another disk, of a volume that is away.
+    pub(super) fn spread_journal_of_absent(&self, member: &Member, folder: &std::path::Path) {
+        let name = &member.name;
+        match self.spread_journal(name, &member.volume_id, folder) {
+            Ok(count) => {
+                self.carrying.troubles.remove(&member.volume_id, folder);
+                if count > 0 {
+                    tracing::warn!(
+                        volume = name,
+                        instances_count = count,
+                        "instances waited in the intake journal of a volume that is away; they are on others now"
+                    );
+                }
+            }
+            Err(reason) => {
+                tracing::error!(
+                    volume = name,
                     reason,
                     "instances stay in the intake journal of a volume that is away"
-                ),
+                );
+                self.journal_is_stuck(&member.volume_id, folder, reason);
             }
         }
+        self.note_aside(&member.volume_id, folder);
     }
 
     fn spread_journal(
@@ -274,20 +411,8 @@ impl Archive {
         let Some((journal, replay)) = opened else {
             return Ok(0);
         };
-        let mut refused = Refusals::default();
-        for found in &replay.records {
-            let about: About = serde_json::from_slice(&found.about)
-                .map_err(|error| format!("record {}: {error}", found.number))?;
-            let stored = stored_of(volume_id, &about)?;
-            self.keeper.raise_sequence(stored.instance.sequence);
-            let sop = stored.instance.sop_instance_uid.clone();
-            let _lock = self.locks.lock(&sop);
-            let reading = journal.reading(found.number);
-            let reading = reading.ok_or_else(|| format!("record {} is gone", found.number))?;
-            self.put_elsewhere(&reading, &stored, &mut refused)
-                .map_err(|error| error.to_string())?;
-            journal.free(&[found.number]).map_err(words)?;
-        }
+        let records = records_of(volume_id, &replay)?;
+        self.spread(&journal, &records, &Listed::default())?;
         match replay.damaged.len() {
             0 => journal.settle().map_err(words)?,
             count => {
@@ -300,10 +425,10 @@ impl Archive {
                 );
             }
         }
-        Ok(replay.records.len())
+        Ok(records.len())
     }
 
-    /// Stores what a record holds on a volume that takes it, the direct way.
+    /// Stores what a record holds on a volume that takes it, the direct way; its place by the record is nobody's then.
     fn put_elsewhere(
         &self,
         reading: &Reading,
@@ -322,9 +447,22 @@ impl Archive {
             match made {
                 Ok(()) => {
                     incoming.finish();
+                    let (place, copy) = (&was.instance.copy, &stored.instance.copy);
+                    // It may have found room where it was to be after all.
+                    if (&place.volume_id, &place.path) != (&copy.volume_id, &copy.path) {
+                        self.keeper
+                            .forget_unlisted(&gone_from(&place.volume_id, was));
+                    }
                     return Ok(());
                 }
-                Err(error) => self.refused_by(&other, &error, refused),
+                Err(error) => {
+                    self.refused_by(&other, &error, refused);
+                    match error.is_ledger_unknown() {
+                        // The line may be there, so what it speaks of stays.
+                        true => incoming.keep(),
+                        false => incoming.unpublish(&stored.instance.copy.path),
+                    }
+                }
             }
         }
     }
@@ -381,6 +519,7 @@ impl Archive {
 
     /// Looks after the journals as long as the server runs: one thread a volume, because a disk may never answer.
     pub fn carry_over_all(self: &Arc<Archive>) {
+        self.retry_journals();
         for member in self.shelf.all() {
             let Some(volume) = member.here().filter(|volume| volume.intake().is_some()) else {
                 continue;
@@ -497,12 +636,13 @@ impl Archive {
         if journal.starts_with(volume.root()) {
             return Ok(());
         }
-        // Of one that does not say its device it is not known.
         let device = self.disk.entry(journal).ok().flatten();
-        let device = device.map(|entry| entry.identity.0);
+        let disks = device.map(|entry| disks_of(&self.disk, entry.identity.0, journal));
+        // Where it is not known which disks are below, it counts as the same.
         let is_apart = |id: &&str| {
-            let other = self.shelf.here(id).and_then(|other| other.device().ok());
-            other.is_some() && device.is_some() && other != device
+            let other = self.shelf.here(id).and_then(|other| other.disks().ok());
+            let both = disks.as_ref().zip(other);
+            both.is_some_and(|(disks, other)| share(disks, &other) == Shared::No)
         };
         match others.iter().all(is_apart) {
             true => Ok(()),
@@ -565,14 +705,37 @@ impl Archive {
         let mut refused = Refusals::default();
         self.refused_by(volume, &error, &mut refused);
         let mut left = std::collections::VecDeque::from(left);
+        let mut moved = Vec::new();
+        let mut failed = Ok(());
         while let Some(kept) = left.pop_front() {
             if let Err(error) = self.take_elsewhere(volume, &kept, &mut refused) {
                 left.push_front(kept);
-                intake.give_back(left.into());
-                return Err(error);
+                failed = Err(error);
+                break;
             }
+            moved.push(kept);
         }
-        Ok(count)
+        intake.give_back(left.into());
+        self.let_go(volume, intake, &moved);
+        failed.map(|()| count)
+    }
+
+    /// Instances of a journal are on other volumes now.
+    fn let_go(&self, volume: &Volume<Line>, intake: &Intake<Line>, moved: &[Kept<Line>]) {
+        if moved.is_empty() {
+            return;
+        }
+        // No line of this volume's ledger says what became of them: the index must know it before their records go.
+        self.keeper.checkpoint();
+        let done: Vec<(String, u64, u64)> = moved
+            .iter()
+            .map(|kept| (kept.about.path.clone(), kept.number, kept.bytes))
+            .collect();
+        let freed = intake.carried(&done);
+        if let Err(error) = freed.and_then(|()| intake.journal().settle()) {
+            tracing::error!(volume = volume.name(), %error, "the journal takes nothing more");
+        }
+        moved.iter().for_each(|kept| volume.let_go(kept));
     }
 
     /// Gives an instance that waits in the journal of a volume its file and line on another one.
@@ -601,44 +764,132 @@ impl Archive {
         let reading = reading.ok_or_else(|| gave_up("its record is gone".to_owned()))?;
         self.put_elsewhere(&reading, was, refused)
             .map_err(|error| gave_up(error.to_string()))?;
-        self.keeper.forget_unlisted(&Gone {
-            sequence: was.instance.sequence,
-            sop_instance_uid: sop.clone(),
-            volume_id: volume.id().to_owned(),
-            path: was.instance.copy.path.clone(),
-        });
-        let done = [(kept.about.path.clone(), kept.number, kept.bytes)];
-        let freed = intake.carried(&done);
-        freed.map_err(|error| gave_up(error.to_string()))
+        Ok(())
     }
 }
 
-/// What the newest lines of a ledger say was stored.
+fn gone_from(volume_id: &str, was: &Stored) -> Gone {
+    Gone {
+        sequence: was.instance.sequence,
+        sop_instance_uid: was.instance.sop_instance_uid.clone(),
+        volume_id: volume_id.to_owned(),
+        path: was.instance.copy.path.clone(),
+    }
+}
+
+/// How a journal is read that was not read at the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Late {
+    /// Any line of the ledger may be younger than its records, not only the newest.
+    pub whole_ledger: bool,
+    /// All volumes are open.
+    pub may_spread: bool,
+}
+
+/// A record that was found in a journal, and what it says.
+struct Record {
+    number: u64,
+    about: About,
+    stored: Stored,
+}
+
+fn records_of(volume_id: &str, replay: &Replay) -> Result<Vec<Record>, String> {
+    let records = replay.records.iter().map(|found| {
+        let about: About = serde_json::from_slice(&found.about)
+            .map_err(|error| format!("record {}: {error}", found.number))?;
+        let stored = stored_of(volume_id, &about)?;
+        Ok(Record {
+            number: found.number,
+            about,
+            stored,
+        })
+    });
+    records.collect()
+}
+
+/// What a ledger says of the instances that are in a journal.
 #[derive(Default)]
 struct Listed {
-    lines: HashSet<(u64, String)>,
-    paths: HashSet<String>,
+    /// By SOP Instance UID; only those that the journal has.
+    lines: HashMap<String, Vec<ListedFile>>,
+}
+
+#[derive(serde::Deserialize)]
+struct ListedFile {
+    seq: u64,
+    stored: String,
+    #[serde(default)]
+    file: Option<String>,
+    size: u64,
+    file_crc32: String,
 }
 
 impl Listed {
-    fn note(&mut self, json: &str) {
-        #[derive(serde::Deserialize)]
-        struct StoredLine {
-            seq: u64,
-            stored: String,
-            #[serde(default)]
-            file: Option<String>,
-        }
-        if let Ok(line) = serde_json::from_str::<StoredLine>(json) {
-            self.lines.insert((line.seq, line.stored));
-            self.paths.extend(line.file);
-        }
+    /// Some may have been carried over already: the last mark of that was not durable.
+    fn read(
+        volume: &Volume<Line>,
+        records: &[Record],
+        late: Late,
+    ) -> Result<Listed, crate::volume::LedgerError> {
+        let sops = records.iter().map(|record| &record.stored.instance);
+        let sops = sops.map(|instance| (instance.sop_instance_uid.clone(), Vec::new()));
+        let mut listed = Listed {
+            lines: sops.collect(),
+        };
+        let folder = volume.ledger_folder(volume.id());
+        let segments = match late.whole_ledger {
+            true => usize::MAX,
+            false => 2,
+        };
+        ledger_extent::read_last_segments(volume.disk(), &folder, segments, &mut |json| {
+            if let Ok(line) = serde_json::from_str::<ListedFile>(json)
+                && let Some(of_sop) = listed.lines.get_mut(&line.stored)
+            {
+                of_sop.push(line);
+            }
+        })?;
+        Ok(listed)
     }
 
+    fn of(&self, stored: &Stored) -> &[ListedFile] {
+        let lines = self.lines.get(&stored.instance.sop_instance_uid);
+        lines.map_or(&[], Vec::as_slice)
+    }
+
+    /// It was carried over, or the same bytes were sent again later.
     fn has(&self, stored: &Stored) -> bool {
-        let instance = &stored.instance;
-        let key = (instance.sequence, instance.sop_instance_uid.clone());
-        self.lines.contains(&key)
+        let (sequence, copy) = (stored.instance.sequence, &stored.instance.copy);
+        let crc32 = format!("{:08x}", copy.file_crc32);
+        self.of(stored).iter().any(|line| {
+            let is_same = (line.size, &line.file_crc32) == (copy.size_bytes, &crc32);
+            line.seq == sequence || line.seq > sequence && is_same
+        })
+    }
+
+    /// Its path stands for something else.
+    fn has_path(&self, stored: &Stored) -> bool {
+        let path = &stored.instance.copy.path;
+        let is_it = |line: &ListedFile| match &line.file {
+            Some(file) => file == path,
+            None => path.ends_with(&format!("/{}", layout::file_name(&line.stored))),
+        };
+        self.of(stored).iter().any(is_it)
+    }
+
+    /// Gives it a path that stands for nothing yet.
+    fn rename(&self, volume: &Volume<Line>, stored: &mut Stored) -> Result<(), VolumeError> {
+        let first = stored.instance.copy.path.clone();
+        let folder = first.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for attempt in 0..ALTERNATIVES_MAX {
+            let instance = &stored.instance;
+            let (sop, crc32) = (&instance.sop_instance_uid, instance.copy.crc32);
+            let name = layout::alternative_file_name(sop, crc32, attempt);
+            stored.instance.copy.path = format!("{folder}/{name}");
+            if !self.has_path(stored) && volume.is_free(&stored.instance.copy.path)? {
+                return Ok(());
+            }
+        }
+        Err(VolumeError::NameTaken { path: first })
     }
 }
 
@@ -670,6 +921,7 @@ impl Known for Nothing {
 /// Volumes whose journals somebody looks after.
 #[derive(Default)]
 pub struct Carrying {
+    pub(super) troubles: Troubles,
     held: Arc<Mutex<HashSet<String>>>,
     /// By the id of the volume; of those that were opened for new instances.
     ways: Mutex<HashMap<String, WayIn>>,
@@ -678,7 +930,7 @@ pub struct Carrying {
 }
 
 /// Given back when dropped.
-struct Claim {
+pub struct Claim {
     held: Arc<Mutex<HashSet<String>>>,
     volume_id: String,
 }
@@ -694,7 +946,7 @@ impl Carrying {
         ways.get(volume_id).cloned()
     }
 
-    fn claim(&self, volume_id: &str) -> Option<Claim> {
+    pub(super) fn claim(&self, volume_id: &str) -> Option<Claim> {
         let mut held = self.held.lock().expect("no panic while held");
         held.insert(volume_id.to_owned()).then(|| Claim {
             held: self.held.clone(),

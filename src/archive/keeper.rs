@@ -160,6 +160,18 @@ impl Keeper {
         self.apply_change(&Change::Gone(gone.clone()));
     }
 
+    /// Makes durable what the index has been told: for what no ledger will tell it again.
+    pub fn checkpoint(&self) {
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Err(error) = state.index.checkpoint() {
+            drop(state);
+            self.failed(&error);
+        }
+    }
+
     fn apply_change(&self, change: &Change) {
         let state = self
             .state

@@ -5,7 +5,7 @@
 //!
 //! | for | files |
 //! |---|---|
-//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `before_ack`, `find`, `fetch` |
+//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `journals`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content`, `filling` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
@@ -45,6 +45,7 @@ mod from_disks;
 mod healing;
 mod in_place;
 mod ingest;
+mod journals;
 mod keeper;
 mod listed;
 mod locks;
@@ -204,10 +205,13 @@ impl Archive {
         // A verb that only looks leaves the disks as they are.
         if self.mode == Mode::Create {
             for member in self.shelf.all() {
-                if let Some(volume) = member.here()
-                    && let Err(error) = self.empty_intake(volume)
-                {
-                    tracing::error!(volume = member.name, %error, "instances stay in the intake journal until the next start");
+                if let Some(volume) = member.here() {
+                    match self.empty_intake(volume) {
+                        Ok(()) => self.note_settled(volume),
+                        Err(error) => {
+                            tracing::error!(volume = member.name, %error, "instances stay in the intake journal until the next start");
+                        }
+                    }
                 }
             }
             self.ship();

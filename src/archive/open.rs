@@ -230,6 +230,7 @@ impl Archive {
             }
         }
         archive.carry_journals_of_absent();
+        archive.retry_journals_now();
         Ok(archive)
     }
 

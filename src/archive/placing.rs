@@ -104,7 +104,8 @@ impl Archive {
         let space = volume.space()?;
         Ok(Candidate {
             index,
-            free_bytes: space.free_bytes,
+            // What was answered has its room before anything else is taken.
+            free_bytes: space.free_bytes.saturating_sub(volume.uncounted_bytes()),
             total_bytes: space.total_bytes,
             writable: true,
             reserve: &self.reserve,

@@ -173,6 +173,7 @@ impl Archive {
             }
             volumes.push(status);
         }
+        self.journal_actions(&mut actions);
         let (index, conflicts) = self.index_status(&mut actions);
         let judge = self.judge();
         let copies = self.copies_status(&judge);

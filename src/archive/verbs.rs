@@ -343,8 +343,11 @@ impl Archive {
             std::thread::sleep(Duration::from_millis(5));
         }
         // Nothing comes any more: what waits in its journal gets its files, here or on another volume.
-        if let Err(error) = self.empty_intake(&volume) {
-            tracing::error!(volume = name, %error, "instances stay in the intake journal");
+        match self.empty_intake(&volume) {
+            Ok(()) => self.note_settled(&volume),
+            Err(error) => {
+                tracing::error!(volume = name, %error, "instances stay in the intake journal");
+            }
         }
         self.ship_one(&volume);
         Ok(())

@@ -3,6 +3,7 @@
 //! For copies of what another volume has: nobody waits for a single one of them, so they share what a disk is slow at.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use super::incoming::folder_of;
 use super::{Incoming, Published, Volume, VolumeError};
@@ -68,6 +69,7 @@ impl<T: Send + 'static> Volume<T> {
         let root = &self.shared.root;
         let _call = self.shared.calls.begin();
         self.shared.disk.sync_file_system(root).map_err(|error| {
+            self.shared.failed_flushes.fetch_add(1, Ordering::Relaxed);
             let error = VolumeError::flush(root)(error);
             if error.is_flush_failure() {
                 self.shared.mark_failed(&error.to_string());

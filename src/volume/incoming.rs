@@ -103,6 +103,14 @@ impl Incoming {
         })
     }
 
+    /// A file that is there, to be written again from its beginning; its name stays.
+    pub(super) fn over(shared: &Arc<Shared>, path: &Path) -> Result<Incoming, VolumeError> {
+        let mut file = Incoming::resume(shared, path.to_owned())?;
+        file.written = 0;
+        file.held_from = 0;
+        Ok(file)
+    }
+
     /// Bytes taken so far, whether in the file or still in memory.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
@@ -231,6 +239,11 @@ impl Incoming {
         self.stays = true;
     }
 
+    /// Its name in `incoming/` stays when this is dropped, and goes with [`Incoming::finish`].
+    pub(super) fn stays_after_drop(&mut self) {
+        self.keep = true;
+    }
+
     /// All bytes, if they are in memory still.
     pub(super) fn pieces(&self) -> Option<Vec<&[u8]>> {
         let is_whole = self.held_from == 0;
@@ -351,6 +364,21 @@ impl Incoming {
             && let Err(error) = self.shared.disk.remove(&target)
         {
             tracing::debug!(path = %target.display(), %error, "name not taken back");
+        }
+    }
+
+    /// As [`Incoming::unpublish`], and it has its name in `incoming/` as before.
+    pub(super) fn withdraw(&self, relative: &str) {
+        let target = self.shared.root.join(relative);
+        match self.shared.publish_by {
+            PublishBy::Link => self.unpublish(relative),
+            PublishBy::Rename => {
+                if let Ok(true) = self.is_at(&target)
+                    && let Err(error) = self.shared.disk.rename_noreplace(&target, &self.path)
+                {
+                    tracing::debug!(path = %target.display(), %error, "name not taken back");
+                }
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub struct Intake<T> {
     waiting: Mutex<Waiting<T>>,
     /// Held by the one who carries over.
     carrying: Mutex<()>,
+    /// Of the volume's file system: [`Disk::counts_at_once`].
+    counts_at_once: bool,
 }
 
 struct Waiting<T> {
@@ -48,6 +51,8 @@ pub struct Kept<T> {
     /// What goes with its ledger line.
     pub item: T,
     since: Instant,
+    /// [`super::Shared::failed_flushes`] before its file was written.
+    failed_flushes: u64,
 }
 
 /// What a record says beside the bytes of the file: JSON.
@@ -175,6 +180,7 @@ impl<T: Send + 'static> Volume<T> {
                 bytes: 0,
             }),
             carrying: Mutex::default(),
+            counts_at_once: self.shared.disk.counts_at_once(&self.shared.root),
         };
         if self.intake.set(intake).is_err() {
             return Err(JournalError::Failed {
@@ -188,6 +194,15 @@ impl<T: Send + 'static> Volume<T> {
     /// Where the journal is by itself.
     pub fn intake_folder(&self) -> PathBuf {
         self.shared.root.join(layout::INTAKE_FOLDER)
+    }
+
+    /// Bytes of instances that wait in the journal and that [`Volume::space`] may count as free: some file systems find
+    /// their blocks only when they are written out.
+    pub fn uncounted_bytes(&self) -> u64 {
+        match self.intake() {
+            Some(intake) if !intake.counts_at_once => intake.waiting_bytes(),
+            _ => 0,
+        }
     }
 
     /// The journal, if instances go through one.
@@ -218,6 +233,7 @@ impl<T: Send + 'static> Volume<T> {
             waiting.files.insert(about.path.clone(), file);
             waiting.bytes += incoming.len();
         }
+        let failed_flushes = self.shared.failed_flushes.load(Ordering::Relaxed);
         // For who reads it before it is carried over; the journal's flush does not wait for it.
         if let Err(error) = incoming.write_through() {
             let mut waiting = intake.lock();
@@ -259,6 +275,7 @@ impl<T: Send + 'static> Volume<T> {
             bytes: incoming.len(),
             item,
             since: Instant::now(),
+            failed_flushes,
         });
         Took::Kept
     }
@@ -282,14 +299,17 @@ impl<T: Send + 'static> Volume<T> {
 
     /// Gives instances from the journal their files and their ledger lines: one flush for all bytes, one for all names, one
     /// for all lines. What could not be named, or is not whole in its file, is given back.
-    pub fn carry_over(&self, batch: Vec<Kept<T>>) -> Result<Carried<T>, (VolumeError, Vec<Kept<T>>)>
+    pub fn carry_over(
+        &self,
+        mut batch: Vec<Kept<T>>,
+    ) -> Result<Carried<T>, (VolumeError, Vec<Kept<T>>)>
     where
         T: Clone,
     {
         let Some(intake) = self.intake() else {
             return Ok(Carried::default());
         };
-        let (files, published) = match self.name_kept(intake, &batch) {
+        let (files, published) = match self.name_kept(intake, &mut batch) {
             Ok(named) => named,
             Err(error) => return Err((error, batch)),
         };
@@ -308,8 +328,15 @@ impl<T: Send + 'static> Volume<T> {
             self.ledger().append_all(lines)
         };
         if let Err(error) = appended {
-            taken.extend(ours.into_iter().map(|(kept, _)| kept));
-            return Err((error.into(), taken));
+            let error = VolumeError::from(error);
+            for (kept, file) in ours {
+                // The line may be there, so what it speaks of stays.
+                if !error.is_ledger_unknown() {
+                    file.withdraw(&kept.about.path);
+                }
+                taken.push(kept);
+            }
+            return Err((error, taken));
         }
         let mut done = Vec::with_capacity(ours.len());
         let count = ours.len();
@@ -323,40 +350,72 @@ impl<T: Send + 'static> Volume<T> {
         Ok(Carried { count, taken })
     }
 
-    /// The bytes of all, then the names of all.
+    /// The bytes of all, then the names of all; of none if one cannot be named.
     fn name_kept(
         &self,
         intake: &Intake<T>,
-        batch: &[Kept<T>],
+        batch: &mut [Kept<T>],
     ) -> Result<(Vec<Incoming>, Vec<Published>), VolumeError> {
         let mut files = Vec::with_capacity(batch.len());
-        for kept in batch {
+        for kept in batch.iter_mut() {
             files.push(self.file_of(intake, kept)?);
         }
         self.flush_all(&mut files)?;
         let paths = batch.iter().map(|kept| kept.about.path.as_str());
         let named: Vec<(&Incoming, &str)> = files.iter().zip(paths).collect();
-        let published = self.publish_all(&named)?;
-        Ok((files, published))
+        match self.publish_all(&named) {
+            Ok(published) => Ok((files, published)),
+            Err(error) => {
+                // They go elsewhere, or wait for room: a name without a line would be one file too many.
+                for (file, path) in named {
+                    file.withdraw(path);
+                }
+                Err(error)
+            }
+        }
     }
 
-    /// The file in `incoming/`, made again from the record if it is not whole.
-    fn file_of(&self, intake: &Intake<T>, kept: &Kept<T>) -> Result<Incoming, VolumeError> {
-        let leftover = super::Leftover {
-            path: kept.file.clone(),
-            links: 1,
-            len: kept.bytes,
-        };
-        match self.resume(&leftover) {
-            Ok(file) if file.len() == kept.bytes => Ok(file),
-            _ => {
-                let mut file = self.begin()?;
-                let read = intake.reading(kept.number);
-                let io = |error| VolumeError::io(intake.journal.path())(error);
-                let read = read.ok_or_else(|| io(std::io::ErrorKind::NotFound.into()))?;
-                copy_out(&read, &mut file).map_err(Copying::into_volume_error)?;
-                Ok(file)
+    /// The file in `incoming/`, written again from the record if it is not whole, or may not be: when the file system found
+    /// no room for what it had in memory, that is lost, whosever it was.
+    fn file_of(&self, intake: &Intake<T>, kept: &mut Kept<T>) -> Result<Incoming, VolumeError> {
+        let failed_flushes = self.shared.failed_flushes.load(Ordering::Relaxed);
+        if kept.failed_flushes == failed_flushes
+            && let Ok(file) = Incoming::resume(&self.shared, kept.file.clone())
+            && file.len() == kept.bytes
+        {
+            return Ok(file);
+        }
+        let io = |error| VolumeError::io(intake.journal.path())(error);
+        let read = intake.reading(kept.number);
+        let read = read.ok_or_else(|| io(std::io::ErrorKind::NotFound.into()))?;
+        // Over what is there: somebody may be reading it, and there may be no room for another.
+        let mut file = match Incoming::over(&self.shared, &kept.file) {
+            Err(VolumeError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                self.begin()?
             }
+            other => other?,
+        };
+        copy_out(&read, &mut file).map_err(Copying::into_volume_error)?;
+        file.write_out()?;
+        file.stays_after_drop();
+        kept.file = file.path().to_owned();
+        kept.failed_flushes = failed_flushes;
+        let mut waiting = intake.lock();
+        if let Some(path) = waiting.files.get_mut(&kept.about.path) {
+            path.clone_from(&kept.file);
+        }
+        Ok(file)
+    }
+
+    /// Removes the file in `incoming/` of an instance that was carried to another volume.
+    pub fn let_go(&self, kept: &Kept<T>) {
+        // Nothing is done any more on a disk that was given up; the next start removes it.
+        if self.state() == super::VolumeState::Ok
+            && let Ok(file) = Incoming::resume(&self.shared, kept.file.clone())
+        {
+            file.finish();
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod incoming;
 pub mod intake;
 pub mod io;
 pub mod journal;
+pub mod journal_places;
 pub mod label;
 pub mod layout;
 pub mod ledger;
@@ -46,6 +47,7 @@ pub mod shipping;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use calls::{ANSWER_WITHIN, Call};
@@ -126,6 +128,8 @@ struct Shared {
     failure: Mutex<Option<String>>,
     suspended: Mutex<Option<String>>,
     calls: calls::Calls,
+    /// Flushes of the whole file system that found no room: what it had in memory then may be lost.
+    failed_flushes: AtomicU64,
     buffers: Mutex<Vec<Aligned>>,
     quarantine_bytes: Mutex<u64>,
 }
@@ -267,6 +271,7 @@ impl<T: Send + 'static> Volume<T> {
             failure: Mutex::new(failure),
             suspended: Mutex::default(),
             calls: calls::Calls::default(),
+            failed_flushes: AtomicU64::new(0),
             buffers: Mutex::default(),
             quarantine_bytes: Mutex::default(),
         };
@@ -428,7 +433,10 @@ impl<T: Send + 'static> Volume<T> {
     pub fn sync_file_system(&self) -> Result<(), VolumeError> {
         let root = &self.shared.root;
         let flushed = self.shared.disk.sync_file_system(root);
-        flushed.map_err(VolumeError::io(root))
+        flushed.map_err(|error| {
+            self.shared.failed_flushes.fetch_add(1, Ordering::Relaxed);
+            VolumeError::io(root)(error)
+        })
     }
 
     /// Device number of the file system it is on.

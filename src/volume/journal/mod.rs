@@ -26,6 +26,8 @@ use record::{BLOCK_BYTES, Head, Header, Mark, blocks};
 
 /// The name of the file in its folder.
 pub const FILE: &str = "intake.journal";
+/// Begins the name of one that was set aside.
+pub const ASIDE_PREFIX: &str = "intake.damaged-";
 /// While it is written for the first time.
 const NEW_FILE: &str = "intake.journal.new";
 const SIZE_MIN: u64 = 32 * BLOCK_BYTES;
@@ -630,7 +632,7 @@ impl Journal {
         };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         for n in 1..=ASIDE_MAX {
-            let aside = folder.join(format!("intake.damaged-{n}"));
+            let aside = folder.join(format!("{ASIDE_PREFIX}{n}"));
             match self.disk.rename_noreplace(&self.path, &aside) {
                 Ok(()) => {
                     self.disk.sync_dir(folder).map_err(fail)?;
