@@ -130,7 +130,8 @@ fn what_the_volume_has_no_room_for_any_more_is_carried_to_the_next() {
         assert_each_once(&server, &all);
         let status = server.kura_json(&["status"]);
         let actions = status["actions"].to_string();
-        assert!(!actions.contains("journal"), "{actions}");
+        // A btrfs has no room for the journal's marks either: it writes nothing in its place.
+        assert!(kind == "btrfs" || !actions.contains("journal"), "{actions}");
         // What comes now goes to B at once; and again to A when there is room.
         let more: Vec<Image> = (0..3).map(|n| Image::new(40, n, 5_000)).collect();
         send_all(&server, &more);
@@ -185,10 +186,11 @@ fn with_no_room_anywhere_they_stay_in_the_journal_and_status_says_so() {
     server.restart();
     server.wait_until_indexed();
     wait_until("status says nothing after a start", || {
-        said(&server, "10 instances wait in the intake journal")
+        said(&server, "instances wait in the intake journal in")
     });
     fs::remove_file(&ballast[1]).expect("delete the ballast");
-    wait_until("not carried over", || tree(&b).len() == 10);
+    let files = || tree(&server.volume("A")).len() + tree(&b).len();
+    wait_until("not carried over", || files() == 10);
     wait_until("status is not well again", || {
         !server.kura(&["status"]).stdout.contains("intake journal")
     });
