@@ -232,7 +232,7 @@ impl Archive {
         self.carrying.troubles.put(volume_id, folder, what);
     }
 
-    /// Tries again what could not be carried over, on the volume or on others; `all`: also what was tried a moment ago.
+    /// Tries again what could not be carried over, on the volume or on others, when it is time to.
     pub(super) fn retry_journals(self: &Arc<Archive>) {
         for trouble in self.carrying.troubles.due() {
             let archive = Arc::downgrade(self);
