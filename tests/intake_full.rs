@@ -91,19 +91,12 @@ fn assert_each_once(server: &Server, all: &[Image]) {
     }
 }
 
-/// The disk of volume A, of 24 MiB or more.
-enum Small {
-    Memory(Tmpfs),
-    Disk(Pluggable),
-}
-
-impl Small {
-    fn new(kind: &str, at: &Path) -> Option<Small> {
-        match kind {
-            "tmpfs" => Tmpfs::new(at, "size=24m").map(Small::Memory),
-            "ext4" => Pluggable::ext4(at, 64 << 20).map(Small::Disk),
-            _ => Pluggable::btrfs(at, 128 << 20).map(Small::Disk),
-        }
+/// A disk of 24 MiB or more, mounted as long as what is returned is held.
+fn small_disk(kind: &str, at: &Path) -> Option<Box<dyn std::any::Any>> {
+    match kind {
+        "tmpfs" => Tmpfs::new(at, "size=24m").map(|disk| Box::new(disk) as _),
+        "ext4" => Pluggable::ext4(at, 64 << 20).map(|disk| Box::new(disk) as _),
+        _ => Pluggable::btrfs(at, 128 << 20).map(|disk| Box::new(disk) as _),
     }
 }
 
@@ -113,7 +106,7 @@ impl Small {
 fn what_the_volume_has_no_room_for_any_more_is_carried_to_the_next() {
     for kind in ["tmpfs", "ext4", "btrfs"] {
         let folder = TempDir::new().expect("temporary folder");
-        let Some(_small) = Small::new(kind, &folder.path().join("a")) else {
+        let Some(_small) = small_disk(kind, &folder.path().join("a")) else {
             continue;
         };
         let mut server = Server::in_folder(settings(), folder.path());
