@@ -385,7 +385,7 @@ impl Archive {
         })
     }
 
-    /// Does a name in what the query asks have component groups? Then a wildcard may reach from one to the next.
+    /// Is there a value of what the query asks for of which Kura may see less than the text?
     pub fn may_be_narrower(&self, query: &Query) -> bool {
         query.keys.iter().any(|key| {
             let values = self

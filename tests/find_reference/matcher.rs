@@ -11,8 +11,8 @@
 //! | C.2.2.2.6 Sequence Matching | [`sequence`] |
 //! | C.2.2.3 several values in the entity | [`value_matches`]: any of them |
 //!
-//! Kura goes beyond the text in what [`Beyond`] lists, each switched by itself, and nothing else. It stays behind it in two
-//! things: [`narrower`].
+//! Kura goes beyond the text in what [`Beyond`] lists, each switched by itself, and nothing else. Where it stays behind it
+//! says [`narrower`].
 
 use std::collections::BTreeMap;
 
@@ -152,11 +152,16 @@ impl Beyond {
     }
 }
 
-/// Where Kura matches less than the text asks for, although the rest says so: what has no value for a required key would
-/// match every value of it (C.2.2.1.2: a nameless study whoever is asked for; the functions here do not do that either),
-/// and a wildcard would reach over the `=` between two component groups of a name.
+/// Where Kura may match less than the text asks for, although the rest says so. A wildcard does not reach over the `=`
+/// between two component groups of a name. It stands for characters of the folded text, in which ß is two and a half-width
+/// letter with its voicing mark one.
+///
+/// One thing neither does: what has no value for a required key would match every value of it (C.2.2.1.2), a nameless study
+/// whoever is asked for.
 pub fn narrower(vr: VR, value: &str) -> bool {
-    vr == VR::PN && value.contains('=')
+    let letters = |text: &str| text.chars().count();
+    (vr == VR::PN && value.contains('='))
+        || letters(&folded(value, &Beyond::KURA)) != letters(trim(value))
 }
 
 /// C.2.2.2.3.
