@@ -4,7 +4,7 @@
 //! from the index, after any interruption. Of a study one image tells what is said of patient and study, of a series one
 //! what is said of that (PS3.3 A.1.2: all say the same); an image that says more when it comes later adds it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +30,10 @@ use super::{Archive, Line, at_rest, entry};
 const STUDIES_COUNT: usize = 256;
 /// Images whose lines share a flush.
 const BATCH_COUNT: usize = 64;
-/// Images of a series that are tried for its values.
+/// Images of a series that are tried for its values, and times that a series is tried whose images are being moved.
 const TRIED_MAX: usize = 3;
+/// How long a sender of the same image may hold it up; then it is done another time.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Everything is looked at once more then: a volume may have come back, or its ledger been put together again.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// The same when something could not be read.
@@ -116,6 +118,15 @@ struct Lacks {
     /// Its first images, of which one is to say what is said of study and series.
     first: Vec<String>,
     images: Vec<String>,
+}
+
+/// What became of a series.
+#[derive(Default)]
+struct Came {
+    /// Something of it could not be read, or be said.
+    is_left: bool,
+    /// Its files are elsewhere by now, or somebody is at them.
+    is_moved: bool,
 }
 
 fn lacks(keys: &[u32], values: &Values) -> bool {
@@ -263,15 +274,21 @@ impl Archive {
         })?;
         drop(snapshot);
         for series_uid in all {
-            if self.is_stopping() {
-                return Ok(false);
-            }
-            let Some(lacks) = self.lacks(study_uid, &series_uid, wanted)? else {
-                return Ok(false);
-            };
-            let is_whole = self.fill_series(&lacks, wanted)?;
-            if !is_whole {
-                self.filling.told().status.left_count += 1;
+            for tried in 1.. {
+                if self.is_stopping() {
+                    return Ok(false);
+                }
+                let Some(lacks) = self.lacks(study_uid, &series_uid, wanted)? else {
+                    return Ok(false);
+                };
+                let came = self.fill_series(&lacks, wanted)?;
+                if came.is_moved && tried < TRIED_MAX {
+                    continue;
+                }
+                if came.is_left || came.is_moved {
+                    self.filling.told().status.left_count += 1;
+                }
+                break;
             }
         }
         Ok(true)
@@ -312,9 +329,8 @@ impl Archive {
         Ok(Some(found))
     }
 
-    /// False when something of it is left.
-    fn fill_series(&self, lacks: &Lacks, wanted: &Wanted) -> Result<bool, IndexError> {
-        let mut is_whole = true;
+    fn fill_series(&self, lacks: &Lacks, wanted: &Wanted) -> Result<Came, IndexError> {
+        let mut came = Came::default();
         let mut first_told = !(lacks.study || lacks.series);
         let mut lines: BTreeMap<String, Vec<Filled>> = BTreeMap::new();
         for sop in &lacks.first {
@@ -333,9 +349,9 @@ impl Archive {
                 filled.series = found(&attributes, &[Level::Series]);
             }
             filled.values = found(&attributes, &[Level::Instance]);
-            is_whole &= self.queue(&mut lines, &content, filled);
+            came.is_left |= !self.queue(&mut lines, &content, filled);
         }
-        is_whole &= first_told;
+        came.is_left |= !first_told;
         let told: Vec<String> = lines
             .values()
             .flatten()
@@ -350,15 +366,15 @@ impl Archive {
                     Some((content, attributes)) => {
                         let mut filled = filled_of(&content);
                         filled.values = found(&attributes, &[Level::Instance]);
-                        is_whole &= self.queue(&mut lines, &content, filled);
+                        came.is_left |= !self.queue(&mut lines, &content, filled);
                     }
-                    None => is_whole = false,
+                    None => came.is_left = true,
                 }
             }
-            is_whole &= self.say_filled(std::mem::take(&mut lines));
+            self.say_filled(std::mem::take(&mut lines), &mut came)?;
         }
-        is_whole &= self.say_filled(lines);
-        Ok(is_whole)
+        self.say_filled(lines, &mut came)?;
+        Ok(came)
     }
 
     /// Reads the beginning of the answered content from the first good copy that can be read.
@@ -456,38 +472,64 @@ impl Archive {
         is_said
     }
 
-    /// Appends the lines, those of each volume with one flush.
-    fn say_filled(&self, lines: BTreeMap<String, Vec<Filled>>) -> bool {
-        let mut is_said = true;
-        for (volume_id, all) in lines {
-            let Some(volume) = self.shelf.here(&volume_id) else {
-                is_said = false;
-                continue;
-            };
-            let now = super::now();
-            let paths = all.iter().map(|filled| filled.path.as_str());
-            let listed = self.list_first(&volume, paths);
-            let lines = all.into_iter().map(|mut filled| {
-                filled.sequence = self.keeper.next_sequence();
-                let line = entry::attributes_line(&filled, &now);
-                let change: Line = Arc::new(Change::Filled(Box::new(filled)));
-                (Vec::new(), line, change)
-            });
-            let appended = listed.map_err(|error| error.to_string()).and_then(|()| {
-                let _call = volume.call();
-                let appended = volume.ledger().append_all(lines.collect());
-                appended.map_err(|error| error.to_string())
-            });
-            if let Err(reason) = appended {
-                tracing::warn!(
-                    volume = volume.name(),
-                    reason,
-                    "values for extra keys were not said"
-                );
-                is_said = false;
+    /// Appends the lines, those of each volume with one flush, while nobody moves these images.
+    fn say_filled(
+        &self,
+        lines: BTreeMap<String, Vec<Filled>>,
+        came: &mut Came,
+    ) -> Result<(), IndexError> {
+        let all = lines.values().flatten();
+        let sops: BTreeSet<String> = all.map(|filled| filled.sop_instance_uid.clone()).collect();
+        // In one order, so that nobody who holds several waits for another who does.
+        let mut locks = BTreeMap::new();
+        for sop in sops {
+            if let Some(lock) = self.locks.lock_within(&sop, LOCK_PATIENCE) {
+                locks.insert(sop, lock);
             }
         }
-        is_said
+        let Some(snapshot) = whole(self)? else {
+            came.is_left = true;
+            return Ok(());
+        };
+        for (volume_id, all) in lines {
+            let mut there = Vec::new();
+            for filled in all {
+                let entry = snapshot.by_sop(&filled.sop_instance_uid)?;
+                let is_there = entry.is_some_and(|entry| {
+                    let contents = contents(&entry);
+                    let mut copies = contents.iter().flat_map(Content::good_copies);
+                    copies.any(|copy| (&copy.volume_id, &copy.path) == (&volume_id, &filled.path))
+                });
+                match is_there && locks.contains_key(&filled.sop_instance_uid) {
+                    true => there.push(filled),
+                    false => came.is_moved = true,
+                }
+            }
+            if let Err(reason) = self.append_filled(&volume_id, there) {
+                let volume = self.name_of(&volume_id);
+                tracing::warn!(volume, reason, "values for extra keys were not said");
+                came.is_left = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn append_filled(&self, volume_id: &str, all: Vec<Filled>) -> Result<(), String> {
+        let volume = self.shelf.here(volume_id);
+        let volume = volume.ok_or_else(|| "it went away".to_owned())?;
+        let paths = all.iter().map(|filled| filled.path.as_str());
+        self.list_first(&volume, paths)
+            .map_err(|error| error.to_string())?;
+        let now = super::now();
+        let lines = all.into_iter().map(|mut filled| {
+            filled.sequence = self.keeper.next_sequence();
+            let line = entry::attributes_line(&filled, &now);
+            let change: Line = Arc::new(Change::Filled(Box::new(filled)));
+            (Vec::new(), line, change)
+        });
+        let _call = volume.call();
+        let appended = volume.ledger().append_all(lines.collect());
+        appended.map(drop).map_err(|error| error.to_string())
     }
 }
 
