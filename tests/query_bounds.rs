@@ -64,32 +64,48 @@ fn wait_until(what: &str, is: impl Fn() -> bool) {
 }
 
 /// Studies enough that [`expensive`] takes minutes.
-const STUDIES: u32 = 300;
+const STUDIES: u32 = 400;
 
-/// A query that compares much and finds nothing: many patterns that nearly match a long name, again and again.
+/// Texts of a study of which the index has no table.
+const TEXTS: [Tag; 8] = [
+    Tag(0x0008, 0x1030),
+    Tag(0x0008, 0x1080),
+    Tag(0x0010, 0x2160),
+    Tag(0x0010, 0x2180),
+    Tag(0x0032, 0x1030),
+    Tag(0x0032, 0x1033),
+    Tag(0x0032, 0x1060),
+    Tag(0x0038, 0x0300),
+];
+
+/// A query that compares much and finds nothing: many patterns that nearly match a long text, again and again, and in all
+/// texts but the last one that does.
 fn expensive() -> Vec<u8> {
-    let patterns = vec![format!("*{}b", "a".repeat(400)); 150].join("\\");
-    ident(&[
-        (LEVEL, "CS", "STUDY"),
-        (Tag(0x0008, 0x1030), "LO", &patterns),
-        (STUDY, "UI", ""),
-    ])
+    let nearly = vec![format!("*{}b", "a".repeat(400)); 150].join("\\");
+    let at_last = format!("{nearly}\\a*");
+    let mut keys = vec![(LEVEL, "CS", "STUDY"), (STUDY, "UI", "")];
+    keys.extend(TEXTS.map(|tag| (tag, "LO", at_last.as_str())));
+    keys.pop();
+    keys.push((TEXTS[7], "LO", &nearly));
+    ident(&keys)
 }
 
-/// A server with studies whose descriptions are long.
-fn with_long_descriptions() -> Server {
+/// A server with studies whose texts are long.
+fn with_long_texts() -> Server {
     let server = Server::start();
     let mut client = server.associate(ALL);
-    let description = "a".repeat(1_000);
+    let text = "a".repeat(1_000);
     for number in 0..STUDIES {
         let sop = format!("2.25.{number}.1.1");
-        let data_set = ident(&[
+        let (study, series) = (format!("2.25.{number}"), format!("2.25.{number}.1"));
+        let mut elements = vec![
             (Tag(0x0008, 0x0016), "UI", CT_IMAGE_STORAGE),
             (Tag(0x0008, 0x0018), "UI", &sop),
-            (Tag(0x0008, 0x1030), "LO", &description),
-            (STUDY, "UI", &format!("2.25.{number}")),
-            (Tag(0x0020, 0x000E), "UI", &format!("2.25.{number}.1")),
-        ]);
+            (STUDY, "UI", &study),
+            (Tag(0x0020, 0x000E), "UI", &series),
+        ];
+        elements.extend(TEXTS.map(|tag| (tag, "LO", text.as_str())));
+        let data_set = ident(&elements);
         let (status, comment) = client
             .c_store(STORE, CT_IMAGE_STORAGE, &sop, &data_set)
             .expect("C-STORE");
@@ -103,7 +119,7 @@ fn with_long_descriptions() -> Server {
 /// Method: a query that would look for minutes without finding anything, cancelled at once; then the next query.
 #[test]
 fn a_query_that_finds_nothing_can_be_cancelled() {
-    let server = with_long_descriptions();
+    let server = with_long_texts();
     let mut client = server.associate(ALL);
     let message_id = client
         .send_query(FIND, C_FIND_RQ, None, &expensive())
@@ -124,7 +140,7 @@ fn a_query_that_finds_nothing_can_be_cancelled() {
 /// long before it could have been through.
 #[test]
 fn a_query_ends_with_its_association() {
-    let server = with_long_descriptions();
+    let server = with_long_texts();
     for how in ["abort", "close", "release"] {
         let mut client = server.associate(ALL);
         client
