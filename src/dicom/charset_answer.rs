@@ -79,10 +79,11 @@ impl AnswerSet {
 /// otherwise. None where nothing beyond ASCII was declared.
 fn defined_terms(declared: &str) -> Option<String> {
     let terms: Vec<Option<Named>> = declared.split('\\').take(16).map(named).collect();
-    for table in terms.iter().flatten().filter_map(|term| match term {
+    let whole = terms.iter().flatten().find_map(|term| match term {
         Named::Whole(table) => Some(*table),
         Named::Set(_) => None,
-    }) {
+    });
+    if let Some(table) = whole {
         return Some(if table == tables::UTF_8 {
             UTF_8.to_owned()
         } else {

@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn what_is_done_is_answered_byte_by_byte() {
-        let cases: [(&str, &[u8], Option<&[u8]>); 10] = [
+        type Case<'a> = (&'a str, &'a [u8], Option<&'a [u8]>);
+        let cases: [Case; 10] = [
             (sop::STUDY_ROOT_FIND, &[], Some(&[])),
             (sop::STUDY_ROOT_FIND, &[0], Some(&[1])),
             (sop::STUDY_ROOT_FIND, &[1, 0, 0, 0], Some(&[1, 0, 0, 0])),
