@@ -211,7 +211,8 @@ fn a_query_in_the_middle_holds_up_nobody_and_shows_one_moment() {
     assert_eq!(first.status(), 0xFF00);
     let image = Image::new(7, 1, 1_000);
     send_all(&server, std::slice::from_ref(&image));
-    assert_eq!(found(&server, &image.study), [image.sop.clone()]);
+    let sops = found(&server, &image.study);
+    assert_eq!(sops, std::slice::from_ref(&image.sop));
     let rest = slow.find_responses(FIND).expect("the rest");
     assert_eq!((rest.status, rest.identifiers.len()), (0, 59));
     slow.release().expect("release");
