@@ -99,8 +99,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const READER_PATIENCE: Duration = Duration::from_secs(60);
 /// Of long counting it is told so often how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-/// A search for what hardly exists may look at every study before the first match.
-const SEARCH_PATIENCE: Duration = Duration::from_secs(900);
+/// What is answered in pieces gives a sign of life every second; a disk may be slow.
+const SIGN_PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct Listener {
     stop: Arc<AtomicBool>,
@@ -329,7 +329,7 @@ pub fn ask_each(
     let Some(stream) = connect(state, request)? else {
         return Ok(false);
     };
-    stream.set_read_timeout(Some(SEARCH_PATIENCE))?;
+    stream.set_read_timeout(Some(SIGN_PATIENCE))?;
     let mut lines = BufReader::new(stream);
     loop {
         let mut line = String::new();

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::Response;
 use crate::archive::{Archive, FindError};
 use crate::dicom::{Level, Tag, level_of, tags, vr_of};
-use crate::index::{Key, Query, Values};
+use crate::index::{Key, Query, Step, Values};
 
 /// Matches in one piece.
 const PIECE_MAX: usize = 200;
-/// A piece that is not full goes out when it has waited so long and another match comes.
+/// A piece that is not full goes out after this long.
 const PIECE_WAIT: Duration = Duration::from_millis(100);
+/// An empty one, by which it is seen that nobody waits for the answer any more.
+const SIGN_WAIT: Duration = Duration::from_secs(1);
 
 /// What is matched at STUDY level although no one attribute of the study says it.
 const COMPUTED: [Tag; 2] = [tags::MODALITIES_IN_STUDY, tags::SOP_CLASSES_IN_STUDY];
@@ -99,14 +101,20 @@ pub(super) fn find(
     let mut sent = Instant::now();
     let mut count = 0;
     let mut gone = false;
-    let result = archive.find(&query, &mut |found| {
-        if find.most > 0 && count == find.most {
-            end.more = true;
-            return ControlFlow::Break(());
+    let result = archive.search(&query, &mut |step| {
+        if let Step::Found(found) = step {
+            if find.most > 0 && count == find.most {
+                end.more = true;
+                return ControlFlow::Break(());
+            }
+            count += 1;
+            piece.push(found.values);
         }
-        count += 1;
-        piece.push(found.values);
-        if piece.len() < PIECE_MAX && sent.elapsed() < PIECE_WAIT {
+        let wait = match piece.is_empty() {
+            true => SIGN_WAIT,
+            false => PIECE_WAIT,
+        };
+        if piece.len() < PIECE_MAX && sent.elapsed() < wait {
             return ControlFlow::Continue(());
         }
         sent = Instant::now();
