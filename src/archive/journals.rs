@@ -9,7 +9,7 @@ use crate::volume::journal::{ASIDE_PREFIX, FILE, JournalError};
 use crate::volume::journal_places::Place;
 use crate::volume::{Volume, VolumeError};
 
-use super::carrying::Late;
+use super::replaying::Late;
 use super::{Archive, Line};
 
 /// Before a journal is tried again; twice as long each time.

@@ -5,7 +5,7 @@
 //!
 //! | for | files |
 //! |---|---|
-//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `journals`, `before_ack`, `find`, `fetch` |
+//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `replaying`, `journals`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content`, `filling` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
@@ -56,6 +56,7 @@ mod places;
 mod placing;
 mod replace;
 mod replace_status;
+mod replaying;
 mod reports;
 mod reread;
 mod resent;
