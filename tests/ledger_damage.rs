@@ -9,6 +9,8 @@ use common::disks::Tmpfs;
 use common::images::{self, Image, assert_come_back, assert_found, send_all, tree};
 use common::shelf::{self, does};
 use common::{Server, tools};
+use kura::volume::io::Disk;
+use kura::volume::ledger::{self, Ledger, Position};
 
 fn start() -> Server {
     let server = Server::with(shelf::settings(2, "64 kB"));
@@ -200,6 +202,88 @@ fn a_line_that_is_healed_reaches_an_index_that_was_past_it() {
             server.wait_until_indexed();
         }
         assert!(notes(&server, "A")[0].contains("1 damaged segments were replaced"));
+        assert_found(&server, &all);
+        assert_come_back(&server, &all);
+    }
+}
+
+/// Writes a ledger again in two segments, of which the second begins where this study is first spoken of.
+fn in_two_segments(folder: &Path, study: &str) {
+    let disk = Disk::default();
+    let mut parts = [Vec::new(), Vec::new()];
+    let mut second = false;
+    let read = ledger::read(&disk, folder, Position::default(), &mut |line, _| {
+        second |= line.contains(study);
+        parts[usize::from(second)].push((Vec::new(), line.to_owned(), ()));
+        std::ops::ControlFlow::Continue(())
+    });
+    assert_eq!(read.expect("ledger").bad_lines, 0);
+    remove(folder);
+    for part in parts {
+        assert!(!part.is_empty());
+        let ledger = Ledger::open_with(&disk, folder, Box::new(|_| {}), 1).expect("ledger");
+        ledger.append_all(part).expect("lines");
+    }
+    assert!(folder.join("00000002.jsonl").exists() && !folder.join("00000003.jsonl").exists());
+}
+
+/// Method: a ledger of two segments, and a byte flipped in the first while the server is stopped; with an index that knows the
+/// line, and with one that is made from what is left. Images are sent while it is healed; then the server is killed.
+#[test]
+fn rot_in_an_older_segment_is_healed_while_the_server_runs_and_the_index_learns_of_it() {
+    for keep_index in [true, false] {
+        let mut server = start();
+        let (a, id) = (server.volume("A"), volume_id(&server, "A"));
+        let mut all = numbered(1, 6);
+        send_all(&server, &all);
+        images::wait_for_the_journal(&a);
+        let second = numbered(2, 6);
+        send_all(&server, &second);
+        assert!(server.terminate().success());
+        let own = a.join("ledgers").join(&id);
+        in_two_segments(&own, &second[0].study);
+        all.extend(second);
+        let beside = server.state().join("ledgers").join(&id);
+        for copy in [&beside, &server.volume("B").join("ledgers").join(&id)] {
+            remove(copy);
+            copy_all(&own, copy);
+        }
+        remove(&server.state().join("index"));
+        server.restart();
+        server.wait_until_indexed();
+        assert_eq!(notes(&server, "A"), Vec::<String>::new());
+        assert_found(&server, &all);
+        assert!(server.terminate().success());
+
+        let rotten = segment(&a, &id);
+        let whole = fs::read(&rotten).expect("ledger");
+        flip(&rotten, &all[3]);
+        if !keep_index {
+            remove(&server.state().join("index"));
+        }
+        server.restart();
+        let more = numbered(3, 3);
+        send_all(&server, &more);
+        all.extend(more);
+        wait_for_log(&server, "was healed from the copy");
+        assert_eq!(fs::read(&rotten).expect("ledger"), whole);
+        assert!(rotten.with_file_name("damaged-00000001-1.bytes").exists());
+        let begun = std::time::Instant::now();
+        while images::found(&server, &all[3].study).len() < 6 {
+            assert!(begun.elapsed().as_secs() < 90, "the index never learns");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        server.wait_until_indexed();
+        assert_eq!(notes(&server, "A").len(), 1);
+        assert_found(&server, &all);
+        assert_come_back(&server, &all);
+        let more = numbered(4, 3);
+        send_all(&server, &more);
+        all.extend(more);
+        server.kill();
+        server.restart();
+        server.wait_until_indexed();
+        assert_eq!(notes(&server, "A"), Vec::<String>::new());
         assert_found(&server, &all);
         assert_come_back(&server, &all);
     }

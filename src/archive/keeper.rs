@@ -5,7 +5,7 @@
 //! (the reader will come to those lines), and the change-over happens while the live way is held back, so no line is
 //! missed. Lines of one ledger are applied in their order; reading on from an earlier line ends with the same index.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,6 +44,8 @@ pub struct Keeper {
     touched: TouchedSeries,
     /// What is durable without a line in a ledger yet, by volume and path.
     unlisted: Mutex<HashMap<(String, String), Line>>,
+    /// Volumes whose position in the index stays where it is while lines of theirs come: [`Keeper::hold`].
+    held: Mutex<HashSet<String>>,
     /// Told when an index has failed and a new one is wanted.
     wanted: Mutex<bool>,
     wake: Condvar,
@@ -100,6 +102,7 @@ impl Keeper {
             stop: AtomicBool::new(false),
             touched: TouchedSeries::new(),
             unlisted: Mutex::default(),
+            held: Mutex::default(),
             wanted: Mutex::new(true),
             wake: Condvar::new(),
         }))
@@ -127,15 +130,17 @@ impl Keeper {
         if !state.live {
             return;
         }
-        let position = encode(*last);
+        let position = (volume_id.to_owned(), encode(*last));
+        let is_held = self.held().contains(volume_id);
+        let positions = match is_held {
+            true => &[][..],
+            false => std::slice::from_ref(&position),
+        };
         let changes: Vec<Change> = group
             .into_iter()
             .map(|(line, _)| Arc::unwrap_or_clone(line))
             .collect();
-        match state
-            .index
-            .apply(&changes, &[(volume_id.to_owned(), position)])
-        {
+        match state.index.apply(&changes, positions) {
             Ok(series) => self.touched.add(series),
             Err(error) => {
                 drop(state);
@@ -380,6 +385,64 @@ impl Keeper {
         if !live && started {
             self.rebuild();
         }
+    }
+
+    /// As [`Keeper::read_again`], of a volume that is being written to: what is noted stays until [`Keeper::read_over`],
+    /// also when lines come, so that a process that ends in between has not lost it.
+    pub fn hold(&self, volume_id: &str) {
+        {
+            // Nobody is just writing down a position.
+            let _state = self
+                .state
+                .write()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            self.held().insert(volume_id.to_owned());
+        }
+        self.read_again(volume_id);
+    }
+
+    /// Lines have appeared in the midst of the ledger of a volume that is held: reads it from its beginning.
+    pub fn read_over(&self, source: Source) {
+        let volume_id = source.volume_id.clone();
+        let live_index = || {
+            let state = self
+                .state
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            state.live.then(|| state.index.clone())
+        };
+        let sources = [source];
+        let first = live_index().map(|index| self.read_sources(&index, &sources));
+        let last = match first {
+            Some(Ok(true)) => {
+                // The last lines, with the live way held back: what came meanwhile is newer than what was read.
+                let state = self
+                    .state
+                    .write()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                let read = state
+                    .live
+                    .then(|| self.read_sources(&state.index, &sources));
+                self.held().remove(&volume_id);
+                read
+            }
+            other => {
+                self.held().remove(&volume_id);
+                other
+            }
+        };
+        match last {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) if self.stop.load(Ordering::Relaxed) => {}
+            Some(Ok(false)) => self.rebuild(),
+            Some(Err(error)) => self.failed(&error),
+            // It is being made again, perhaps from the lines as they were.
+            None => self.read_again(&volume_id),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.held.lock().expect("no panic while held")
     }
 
     pub fn is_live(&self) -> bool {

@@ -221,11 +221,11 @@ impl Archive {
 }
 
 pub fn own_source(volume: &Arc<Volume<Line>>) -> Source {
-    if let Some(copy) = &volume.healing().read_instead {
+    if let Some(copy) = volume.healing().read_instead {
         return Source {
             volume_id: volume.id().to_owned(),
-            folder: copy.folder.clone(),
-            disk: copy.disk.clone(),
+            folder: copy.folder,
+            disk: copy.disk,
         };
     }
     Source {

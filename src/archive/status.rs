@@ -268,7 +268,7 @@ impl Archive {
             newest_date: totals.and_then(|totals| totals.newest_date),
             notes: member
                 .here()
-                .map(|volume| volume.healing().notes.clone())
+                .map(|volume| volume.healing().notes)
                 .unwrap_or_default(),
             intake: member.here().and_then(|volume| self.way_in(volume)),
             intake_journal: member.here().and_then(|volume| self.intake_status(volume)),

@@ -49,6 +49,7 @@ impl Watch {
         let works: [(&str, Duration, Work); 9] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
+            ("healing", LOOK_EVERY, |archive| archive.read_ledgers()),
             ("drain", LOOK_EVERY, |archive| archive.drain_all()),
             ("mirror", MIRROR_EVERY, |archive| archive.mirror_all()),
             ("tidy", TIDY_EVERY, |archive| archive.tidy_all()),

@@ -9,6 +9,9 @@
 //!
 //! What the disk cannot read is damage too.
 //!
+//! When a ledger is opened its ends are looked at (`ends.rs`), and all of it only where these are in doubt. What lies in
+//! between is read while the volume is open (`while_open.rs`): else the start would be the longer the more is stored.
+//!
 //! A ledger and a copy that both have good lines which the other has not are two histories: nothing is touched.
 //!
 //! # What a crash leaves
@@ -25,6 +28,12 @@ use super::ledger_read::{
     GoodLine, Lines, Scan, UNREADABLE_BLOCKS_MAX, checksum, contains, is_header, segments, split,
 };
 use super::shipping::{complete_segment, place};
+
+mod ends;
+mod while_open;
+
+pub(super) use ends::heal_at_opening;
+pub use while_open::Read;
 
 /// Damaged segments that are kept of one number. Of more, a disk that goes on rotting would fill itself.
 const DAMAGED_COUNT_MAX: u32 = 8;
@@ -67,8 +76,18 @@ pub struct Healing {
 
 /// Heals the ledger in `folder` from the best of its copies; durable on return. To be called before it is opened.
 pub(super) fn heal(disk: &Disk, folder: &Path, copies: &Copies) -> Result<Healing, LedgerError> {
+    heal_upto(disk, folder, copies, u32::MAX)
+}
+
+/// As [`heal`], of the segments up to `last`.
+fn heal_upto(
+    disk: &Disk,
+    folder: &Path,
+    copies: &Copies,
+    last: u32,
+) -> Result<Healing, LedgerError> {
     let mut healing = Healing::default();
-    let plan = match look(disk, folder, &copies.list)? {
+    let plan = match look(disk, folder, &copies.list, last)? {
         Look::Nothing => return Ok(healing),
         Look::Diverged(copy) => {
             healing.notes.push(format!(
@@ -109,7 +128,7 @@ pub(super) fn heal_nothing(
     copies: &Copies,
 ) -> Result<Healing, LedgerError> {
     let mut healing = Healing::default();
-    if let Look::Heal(plan) = look(disk, folder, &copies.list)? {
+    if let Look::Heal(plan) = look(disk, folder, &copies.list, u32::MAX)? {
         let what = "its ledger is damaged or has lost lines";
         let instead = plan.copy.stays && !plan.keeps_own;
         healing.notes.push(match instead {
@@ -159,19 +178,18 @@ struct Replace {
     own_from: Option<u64>,
 }
 
-fn look(disk: &Disk, folder: &Path, copies: &[LedgerCopy]) -> Result<Look, LedgerError> {
-    let has_any =
-        |copy: &&LedgerCopy| segments(&copy.disk, &copy.folder).is_ok_and(|s| !s.is_empty());
-    let copies: Vec<&LedgerCopy> = copies.iter().filter(has_any).collect();
+/// `upto`: segments after this one are not looked at.
+fn look(disk: &Disk, folder: &Path, copies: &[LedgerCopy], upto: u32) -> Result<Look, LedgerError> {
+    let copies = with_lines(copies);
     if copies.is_empty() {
         return Ok(Look::Nothing);
     }
-    let own = whole_part(disk, folder)?;
+    let own = whole_part(disk, folder, upto)?;
     let mut agreeing: Vec<(&LedgerCopy, WholePart)> = Vec::new();
     let mut diverged = None;
     for copy in copies {
         // A disk that cannot be read has nothing to offer.
-        match offer(copy, own.end()) {
+        match offer(copy, own.end(), upto) {
             Ok(Offer::Nothing) => {}
             Ok(Offer::Diverged) => diverged = Some(copy.folder.clone()),
             Ok(Offer::More(whole)) => agreeing.push((copy, whole)),
@@ -194,13 +212,20 @@ fn look(disk: &Disk, folder: &Path, copies: &[LedgerCopy]) -> Result<Look, Ledge
     plan(disk, folder, &own, best, whole)
 }
 
+/// Those that have a segment; a copy that cannot be listed has none.
+fn with_lines(copies: &[LedgerCopy]) -> Vec<&LedgerCopy> {
+    let has_any =
+        |copy: &&LedgerCopy| segments(&copy.disk, &copy.folder).is_ok_and(|s| !s.is_empty());
+    copies.iter().filter(has_any).collect()
+}
+
 enum Offer {
     Nothing,
     Diverged,
     More(WholePart),
 }
 
-fn offer(copy: &LedgerCopy, own_end: Position) -> Result<Offer, LedgerError> {
+fn offer(copy: &LedgerCopy, own_end: Position, upto: u32) -> Result<Offer, LedgerError> {
     let Some(last) = segments(&copy.disk, &copy.folder)?.pop() else {
         return Ok(Offer::Nothing);
     };
@@ -208,7 +233,7 @@ fn offer(copy: &LedgerCopy, own_end: Position) -> Result<Offer, LedgerError> {
     if (last, segment_len(copy, last)?.unwrap_or(0)) <= place(own_end) {
         return Ok(Offer::Nothing);
     }
-    let whole = whole_part(&copy.disk, &copy.folder)?;
+    let whole = whole_part(&copy.disk, &copy.folder, upto)?;
     if place(whole.end()) <= place(own_end) {
         return Ok(Offer::Nothing);
     }
@@ -242,10 +267,11 @@ impl WholePart {
     }
 }
 
-fn whole_part(disk: &Disk, folder: &Path) -> Result<WholePart, LedgerError> {
+/// In the segments up to `upto`.
+fn whole_part(disk: &Disk, folder: &Path, upto: u32) -> Result<WholePart, LedgerError> {
     let volume_id = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut whole = WholePart::default();
-    for segment in 1.. {
+    for segment in 1..=upto {
         let path = folder.join(layout::segment_file(segment));
         let file = match disk.open_read(&path) {
             Ok(file) => file,
@@ -330,6 +356,8 @@ fn plan(
 ) -> Result<Look, LedgerError> {
     let last_own = segments(disk, folder)?.pop().unwrap_or(0);
     let last = whole.end().segment;
+    // Where the copy goes on behind what is looked at, nothing of the ledger's own can follow its end.
+    let goes_on = segment_len(copy, last + 1)?.is_some();
     let mut plan = Plan {
         copy: copy.clone(),
         steps: Vec::new(),
@@ -356,7 +384,7 @@ fn plan(
             plan.keeps_own |= have_bytes > want;
             continue;
         }
-        let is_last = segment == last;
+        let is_last = segment == last && !goes_on;
         match replacement(disk, &path, copy, whole, segment, is_last)? {
             Some(replace) => {
                 plan.inserts = true;

@@ -143,27 +143,38 @@ pub(super) fn contains(
     folder: &Path,
     position: Position,
 ) -> Result<bool, LedgerError> {
-    let path = folder.join(layout::segment_file(position.segment));
+    let claimed = claimed_before(disk, folder, position.segment, position.offset)?;
+    Ok(claimed == Some(position.chain))
+}
+
+/// The checksum that a line which ends exactly at `offset` claims; `None` when none ends there.
+pub(super) fn claimed_before(
+    disk: &Disk,
+    folder: &Path,
+    segment: u32,
+    offset: u64,
+) -> Result<Option<u32>, LedgerError> {
+    let path = folder.join(layout::segment_file(segment));
     let file = match disk.open_read(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(LedgerError::io(&path)(error)),
     };
-    let Some(start) = position.offset.checked_sub(ENDING_BYTES as u64 + 1) else {
-        return Ok(false);
+    let Some(start) = offset.checked_sub(ENDING_BYTES as u64 + 1) else {
+        return Ok(None);
     };
     let mut ending = [0; ENDING_BYTES + 1];
     let mut filled = 0;
     while filled < ending.len() {
         let at = start + filled as u64;
         match file.read_at(at, &mut ending[filled..]) {
-            Ok(0) => return Ok(false),
+            Ok(0) => return Ok(None),
             Ok(count) => filled += count,
             Err(error) => return Err(LedgerError::io(&path)(error)),
         }
     }
     let claimed = ending.strip_suffix(b"\n").and_then(split);
-    Ok(claimed.is_some_and(|(_, crc)| crc == position.chain))
+    Ok(claimed.map(|(_, crc)| crc))
 }
 
 /// Appends `object` (`{…}` with at least one member) to `out` as a line after a

@@ -105,7 +105,9 @@ impl Leftover {
 pub struct Volume<T> {
     shared: Arc<Shared>,
     ledger: Ledger<T>,
-    healing: Healing,
+    healing: Mutex<Healing>,
+    /// Up to where the ledger's segments were read since the opening; `None` when they need not be.
+    unread: Mutex<Option<Position>>,
     intake: OnceLock<intake::Intake<T>>,
 }
 
@@ -218,7 +220,7 @@ impl<T: Send + 'static> Volume<T> {
         };
         // Under the lock, and before a line is added: a ledger that went on from where it was cut off could not be healed.
         let healed = match failure {
-            None => ledger_heal::heal(&disk, &folder, copies),
+            None => ledger_heal::heal_at_opening(&disk, &folder, copies),
             Some(_) => ledger_heal::heal_nothing(&disk, &folder, copies),
         };
         // What cannot be healed is served as it is.
@@ -285,7 +287,8 @@ impl<T: Send + 'static> Volume<T> {
         Ok(Volume {
             shared: Arc::new(shared),
             ledger,
-            healing,
+            healing: Mutex::new(healing),
+            unread: Mutex::new(Some(Position::default())),
             intake: OnceLock::new(),
         })
     }
@@ -324,9 +327,13 @@ impl<T: Send + 'static> Volume<T> {
         &self.ledger
     }
 
-    /// How its ledger stood to its copies when it was opened.
-    pub fn healing(&self) -> &Healing {
-        &self.healing
+    /// How its ledger stood to its copies when it was opened, and where it was read since.
+    pub fn healing(&self) -> Healing {
+        self.lock_healing().clone()
+    }
+
+    fn lock_healing(&self) -> MutexGuard<'_, Healing> {
+        self.healing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The folder of a ledger on this volume: its own, or the copy of another's.

@@ -50,6 +50,14 @@ impl Scene {
         self.heal_on(&Disk::default()).unwrap()
     }
 
+    fn open(&self, disk: &Disk) -> Healing {
+        let copies = Copies {
+            list: vec![copy_in(&self.copy)],
+            before_insert: &|| {},
+        };
+        heal_at_opening(disk, &self.ours, &copies).unwrap()
+    }
+
     fn heal_on(&self, disk: &Disk) -> Result<Healing, LedgerError> {
         let copies = Copies {
             list: vec![copy_in(&self.copy)],
@@ -172,7 +180,8 @@ fn what_is_lost_at_the_end_comes_back_byte_for_byte() {
         let scene = Scene::new(58, 58);
         assert!(scene.segment(4).exists() && !scene.segment(5).exists());
         harm(&scene);
-        let healing = scene.heal();
+        // The opening does not read all of it, and sees this.
+        let healing = scene.open(&Disk::default());
         assert_eq!(healing.notes.len(), 1, "{name}");
         assert!(
             healing.notes[0].contains("put back"),
@@ -265,6 +274,81 @@ fn damage_that_goes_on_behind_the_end_of_the_copy_costs_what_nobody_has() {
     assert!(now.contains(&53) && now.contains(&54), "{now:?}");
     assert!(before.0.iter().all(|n| now.contains(n)));
     assert!(bad_lines > 0);
+}
+
+/// Method: every read of a ledger of many segments is counted, at an opening where all is well and where one byte inside a
+/// segment is not.
+#[test]
+fn an_opening_reads_the_ends_of_segments_and_leaves_the_rest_for_later() {
+    for rotten in [false, true] {
+        let scene = Scene::new(400, 400);
+        let last = segments(&Disk::default(), &scene.ours).unwrap().len() as u32;
+        assert!(last > 20);
+        if rotten {
+            change(&scene.segment(2), |b| {
+                let at = line_of(b, 20);
+                b[at + 2] ^= 4;
+            });
+        }
+        let reads = Arc::new(Mutex::new(BTreeMap::<PathBuf, usize>::new()));
+        let disk = Disk::observed(Arc::new(Counted(reads.clone())));
+        assert_eq!(scene.open(&disk).notes, Vec::<String>::new());
+        // The header, the last line, and of the last segment all.
+        for (path, count) in reads.lock().unwrap().iter() {
+            assert!(*count <= 3 || *path == scene.segment(last), "{path:?}");
+        }
+        if rotten {
+            assert_eq!(scene.heal().notes.len(), 1);
+        }
+        scene.assert_whole();
+    }
+}
+
+struct Counted(Arc<Mutex<BTreeMap<PathBuf, usize>>>);
+impl Observer for Counted {
+    fn before(&self, _: &Op) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn before_read(&self, path: &Path, _: u64, _: usize) -> io::Result<()> {
+        *self.0.lock().unwrap().entry(path.to_owned()).or_default() += 1;
+        Ok(())
+    }
+}
+
+/// The copy ends in the midst of the ledger, at a line that is damaged there: who ships would take it for another history.
+#[test]
+fn a_copy_whose_end_is_not_in_the_ledger_is_looked_at_when_it_is_opened() {
+    let scene = Scene::new(58, 25);
+    change(&scene.segment(2), |b| {
+        let at = line_of(b, 24);
+        b[at + 15..at + 23].fill(0);
+    });
+    assert!(scene.open(&Disk::default()).notes[0].contains("were replaced"));
+    assert_eq!(scene.assert_whole(), 1);
+}
+
+/// The last segment is being written to, so it is left alone, whatever it looks like.
+#[test]
+fn while_it_is_open_only_segments_that_are_not_written_to_are_healed() {
+    let scene = Scene::new(58, 58);
+    change(&scene.segment(2), |b| b[200] ^= 1);
+    change(&scene.segment(4), |b| {
+        let at = line_of(b, 50);
+        b[at + 2] ^= 4;
+    });
+    let before = std::fs::read(scene.segment(4)).unwrap();
+    let copies = Copies {
+        list: vec![copy_in(&scene.copy)],
+        before_insert: &|| {},
+    };
+    let healing = heal_upto(&Disk::default(), &scene.ours, &copies, 3).unwrap();
+    assert!(healing.notes[0].contains("(00000002.jsonl)"));
+    assert_eq!(std::fs::read(scene.segment(4)).unwrap(), before);
+    assert_eq!(
+        std::fs::read(scene.segment(2)).unwrap(),
+        scene.whole["00000002.jsonl"]
+    );
 }
 
 #[test]
