@@ -46,7 +46,7 @@ impl Watch {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let mut threads = Vec::new();
         type Work = fn(&Arc<Archive>);
-        let works: [(&str, Duration, Work); 9] = [
+        let works: [(&str, Duration, Work); 10] = [
             ("disks", LOOK_EVERY, |archive| archive.look_at_disks()),
             ("ledgers", SHIP_EVERY, |archive| archive.ship()),
             ("healing", LOOK_EVERY, |archive| archive.read_ledgers()),
