@@ -219,9 +219,18 @@ impl Server {
         let mut command = self.command(&["serve"]);
         command.args(&self.settings.arguments);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let log_before = fs::metadata(&self.log).map_or(0, |log| log.len() as usize);
         self.child = Some(command.spawn().expect("start kura serve"));
         let start = Instant::now();
-        while TcpStream::connect(self.address()).is_err() {
+        // Not the first who takes a connection: for a moment that may be what is left of looking for a free port, in a
+        // process that was just begotten beside this one.
+        let is_listening = || {
+            let log = fs::read(&self.log).unwrap_or_default();
+            let log =
+                String::from_utf8_lossy(log.get(log_before..).unwrap_or_default()).into_owned();
+            log.contains("kura is listening") || start.elapsed() > Duration::from_secs(5)
+        };
+        while !is_listening() || TcpStream::connect(self.address()).is_err() {
             let ended = self.child.as_mut().and_then(|child| {
                 child
                     .try_wait()

@@ -21,10 +21,14 @@ use super::super::reread::reread;
 use super::super::safety::{Judge, Safe};
 use super::super::{Archive, Line, entry};
 use super::tidy::{Due, LOCK_PATIENCE, Pass, contents_with_fates};
+use super::tidy_move::names_at;
 use super::tidy_plan::{End, Place, Records, id_of};
 
 /// What was read again and stands in the place of what is to go; `None`: nothing need stand there.
 type Proof = Option<Content>;
+
+/// A file that is to be deleted: SOP Instance UID, where its line says that it is, where it belongs, and why it goes.
+type Going = (String, Copy, Option<Place>, &'static str);
 
 impl Archive {
     /// Deletes what may go of these; of the rest the pass says why not.
@@ -85,7 +89,7 @@ impl Archive {
         };
         let (days, now) = (self.days(), Timestamp::now());
         let mut records = Records::default();
-        let mut going: BTreeMap<String, Vec<(String, Copy, &'static str)>> = BTreeMap::new();
+        let mut going: BTreeMap<String, Vec<Going>> = BTreeMap::new();
         for (due, proof) in &may {
             let sop = &due.sop_instance_uid;
             if !locks.contains_key(sop.as_str()) {
@@ -114,7 +118,7 @@ impl Archive {
             };
             for copy in &content.copies {
                 let list = going.entry(copy.volume_id.clone()).or_default();
-                list.push((sop.clone(), copy.clone(), why));
+                list.push((sop.clone(), copy.clone(), fate.place, why));
             }
         }
         for (volume_id, files) in going {
@@ -134,18 +138,20 @@ impl Archive {
     fn delete_files(
         &self,
         volume: &Arc<Volume<Line>>,
-        files: &[(String, Copy, &'static str)],
+        files: &[Going],
         pass: &mut Pass,
     ) -> Result<(), VolumeError> {
-        let paths: Vec<&str> = files
-            .iter()
-            .map(|(_, copy, _)| copy.path.as_str())
-            .collect();
-        self.list_first(volume, paths.iter().copied())?;
+        let listed = files.iter().map(|(_, copy, ..)| copy.path.as_str());
+        self.list_first(volume, listed)?;
+        let mut paths = Vec::with_capacity(files.len());
+        for (sop, copy, place, _) in files {
+            paths.push(self.where_it_is(volume, sop, copy, *place)?);
+        }
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         let removed = volume.remove_all(&paths)?;
         let now = super::super::now();
         let mut lines = Vec::new();
-        for ((sop, copy, why), refused) in files.iter().zip(removed) {
+        for ((sop, copy, _, why), refused) in files.iter().zip(removed) {
             if let Some(reason) = refused {
                 pass.again = true;
                 let (volume, path) = (volume.name(), &copy.path);
@@ -171,6 +177,34 @@ impl Archive {
         let _call = volume.call();
         volume.ledger().append_all(lines)?;
         Ok(())
+    }
+
+    /// The path of a file that is to be deleted: that of its line; or where it was moved when the process ended before it
+    /// could say so, byte for byte as the line says.
+    fn where_it_is(
+        &self,
+        volume: &Volume<Line>,
+        sop: &str,
+        copy: &Copy,
+        place: Option<Place>,
+    ) -> Result<String, VolumeError> {
+        let entry = volume.entry(&copy.path);
+        let is_there = entry.map_err(|source| VolumeError::Io {
+            path: volume.root().join(&copy.path),
+            source,
+        })?;
+        let names = place.filter(|_| is_there.is_none());
+        let names = names
+            .into_iter()
+            .flat_map(|place| names_at(place, sop, copy));
+        let mut others = names.filter(|path| *path != copy.path);
+        let moved = others.find(|path| {
+            self.is_good(&Copy {
+                path: path.clone(),
+                ..copy.clone()
+            })
+        });
+        Ok(moved.unwrap_or_else(|| copy.path.clone()))
     }
 
     fn is_whole_shelf(&self) -> bool {

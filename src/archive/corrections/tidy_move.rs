@@ -24,19 +24,23 @@ pub(super) struct Moving {
 }
 
 impl Moving {
-    /// Names that it may get, the best first: the path it has in the tree, else one with its checksum.
+    /// Names that it may get, the best first.
     fn names(&self) -> Vec<String> {
-        let plain = layout::path_in_tree(&self.copy.path);
-        let folder = plain.rsplit_once('/').map(|(folder, _)| folder);
-        let others = (0..ALTERNATIVES_MAX).map(|attempt| {
-            let sop = &self.content.sop_instance_uid;
-            let name = layout::alternative_file_name(sop, self.copy.crc32, attempt);
-            folder.map_or(name.clone(), |folder| format!("{folder}/{name}"))
-        });
-        let all = std::iter::once(plain.to_owned()).chain(others);
-        let all = all.map(|path| self.place.path(&path));
+        let all = names_at(self.place, &self.content.sop_instance_uid, &self.copy);
         all.filter(|path| !self.taken.contains(path)).collect()
     }
+}
+
+/// The names of a file at a place: the path it has in the tree, else one with its checksum.
+pub(super) fn names_at(place: Place, sop: &str, copy: &Copy) -> impl Iterator<Item = String> {
+    let plain = layout::path_in_tree(&copy.path);
+    let folder = plain.rsplit_once('/').map(|(folder, _)| folder);
+    let others = (0..ALTERNATIVES_MAX).map(move |attempt| {
+        let name = layout::alternative_file_name(sop, copy.crc32, attempt);
+        folder.map_or(name.clone(), |folder| format!("{folder}/{name}"))
+    });
+    let all = std::iter::once(plain.to_owned()).chain(others);
+    all.map(move |path| place.path(&path))
 }
 
 impl Archive {
