@@ -20,8 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use clap::{Parser, ValueEnum};
-use tempfile::TempDir;
+use clap::Parser;
 
 use kura::archive::{Archive, Mode};
 use kura::config::Config;
@@ -36,7 +35,9 @@ mod ledgers;
 use common::build::{CT_IMAGE_STORAGE, Ct, Tag, ident};
 use common::{Random, Server, Settings, wire};
 use hospital::{GROUP, Hospital};
-use ledgers::{bytes_below, cpu_seconds, drop_from_memory, peak_memory, volume_id};
+use ledgers::{
+    EngineArgument, bytes_below, cpu_seconds, drop_from_memory, folder_of, peak_memory, volume_id,
+};
 
 const VOLUME: &str = "volume-a";
 
@@ -89,21 +90,6 @@ struct Arguments {
     bench: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum EngineArgument {
-    Redb,
-    Sled,
-}
-
-impl EngineArgument {
-    fn name(self) -> &'static str {
-        match self {
-            EngineArgument::Redb => "redb",
-            EngineArgument::Sled => "sled",
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !arguments.bench {
@@ -115,21 +101,10 @@ fn main() -> ExitCode {
         println!("{}", make_index(folder));
         return ExitCode::SUCCESS;
     }
-    let scratch = match &arguments.keep {
-        Some(_) => None,
-        None => {
-            let folder = std::env::var_os("KURA_BENCH_DIR")
-                .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-            fs::create_dir_all(&folder).expect("the folder of the measurement");
-            let scratch = TempDir::new_in(&folder).expect("a folder of the run");
-            remove_when_interrupted(scratch.path());
-            Some(scratch)
-        }
-    };
-    let folder = scratch.as_ref().map_or_else(
-        || arguments.keep.clone().unwrap_or_default(),
-        |scratch| scratch.path().to_owned(),
-    );
+    let (scratch, folder) = folder_of(arguments.keep.as_deref());
+    if let Some(scratch) = &scratch {
+        remove_when_interrupted(scratch.path());
+    }
     let report = measure(&arguments, &folder);
     if arguments.json {
         println!("{report}");

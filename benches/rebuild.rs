@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tempfile::TempDir;
 
 use kura::archive::{Archive, Mode, entry};
@@ -27,7 +27,10 @@ use kura::volume::{Ledger, layout};
 
 mod ledgers;
 
-use ledgers::{bytes_below, cpu_seconds, drop_from_memory, peak_memory, uid, values, volume_id};
+use ledgers::{
+    EngineArgument, bytes_below, cpu_seconds, drop_from_memory, folder_of, peak_memory, uid,
+    values, volume_id,
+};
 
 const VOLUMES: u64 = 2;
 
@@ -60,21 +63,6 @@ struct Arguments {
     bench: bool,
 }
 
-#[derive(Clone, std::marker::Copy, ValueEnum)]
-enum EngineArgument {
-    Redb,
-    Sled,
-}
-
-impl EngineArgument {
-    fn name(self) -> &'static str {
-        match self {
-            EngineArgument::Redb => "redb",
-            EngineArgument::Sled => "sled",
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !arguments.bench {
@@ -86,19 +74,7 @@ fn main() -> ExitCode {
         println!("{}", measure(folder, arguments.engine));
         return ExitCode::SUCCESS;
     }
-    let scratch = match &arguments.keep {
-        Some(_) => None,
-        None => {
-            let folder = std::env::var_os("KURA_BENCH_DIR")
-                .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-            fs::create_dir_all(&folder).expect("the folder of the measurement");
-            Some(TempDir::new_in(&folder).expect("a folder of the run"))
-        }
-    };
-    let folder = scratch.as_ref().map_or_else(
-        || arguments.keep.clone().unwrap_or_default(),
-        |scratch| scratch.path().to_owned(),
-    );
+    let (_scratch, folder) = folder_of(arguments.keep.as_deref());
     if !folder.join("kura.toml").exists() {
         fs::create_dir_all(&folder).expect("the folder of the ledgers");
         make_ledgers(&folder, arguments.instances, arguments.engine);

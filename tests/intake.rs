@@ -57,6 +57,23 @@ fn an_instance_in_the_journal_is_found_fetched_and_carried_over() {
     assert_eq!(lines(&volume), images.len());
 }
 
+/// Method: one sender without a pause; the first image has its file while it goes on sending.
+#[test]
+fn what_waits_gets_its_file_also_while_images_come() {
+    let server = Server::with(settings());
+    server.wait_until_indexed();
+    let volume = server.volume("A");
+    let begun = Instant::now();
+    let mut sent = 0;
+    while tree(&volume).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{sent} wait");
+        send_all(&server, &[Image::new(0, sent, 1_000)]);
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(sent > 1, "the first has its file before the second is sent");
+}
+
 /// Method: kill -9 right after the last answer, before anything can have been carried over, and after a while.
 #[test]
 fn after_kill_nine_what_was_answered_is_there_once() {

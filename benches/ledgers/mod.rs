@@ -4,12 +4,42 @@
 #![allow(dead_code)]
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use kura::index::Values;
+use tempfile::TempDir;
 
 /// Unit of the times in `/proc/PID/stat`, per second: USER_HZ, 100 wherever Linux runs today.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum EngineArgument {
+    Redb,
+    Sled,
+}
+
+impl EngineArgument {
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineArgument::Redb => "redb",
+            EngineArgument::Sled => "sled",
+        }
+    }
+}
+
+/// The folder of a run: the one to be kept, else one that goes with the first of the two.
+pub fn folder_of(keep: Option<&Path>) -> (Option<TempDir>, PathBuf) {
+    if let Some(keep) = keep {
+        return (None, keep.to_owned());
+    }
+    let folder = std::env::var_os("KURA_BENCH_DIR")
+        .map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    fs::create_dir_all(&folder).expect("the folder of the measurement");
+    let scratch = TempDir::new_in(&folder).expect("a folder of the run");
+    let path = scratch.path().to_owned();
+    (Some(scratch), path)
+}
 
 /// Mixes numbers; odd, and otherwise of no meaning (FNV-1a for 128 bits).
 const LOTS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;

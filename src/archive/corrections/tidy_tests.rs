@@ -447,6 +447,28 @@ fn the_trash_is_emptied_at_once() {
     assert_eq!(bench.files("A"), Vec::<String>::new());
 }
 
+/// Method: the renames of a removal were done, its lines were not, and its time is over before anybody looks again. At one
+/// of the names lies a file that is not ours.
+#[test]
+fn what_was_moved_to_the_trash_in_the_moment_of_a_crash_is_deleted_with_it() {
+    let bench = Bench::new();
+    for sop in SOPS {
+        bench.store(sop, "4711");
+    }
+    bench.remove(&SOPS, LONG_AGO);
+    let [ours, other] = SOPS.map(|sop| image("4711", sop));
+    let in_trash = |path: &str| bench.path("A", &format!("trash/{path}"));
+    std::fs::create_dir_all(in_trash(&ours).parent().unwrap()).unwrap();
+    std::fs::rename(bench.path("A", &ours), in_trash(&ours)).unwrap();
+    std::fs::remove_file(bench.path("A", &other)).unwrap();
+    std::fs::write(in_trash(&other), b"a stranger's").unwrap();
+    bench.archive().tidy_all();
+    let mut images = bench.files("A");
+    images.retain(|path| path.ends_with(".dcm"));
+    assert_eq!(images, [format!("trash/{other}")]);
+    assert!(bench.hidden(SOPS[0]).contents.is_empty());
+}
+
 /// Method: the time of an amendment is over, and what it made has one copy only; then both, but one is damaged; then both.
 #[test]
 fn what_was_amended_is_deleted_when_what_became_of_it_has_two_good_copies() {
