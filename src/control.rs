@@ -22,7 +22,11 @@ use crate::archive::{
     ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, VolumeSaid, VolumeVerb,
     WorkStatus, WorkVerb,
 };
+use crate::config::Config;
+use crate::forward::{ForwardSaid, ForwardVerb, Forwarder};
 use crate::index::Values;
+use crate::pull::{PullStatus, PullVerb, Pulls};
+use crate::transfers::Transfers;
 
 pub use find::{Find, FindEnd, FindKey};
 
@@ -52,6 +56,8 @@ pub enum Request {
     Conflicts(ConflictsVerb),
     /// What of the machine stands in the way; the disks are measured.
     Doctor,
+    Forward(ForwardVerb),
+    Pull(PullVerb),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -83,6 +89,8 @@ pub enum Response {
     Removal(Box<RemovalSaid>),
     Conflicts(Box<ConflictsSaid>),
     Doctor(Vec<DoctorFinding>),
+    Forward(Box<ForwardSaid>),
+    Pull(Box<PullStatus>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -102,17 +110,39 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// What is answered in pieces gives a sign of life every second; a disk may be slow.
 const SIGN_PATIENCE: Duration = Duration::from_secs(300);
 
+/// What a request can be about: everything of the server but its associations.
+pub struct Desk {
+    pub archive: Arc<Archive>,
+    pub transfers: Arc<Transfers>,
+    pub forward: Arc<Forwarder>,
+    pub pulls: Arc<Pulls>,
+}
+
+impl Desk {
+    /// The error is a sentence.
+    pub fn of(archive: Arc<Archive>, config: &Config) -> Result<Desk, String> {
+        let transfers = Arc::new(Transfers::default());
+        Ok(Desk {
+            forward: Forwarder::open(&archive, config, &transfers)?,
+            pulls: Pulls::open(&archive, config, &transfers)?,
+            transfers,
+            archive,
+        })
+    }
+}
+
 pub struct Listener {
     stop: Arc<AtomicBool>,
     path: std::path::PathBuf,
 }
 
 impl Listener {
-    pub fn start(state: &Path, archive: Arc<Archive>) -> std::io::Result<Listener> {
+    pub fn start(state: &Path, desk: Desk) -> std::io::Result<Listener> {
         let folder = open_folder(state)?;
         // The state folder is locked by this process, so a socket that is there is a dead server's.
         remove_socket(state)?;
         let listener = UnixListener::bind(short(&folder))?;
+        let desk = Arc::new(desk);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         std::thread::Builder::new()
@@ -124,10 +154,10 @@ impl Listener {
                     }
                     let Ok(stream) = stream else { continue };
                     // A verb may take long; the next one must not wait for it.
-                    let archive = archive.clone();
+                    let desk = desk.clone();
                     let asked = std::thread::Builder::new().name("verb".to_owned());
                     let asked = asked.spawn(move || {
-                        if let Err(error) = serve(&archive, &stream) {
+                        if let Err(error) = serve(&desk, &stream) {
                             tracing::debug!(%error, "a request of the command line broke off");
                         }
                     });
@@ -173,7 +203,7 @@ fn short(folder: &std::os::fd::OwnedFd) -> std::path::PathBuf {
     format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()).into()
 }
 
-fn serve(archive: &Arc<Archive>, stream: &UnixStream) -> std::io::Result<()> {
+fn serve(desk: &Desk, stream: &UnixStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     let mut line = String::new();
@@ -182,7 +212,7 @@ fn serve(archive: &Arc<Archive>, stream: &UnixStream) -> std::io::Result<()> {
         Ok(request @ (Request::Find(_) | Request::Stats(_))) => {
             stream.set_write_timeout(Some(READER_PATIENCE))?;
             let mut written = Ok(());
-            answer_each(archive, request, &mut |response| {
+            answer_each(desk, request, &mut |response| {
                 written = write(stream, &response);
                 match written {
                     Ok(()) => ControlFlow::Continue(()),
@@ -191,7 +221,7 @@ fn serve(archive: &Arc<Archive>, stream: &UnixStream) -> std::io::Result<()> {
             });
             return written;
         }
-        Ok(request) => answer(archive, request),
+        Ok(request) => answer(desk, request),
         Err(error) => Response::Failed {
             reason: format!("not a request of this version: {error}"),
         },
@@ -206,7 +236,8 @@ fn write(mut stream: &UnixStream, response: &Response) -> std::io::Result<()> {
 }
 
 /// The one meaning of each request, whether it comes over the socket or from a verb that opened the archive itself.
-pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
+pub fn answer(desk: &Desk, request: Request) -> Response {
+    let archive = &desk.archive;
     match request {
         Request::Status => Response::Status(Box::new(archive.status())),
         Request::IndexRebuild => {
@@ -272,6 +303,14 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
             },
         },
         Request::Doctor => Response::Doctor(archive.look_over()),
+        Request::Forward(verb) => match desk.forward.verb(verb) {
+            Ok(said) => Response::Forward(Box::new(said)),
+            Err(reason) => Response::Failed { reason },
+        },
+        Request::Pull(verb) => match desk.pulls.verb(verb) {
+            Ok(status) => Response::Pull(Box::new(status)),
+            Err(reason) => Response::Failed { reason },
+        },
         Request::Find(_) | Request::Stats(_) => Response::Failed {
             reason: "this is answered in pieces".to_owned(),
         },
@@ -280,10 +319,11 @@ pub fn answer(archive: &Arc<Archive>, request: Request) -> Response {
 
 /// As [`answer`], for requests that are answered in pieces too: `give` gets those, and the end, until it breaks.
 pub fn answer_each(
-    archive: &Arc<Archive>,
+    desk: &Desk,
     request: Request,
     give: &mut dyn FnMut(Response) -> ControlFlow<()>,
 ) {
+    let archive = &desk.archive;
     match request {
         Request::Find(request) => find::find(archive, &request, give),
         Request::Stats(by) => {
@@ -304,7 +344,7 @@ pub fn answer_each(
             let _ = give(response);
         }
         request => {
-            let _ = give(answer(archive, request));
+            let _ = give(answer(desk, request));
         }
     }
 }

@@ -6,6 +6,11 @@
 //! | [`server`] | start and stop order of the listener and the associations |
 //! | [`scp`] | the services we answer: echo, store, find, retrieve |
 //! | [`control`] | what the command line asks of a running server |
+//! | [`forward`] | new studies to the peers that read them: rules, outbox |
+//! | [`commitment`] | storage commitment: what we were asked to keep, and when that is true |
+//! | [`pull`] | studies from another archive to here |
+//! | [`sending`] | instances to a peer: presentation contexts, bytes, what became of each |
+//! | [`transfers`] | the journal of what came and went |
 //! | [`archive`] | the promise: durable, indexed, then "yes" |
 //! | [`scu`] | the services we call: echo, store, find |
 //! | [`net`] | PDUs, associations, DIMSE messages (PS3.8, PS3.7) |
@@ -17,13 +22,18 @@
 
 pub mod archive;
 pub mod cli;
+pub mod commitment;
 pub mod config;
 pub mod control;
 pub mod dicom;
+pub mod forward;
 pub mod index;
 pub mod job;
 pub mod net;
+pub mod pull;
 pub mod scp;
 pub mod scu;
+pub mod sending;
 pub mod server;
+pub mod transfers;
 pub mod volume;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::archive::{Archive, Mode, OpenError, Watch};
+use crate::commitment::Commitment;
 use crate::config::Config;
 use crate::control;
 use crate::net::{self, AcceptPolicy, Association, AssociationHandle, Timeouts, pdu};
@@ -23,6 +24,9 @@ pub enum ServeError {
     },
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// What is kept in the state folder beside the index.
+    #[error("{0}; nothing was started")]
+    Keeping(String),
     #[error("cannot start: {0}")]
     Start(std::io::Error),
 }
@@ -47,12 +51,18 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         .map_err(|source| ServeError::Bind { address, source })?;
     let archive = Arc::new(Archive::open(&config, Mode::Create)?);
     let watch = Watch::start(&archive).map_err(ServeError::Start)?;
-    let control =
-        control::Listener::start(&config.state, archive.clone()).map_err(ServeError::Start)?;
+    let desk = control::Desk::of(archive.clone(), &config).map_err(ServeError::Keeping)?;
+    let transfers = desk.transfers.clone();
+    let commitment =
+        Commitment::open(&archive, &config, &transfers).map_err(ServeError::Keeping)?;
+    let (forward, pulls) = (desk.forward.clone(), desk.pulls.clone());
+    let control = control::Listener::start(&config.state, desk).map_err(ServeError::Start)?;
     let shared = Arc::new(Shared {
         services: Services {
             archive: archive.clone(),
             config,
+            transfers,
+            commitment: commitment.clone(),
         },
         associations: Mutex::default(),
         ended: Condvar::new(),
@@ -60,12 +70,17 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         trace,
     });
     let config = &shared.services.config;
+    forward.start().map_err(ServeError::Start)?;
+    commitment.start().map_err(ServeError::Start)?;
     tracing::info!(%address, ae_title = %config.ae_title, "kura is listening");
     runtime
         .block_on(listen(listener, &shared))
         .map_err(ServeError::Start)?;
     tracing::info!("stopping: no new associations; what is in flight is finished");
     control.stop();
+    pulls.stop();
+    forward.stop();
+    commitment.stop();
     archive.stop_work();
     shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
     drop(watch);

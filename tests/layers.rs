@@ -4,10 +4,15 @@ use std::path::{Path, PathBuf};
 
 /// A module and its row; a row never uses its own row or one above.
 const ROWS: &[(&str, u32)] = &[
-    ("cli", 5),
-    ("server", 4),
-    ("scp", 3),
-    ("control", 3),
+    ("cli", 7),
+    ("server", 6),
+    ("scp", 5),
+    ("control", 5),
+    ("forward", 4),
+    ("commitment", 4),
+    ("pull", 4),
+    ("sending", 3),
+    ("transfers", 2),
     ("archive", 2),
     ("scu", 2),
     ("volume", 1),

@@ -1,7 +1,6 @@
 //! `kura amend`: the wrong patient, the wrong study; shown first, made after a yes, and taken back.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dicom_dictionary_std::tags;
@@ -10,11 +9,9 @@ use super::find::keyword;
 use super::output::{self, Bar};
 use super::remove::{Why, confirm};
 use super::{End, Failure};
-use crate::archive::{
-    self, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Archive, Correction, Differs, Mode,
-};
+use crate::archive::{self, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Correction, Differs};
 use crate::config::Config;
-use crate::control::{self, Request, Response};
+use crate::control::{self, Desk, Request, Response};
 use crate::dicom::{Level, Tag};
 use crate::index::Values;
 
@@ -104,17 +101,14 @@ pub fn run(verb: Box<Amend>, config: &Config, json: bool) -> Result<End, Failure
 /// The running server, or the archive opened here.
 enum Server<'a> {
     Running(&'a Config),
-    Here(Arc<Archive>),
+    Here(Box<Desk>),
 }
 
 impl Server<'_> {
     fn of(config: &Config) -> Result<Server<'_>, Failure> {
         match control::ask(&config.state, &Request::Amend(AmendVerb::Look))? {
             Some(_) => Ok(Server::Running(config)),
-            None => Ok(Server::Here(Arc::new(Archive::open(
-                config,
-                Mode::Existing,
-            )?))),
+            None => Ok(Server::Here(Box::new(super::open(config)?))),
         }
     }
 
@@ -123,7 +117,7 @@ impl Server<'_> {
         let response = match self {
             Server::Running(config) => control::ask(&config.state, &request)?
                 .ok_or("the server stopped; kura changes list shows what was done")?,
-            Server::Here(archive) => control::answer(archive, request),
+            Server::Here(desk) => control::answer(desk, request),
         };
         match response {
             Response::Amend(said) => Ok(said),

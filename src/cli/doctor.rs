@@ -70,7 +70,7 @@ fn look_at_machine(config: &Config) -> Result<Vec<Finding>, Failure> {
     let (answer, running) = match asked {
         Some(answer) => (answer, true),
         None => match Archive::open(config, Mode::Existing) {
-            Ok(archive) => (control::answer(&Arc::new(archive), Request::Doctor), false),
+            Ok(archive) => (Response::Doctor(Arc::new(archive).look_over()), false),
             Err(error) => return Ok(before_opening(config, &error)),
         },
     };

@@ -1,11 +1,10 @@
 //! `kura equalize`, `kura volume check`: what index, ledgers and disks say of each other; and waiting for long work.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::output::{self, Bar};
 use super::{End, Failure};
-use crate::archive::{Archive, Depth, Mode, VolumeReport, WorkStatus, WorkVerb};
+use crate::archive::{Depth, VolumeReport, WorkStatus, WorkVerb};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 
@@ -96,9 +95,9 @@ pub fn wait(config: &Config, work: WorkVerb) -> Result<WorkStatus, Failure> {
             look(asked.ok_or("the server stopped; run the same command again to go on")?)
         });
     }
-    let archive = Arc::new(Archive::open(config, Mode::Existing)?);
-    look(control::answer(&archive, Request::Work(work)))?;
-    progress(|| look(control::answer(&archive, Request::Work(WorkVerb::Look))))
+    let desk = super::open(config)?;
+    look(control::answer(&desk, Request::Work(work)))?;
+    progress(|| look(control::answer(&desk, Request::Work(WorkVerb::Look))))
 }
 
 fn progress(

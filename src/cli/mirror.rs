@@ -1,11 +1,10 @@
 //! `kura mirror …`: second copies, as the table of jobs that the users know.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::output::{self, Bar};
 use super::{End, Failure};
-use crate::archive::{Archive, MirrorStatus, MirrorVerb, Mode};
+use crate::archive::{MirrorStatus, MirrorVerb};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 
@@ -92,8 +91,9 @@ fn ask(config: &Config, verb: MirrorVerb) -> Result<MirrorStatus, Failure> {
 /// Has a job done, by the running server or here, and waits for its end with progress.
 fn by_hand(config: &Config, verb: MirrorVerb, no_wait: bool, json: bool) -> Result<End, Failure> {
     let Some(response) = control::ask(&config.state, &Request::Mirror(verb.clone()))? else {
-        let archive = Arc::new(Archive::open(config, Mode::Existing)?);
-        look(control::answer(&archive, Request::Mirror(verb)))?;
+        let desk = super::open(config)?;
+        let archive = &desk.archive;
+        look(control::answer(&desk, Request::Mirror(verb)))?;
         archive.mirror_asked()?;
         let status = archive.mirror_status(false)?;
         return said(&status, json);

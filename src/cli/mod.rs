@@ -36,7 +36,7 @@ use clap::{Parser, Subcommand};
 
 use crate::archive::{Archive, Mode};
 use crate::config::Config;
-use crate::control::{self, Request, Response};
+use crate::control::{self, Desk, Request, Response};
 
 /// What a verb ends with; `main` turns it into the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,8 +176,13 @@ fn ask(config: &Config, request: Request) -> Result<(Response, bool), Failure> {
     if let Some(response) = control::ask(&config.state, &request)? {
         return Ok((response, true));
     }
+    Ok((control::answer(&open(config)?, request), false))
+}
+
+/// The archive without a server, its locks taken.
+fn open(config: &Config) -> Result<Desk, Failure> {
     let archive = Arc::new(Archive::open(config, Mode::Existing)?);
-    Ok((control::answer(&archive, request), false))
+    Ok(Desk::of(archive, config)?)
 }
 
 /// As [`ask`], for what is answered in pieces.
@@ -187,8 +192,7 @@ fn ask_each(
     give: &mut dyn FnMut(Response) -> ControlFlow<()>,
 ) -> Result<(), Failure> {
     if !control::ask_each(&config.state, &request, give)? {
-        let archive = Arc::new(Archive::open(config, Mode::Existing)?);
-        control::answer_each(&archive, request, give);
+        control::answer_each(&open(config)?, request, give);
     }
     Ok(())
 }

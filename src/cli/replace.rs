@@ -1,12 +1,11 @@
 //! `kura volume replace`: a new disk in the place of a dead one, waited for to the end.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::output::{self, Bar};
 use super::{End, Failure};
-use crate::archive::{Archive, Counted, Mode, ReplaceStatus, ReportVerb, VolumeVerb};
+use crate::archive::{Counted, ReplaceStatus, ReportVerb, VolumeVerb};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 
@@ -34,8 +33,9 @@ pub fn run(verb: Replace, config: &Config, json: bool) -> Result<End, Failure> {
     });
     let waits = !verb.dry_run && !verb.no_wait;
     let Some(response) = control::ask(&config.state, &request)? else {
-        let archive = Arc::new(Archive::open(config, Mode::Existing)?);
-        let first = look(control::answer(&archive, request))?;
+        let desk = super::open(config)?;
+        let archive = &desk.archive;
+        let first = look(control::answer(&desk, request))?;
         if !waits {
             show(&first, json);
             return Ok(End::Ok);
@@ -44,9 +44,7 @@ pub fn run(verb: Replace, config: &Config, json: bool) -> Result<End, Failure> {
         let mut waiting = Waiting::new(&first);
         let last = archive.restore(&verb.name, &mut |status| waiting.at(status))?;
         waiting.bar.end();
-        return end(&last, json, |request| {
-            Ok(control::answer(&archive, request))
-        });
+        return end(&last, json, |request| Ok(control::answer(&desk, request)));
     };
     let first = look(response)?;
     if !waits {

@@ -5,6 +5,7 @@
 
 mod corrections;
 pub mod edit;
+mod forward;
 mod index;
 mod intake;
 mod long_work;
@@ -25,6 +26,7 @@ use index::IndexFile;
 use intake::IntakeFile;
 
 pub use corrections::Corrections;
+pub use forward::{Commitment, Forward, ForwardPriority, ForwardRule, ForwardWhen, Transfers};
 pub use index::IndexConfig;
 pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
@@ -63,6 +65,9 @@ pub struct Config {
     pub retention: Retention,
     pub intake: Intake,
     pub index: IndexConfig,
+    pub forward: Forward,
+    pub commitment: Commitment,
+    pub transfers: Transfers,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -114,6 +119,25 @@ pub struct PeerEntry {
     pub port: u16,
     /// What it asks as calling AE title finds person names whatever the order of their components. Default false.
     pub fuzzy_names: bool,
+    /// Associations to it at the same moment, for what goes to it by itself. Default 2.
+    pub associations: usize,
+}
+
+/// Where nothing is configured.
+const PEER_ASSOCIATIONS: usize = 2;
+/// A workstation takes some twenty.
+const PEER_ASSOCIATIONS_MAX: usize = 16;
+
+impl PeerEntry {
+    pub fn new(ae_title: AeTitle, host: &str, port: u16) -> PeerEntry {
+        PeerEntry {
+            ae_title,
+            host: host.to_owned(),
+            port,
+            fuzzy_names: false,
+            associations: PEER_ASSOCIATIONS,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -211,6 +235,12 @@ struct File {
     intake: IntakeFile,
     #[serde(default)]
     index: IndexFile,
+    #[serde(default)]
+    forward: Forward,
+    #[serde(default)]
+    commitment: Commitment,
+    #[serde(default)]
+    transfers: Transfers,
     /// Read so that one file serves every version; the administrator's page will use it.
     #[serde(rename = "admin")]
     _admin: Option<AdminFile>,
@@ -233,6 +263,7 @@ struct PeerFile {
     port: u16,
     #[serde(default)]
     fuzzy_names: bool,
+    associations: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -307,18 +338,34 @@ impl Config {
             rule.map = rule.map.take().map(|map| base.join(map));
         }
         file.retention.check()?;
+        file.commitment.check()?;
+        file.transfers.check()?;
         let mut peers: Vec<PeerEntry> = Vec::new();
         for peer in file.peer {
             let ae_title = title(&peer.ae_title)?;
             if peers.iter().any(|other| other.ae_title == ae_title) {
                 return Err(format!("two [[peer]] entries have the ae_title {ae_title}"));
             }
+            let associations = peer.associations.unwrap_or(PEER_ASSOCIATIONS);
+            if !(1..=PEER_ASSOCIATIONS_MAX).contains(&associations) {
+                return Err(format!(
+                    "[[peer]] {ae_title}: associations is {associations}; 1 to {PEER_ASSOCIATIONS_MAX} are possible"
+                ));
+            }
             peers.push(PeerEntry {
-                ae_title,
-                host: peer.host,
-                port: peer.port,
                 fuzzy_names: peer.fuzzy_names,
+                associations,
+                ..PeerEntry::new(ae_title, &peer.host, peer.port)
             });
+        }
+        let mut forward = file.forward;
+        forward.check(&peers)?;
+        for rewrite in forward
+            .rules
+            .iter_mut()
+            .filter_map(|rule| rule.rewrite.as_mut())
+        {
+            rewrite.map = rewrite.map.take().map(|map| base.join(map));
         }
         let placement = Placement {
             reserve: file
@@ -357,6 +404,9 @@ impl Config {
             retention: file.retention,
             intake,
             index,
+            forward,
+            commitment: file.commitment,
+            transfers: file.transfers,
         })
     }
 
@@ -374,14 +424,14 @@ impl Config {
             text: text.to_owned(),
             reason,
         })?;
-        let replaced = self
+        let known = self
             .peers
-            .extract_if(.., |other| other.ae_title == peer.ae_title);
-        let fuzzy_names = replaced.fold(false, |fuzzy, old| fuzzy | old.fuzzy_names);
-        self.peers.push(PeerEntry {
-            fuzzy_names,
-            ..peer
-        });
+            .iter_mut()
+            .find(|other| other.ae_title == peer.ae_title);
+        match known {
+            Some(known) => (known.host, known.port) = (peer.host, peer.port),
+            None => self.peers.push(peer),
+        }
         Ok(())
     }
 }
@@ -396,12 +446,9 @@ impl FromStr for PeerEntry {
         if host.is_empty() {
             return Err("no host".to_owned());
         }
-        Ok(PeerEntry {
-            ae_title: AeTitle::from_str(title).map_err(|error| error.to_string())?,
-            host: host.to_owned(),
-            port: port.parse().map_err(|_| format!("{port} is not a port"))?,
-            fuzzy_names: false,
-        })
+        let title = AeTitle::from_str(title).map_err(|error| error.to_string())?;
+        let port = port.parse().map_err(|_| format!("{port} is not a port"))?;
+        Ok(PeerEntry::new(title, host, port))
     }
 }
 

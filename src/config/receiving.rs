@@ -46,6 +46,7 @@ pub struct DuplicateRule {
 #[serde(deny_unknown_fields)]
 pub struct Coerce {
     /// A pattern of the calling AE title.
+    #[serde(default)]
     pub calling: String,
     #[serde(default)]
     pub attribute: CoercedAttribute,

@@ -13,9 +13,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::archive::Archive;
+use crate::commitment::Commitment;
 use crate::config::Config;
 use crate::net::dimse::{self, CommandSet};
 use crate::net::{Association, NetError, Received};
+use crate::sending::Sent;
+use crate::transfers::Transfers;
 
 use status::Status;
 
@@ -23,6 +26,8 @@ use status::Status;
 pub struct Services {
     pub archive: Arc<Archive>,
     pub config: Config,
+    pub transfers: Arc<Transfers>,
+    pub commitment: Arc<Commitment>,
 }
 
 /// What went over one association; the line in the log at its end.
@@ -34,6 +39,16 @@ pub(crate) struct Counts {
     pub volume_id: Option<String>,
     /// Studies of which instances came that name another patient, as far as the log has named them.
     pub another_patient: HashSet<String>,
+}
+
+impl Counts {
+    /// Of an instance that we sent; one that never went out does not count.
+    fn sent(&mut self, sent: &Sent, bytes: u64) {
+        if matches!(sent, Sent::Stored { .. } | Sent::Refused { .. }) {
+            self.instances += 1;
+            self.bytes += bytes;
+        }
+    }
 }
 
 /// Answers until the peer releases, aborts or goes away. `id` is the association's number in the log.

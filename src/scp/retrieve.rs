@@ -1,7 +1,6 @@
 //! C-MOVE and C-GET as SCP (PS3.4 C.4.2, C.4.3): one C-STORE sub-operation for each instance selected.
 
-use std::collections::BTreeSet;
-use std::net::ToSocketAddrs;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use dicom_dictionary_std::tags;
@@ -10,8 +9,8 @@ use crate::archive::{Selected, Selection};
 use crate::config::PeerEntry;
 use crate::dicom::{AeTitle, Level, elements, sop, ts};
 use crate::net::dimse::{self, CommandSet};
-use crate::net::{Association, NetError, Timeouts};
-use crate::scu::{self, StoreRequest};
+use crate::net::{Association, NetError};
+use crate::sending::{self, Sent, To};
 
 use super::identifier::{self, Identifier};
 use super::status::{self, Status};
@@ -46,14 +45,14 @@ impl Progress {
         self.total - self.completed - self.failed - self.warning
     }
 
-    fn count(&mut self, sop_instance_uid: &str, result: SubOperation) {
-        match result {
-            SubOperation::Stored => self.completed += 1,
-            SubOperation::Warning => self.warning += 1,
-            SubOperation::Failed => {
-                self.failed += 1;
-                self.failed_uids.push(sop_instance_uid.to_owned());
-            }
+    fn count(&mut self, sop_instance_uid: &str, sent: &Sent) {
+        if sent.is_warning() {
+            self.warning += 1;
+        } else if sent.is_stored() {
+            self.completed += 1;
+        } else {
+            self.failed += 1;
+            self.failed_uids.push(sop_instance_uid.to_owned());
         }
     }
 
@@ -80,13 +79,6 @@ impl Progress {
         }
         due
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SubOperation {
-    Stored,
-    Warning,
-    Failed,
 }
 
 /// Receives the identifier and selects; the inner error has been answered already.
@@ -184,14 +176,26 @@ pub fn answer_get(
     let message_id = command.message_id().unwrap_or_default();
     let mut progress = Progress::new(selected.len());
     let mut cancelled = false;
+    let here = services.config.peer(&association.peer().calling).cloned();
+    let here = here.unwrap_or_else(|| PeerEntry::new(services.config.ae_title.clone(), "", 0));
+    let to = To {
+        archive: &services.archive,
+        calling: &services.config.ae_title,
+        peer: &here,
+        caller: None,
+        priority: dimse::PRIORITY_MEDIUM,
+        originator: None,
+        rewrite: None,
+    };
     for (at, instance) in selected.iter().enumerate() {
         if association.pending_cancel(message_id)? {
             cancelled = true;
             break;
         }
-        soon(services, selected.get(at + 1));
-        let result = send_one(services, association, instance, None, counts)?;
-        progress.count(&instance.sop_instance_uid, result);
+        sending::soon(&services.archive, selected.get(at + 1));
+        let (sent, bytes) = sending::send_one(&to, association, instance)?;
+        counts.sent(&sent, bytes);
+        progress.count(&instance.sop_instance_uid, &sent);
         if progress.remaining() > 0 && progress.pending_is_due() {
             association.send(
                 context_id,
@@ -235,60 +239,48 @@ pub fn answer_move(
     let mut progress = Progress::new(selected.len());
     let mut cancelled = false;
     let mut comment = String::new();
-    for batch in batches(&selected) {
-        let mut sending = match connect(services, peer, batch) {
-            Ok(sending) => sending,
-            Err(error) => {
-                comment = format!("{}: {error}", peer.ae_title);
-                tracing::warn!(destination = %peer.ae_title, %error, "a move destination was not reached");
-                for instance in batch {
-                    progress.count(&instance.sop_instance_uid, SubOperation::Failed);
-                }
-                continue;
-            }
+    let mut failed = None;
+    let message_id = command.message_id().unwrap_or_default();
+    let to = To {
+        archive: &services.archive,
+        calling: &services.config.ae_title,
+        peer,
+        caller: Some(association.peer().address),
+        priority: dimse::PRIORITY_MEDIUM,
+        originator: originator(association, command),
+        rewrite: None,
+    };
+    let mut told = |instance: &Selected, sent: Sent, bytes: u64| {
+        counts.sent(&sent, bytes);
+        progress.count(&instance.sop_instance_uid, &sent);
+        if let Sent::Broken(reason) = &sent {
+            comment = format!("{}: {reason}", peer.ae_title);
+        }
+        let pending = match progress.remaining() > 0 && progress.pending_is_due() {
+            true => association.send(
+                context_id,
+                &progress.response(command, status::PENDING),
+                None,
+            ),
+            false => Ok(()),
         };
-        let originator = originator(association, command);
-        let message_id = command.message_id().unwrap_or_default();
-        for (at, instance) in batch.iter().enumerate() {
-            // A requestor that is gone is one that cancelled: nobody would hear the rest.
-            if association.pending_cancel(message_id)? {
-                cancelled = true;
-                break;
+        // A requestor that is gone is one that cancelled: nobody would hear the rest.
+        match pending.and_then(|()| association.pending_cancel(message_id)) {
+            Ok(false) => ControlFlow::Continue(()),
+            Ok(true) => {
+                cancelled = progress.remaining() > 0;
+                ControlFlow::Break(())
             }
-            soon(services, batch.get(at + 1));
-            let result = match &mut sending {
-                Some(to) => match send_one(services, to, instance, originator.clone(), counts) {
-                    Ok(result) => result,
-                    Err(error) => {
-                        comment = format!("{}: {error}", peer.ae_title);
-                        tracing::warn!(destination = %peer.ae_title, %error, "sending broke off");
-                        if let Some(mut broken) = sending.take() {
-                            broken.abort();
-                        }
-                        // One new association for what is left: a bad instance must not take the study with it.
-                        sending = connect(services, peer, batch).ok().flatten();
-                        SubOperation::Failed
-                    }
-                },
-                None => SubOperation::Failed,
-            };
-            progress.count(&instance.sop_instance_uid, result);
-            if progress.remaining() > 0 && progress.pending_is_due() {
-                association.send(
-                    context_id,
-                    &progress.response(command, status::PENDING),
-                    None,
-                )?;
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
             }
         }
-        if let Some(mut sending) = sending
-            && let Err(error) = sending.release()
-        {
-            tracing::debug!(destination = %peer.ae_title, %error, "released without an answer");
-        }
-        if cancelled {
-            break;
-        }
+    };
+    // That it broke is known already, and why.
+    let _ = sending::send_all(&to, &selected, &mut told);
+    if let Some(error) = failed {
+        return Err(error);
     }
     finish(
         association,
@@ -348,119 +340,4 @@ fn finish(
         uids.as_bytes(),
     );
     association.send(context_id, &response, Some(&data))
-}
-
-/// The disk reads the next instance while this one is sent and answered: a third less time for a CT series.
-fn soon(services: &Services, next: Option<&Selected>) {
-    if let Some(next) = next {
-        services.archive.fetch_soon(next);
-    }
-}
-
-/// Sends one instance over `association`. The outer error is the association's: it can carry nothing more.
-fn send_one(
-    services: &Services,
-    association: &mut Association,
-    instance: &Selected,
-    move_originator: Option<(AeTitle, u16)>,
-    counts: &mut Counts,
-) -> Result<SubOperation, NetError> {
-    let archive = &services.archive;
-    let context = association.context_for(&instance.sop_class_uid, Some(&instance.transfer_syntax));
-    let Some(context_id) = context.map(|context| context.id) else {
-        tracing::warn!(
-            sop_instance_uid = instance.sop_instance_uid,
-            transfer_syntax = instance.transfer_syntax,
-            "the peer does not take this SOP class in this transfer syntax"
-        );
-        return Ok(SubOperation::Failed);
-    };
-    let mut fetched = match archive.fetch(instance) {
-        Ok(fetched) => fetched,
-        Err(error) => {
-            tracing::error!(%error, "an instance cannot be sent");
-            return Ok(SubOperation::Failed);
-        }
-    };
-    let request = StoreRequest {
-        sop_class_uid: instance.sop_class_uid.clone(),
-        sop_instance_uid: instance.sop_instance_uid.clone(),
-        priority: dimse::PRIORITY_MEDIUM,
-        move_originator,
-        message_id: association.next_message_id(),
-    };
-    let length = fetched.length;
-    let outcome = scu::store(association, context_id, &request, length, &mut |buffer| {
-        fetched.read(buffer)
-    })?;
-    counts.instances += 1;
-    counts.bytes += length;
-    if outcome.is_warning() {
-        return Ok(SubOperation::Warning);
-    }
-    if !outcome.is_stored() {
-        tracing::warn!(
-            sop_instance_uid = instance.sop_instance_uid,
-            status = format!("{:04X}H", outcome.status),
-            comment = outcome.comment,
-            "the peer refused an instance"
-        );
-        return Ok(SubOperation::Failed);
-    }
-    Ok(SubOperation::Stored)
-}
-
-/// Presentation contexts of one association (odd ids of a byte, PS3.8 7.1.1.13).
-const CONTEXTS_MAX: usize = 128;
-
-/// Cuts the instances into runs that one association has contexts for; nearly always one.
-fn batches(selected: &[Selected]) -> Vec<&[Selected]> {
-    let mut batches = Vec::new();
-    let mut begin = 0;
-    let mut pairs = BTreeSet::new();
-    for (at, instance) in selected.iter().enumerate() {
-        pairs.insert((&instance.sop_class_uid, &instance.transfer_syntax));
-        if pairs.len() > CONTEXTS_MAX {
-            batches.push(&selected[begin..at]);
-            begin = at;
-            pairs = BTreeSet::from([(&instance.sop_class_uid, &instance.transfer_syntax)]);
-        }
-    }
-    if begin < selected.len() {
-        batches.push(&selected[begin..]);
-    }
-    batches
-}
-
-/// One association for a batch; one context for each SOP class and stored transfer syntax, so that the peer's choice
-/// within a context cannot hide one from us.
-fn connect(
-    services: &Services,
-    peer: &PeerEntry,
-    batch: &[Selected],
-) -> Result<Option<Association>, NetError> {
-    let pairs: BTreeSet<_> = batch
-        .iter()
-        .map(|instance| {
-            (
-                instance.sop_class_uid.clone(),
-                instance.transfer_syntax.clone(),
-            )
-        })
-        .collect();
-    let contexts = pairs
-        .into_iter()
-        .map(|(class, syntax)| (class, vec![syntax]))
-        .collect();
-    let addresses: Vec<_> = (peer.host.as_str(), peer.port).to_socket_addrs()?.collect();
-    let calling = &services.config.ae_title;
-    Association::request(
-        addresses.as_slice(),
-        calling,
-        &peer.ae_title,
-        contexts,
-        Timeouts::default(),
-        &[],
-    )
-    .map(Some)
 }

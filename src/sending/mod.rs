@@ -1,0 +1,193 @@
+//! Instances to a peer by C-STORE: what C-MOVE, C-GET, forwarding and sending by hand have in common.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod` | what a peer is, what became of each instance |
+//! | `contexts` | which presentation contexts are offered, and which of them carries an instance |
+//! | `outgoing` | the bytes that go out: as stored, or changed on the way |
+
+mod contexts;
+mod outgoing;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::ControlFlow;
+
+use crate::archive::{Archive, Selected};
+use crate::config::PeerEntry;
+use crate::dicom::AeTitle;
+use crate::net::{Association, NetError, Timeouts};
+use crate::scu::{self, StoreRequest};
+
+pub use outgoing::{Changed, Rewrite};
+
+/// Where instances go, and what is said there.
+pub struct To<'a> {
+    pub archive: &'a Archive,
+    /// Ours.
+    pub calling: &'a AeTitle,
+    pub peer: &'a PeerEntry,
+    /// Used in place of the peer's host where that is `caller`.
+    pub caller: Option<SocketAddr>,
+    /// (0000,0700).
+    pub priority: u16,
+    /// Who asked for it by C-MOVE, and the message id of that request.
+    pub originator: Option<(AeTitle, u16)>,
+    /// What is changed on the way; what is stored stays as it is.
+    pub rewrite: Option<&'a dyn Rewrite>,
+}
+
+/// What became of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// The peer has it. 0000H, or a warning with its comment.
+    Stored { status: u16, comment: String },
+    /// The peer answered a failure.
+    Refused { status: u16, comment: String },
+    /// The peer takes neither this SOP class nor, of it, a transfer syntax that we can give it.
+    NotTaken(String),
+    /// We cannot give it: no readable copy, or it cannot be changed as it should be.
+    NotOurs(String),
+    /// The association broke before the answer, or there was none.
+    Broken(String),
+}
+
+impl Sent {
+    pub fn is_stored(&self) -> bool {
+        matches!(self, Sent::Stored { .. })
+    }
+
+    pub fn is_warning(&self) -> bool {
+        matches!(self, Sent::Stored { status, .. } if *status != 0)
+    }
+}
+
+/// Tells what became of an instance, with the bytes of its data set that went out.
+pub type Told<'t> = dyn FnMut(&Selected, Sent, u64) -> ControlFlow<()> + 't;
+
+impl To<'_> {
+    fn addresses(&self) -> Result<Vec<SocketAddr>, NetError> {
+        if let Some(caller) = self.caller
+            && self.peer.host == CALLER
+        {
+            return Ok(vec![SocketAddr::new(caller.ip(), self.peer.port)]);
+        }
+        Ok((self.peer.host.as_str(), self.peer.port)
+            .to_socket_addrs()?
+            .collect())
+    }
+}
+
+/// `host` of a peer whose address changes: it is where the request comes from.
+pub const CALLER: &str = "caller";
+
+/// Sends all of them over one association at a time, in their order, until `told` breaks; it is told of every one, also
+/// when the peer cannot be reached.
+///
+/// When an association breaks, what is left gets one new one: a bad instance must not take the study with it.
+pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow<()> {
+    for batch in contexts::batches(instances) {
+        let mut association = match connect(to, batch) {
+            Ok(association) => Some(association),
+            Err(error) => {
+                tracing::warn!(destination = %to.peer.ae_title, %error, "a peer was not reached");
+                for instance in batch {
+                    told(instance, Sent::Broken(error.to_string()), 0)?;
+                }
+                continue;
+            }
+        };
+        let mut reason = String::new();
+        let mut flow = ControlFlow::Continue(());
+        for (at, instance) in batch.iter().enumerate() {
+            soon(to.archive, batch.get(at + 1));
+            let sent = match &mut association {
+                None => Ok((Sent::Broken(reason.clone()), 0)),
+                Some(open) => send_one(to, open, instance),
+            };
+            let (sent, bytes) = sent.unwrap_or_else(|error| {
+                tracing::warn!(destination = %to.peer.ae_title, %error, "sending broke off");
+                reason = error.to_string();
+                if let Some(mut broken) = association.take() {
+                    broken.abort();
+                }
+                association = connect(to, batch).ok();
+                (Sent::Broken(reason.clone()), 0)
+            });
+            flow = told(instance, sent, bytes);
+            if flow.is_break() {
+                break;
+            }
+        }
+        if let Some(mut association) = association
+            && let Err(error) = association.release()
+        {
+            tracing::debug!(destination = %to.peer.ae_title, %error, "released without an answer");
+        }
+        flow?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// The disk reads the next instance while this one is sent and answered: a third less time for a CT series.
+pub fn soon(archive: &Archive, next: Option<&Selected>) {
+    if let Some(next) = next {
+        archive.fetch_soon(next);
+    }
+}
+
+fn connect(to: &To, batch: &[Selected]) -> Result<Association, NetError> {
+    Association::request(
+        to.addresses()?.as_slice(),
+        to.calling,
+        &to.peer.ae_title,
+        contexts::offered(batch),
+        Timeouts::default(),
+        &[],
+    )
+}
+
+/// Sends one instance over an association that is there. The error is the association's: it can carry nothing more.
+pub fn send_one(
+    to: &To,
+    association: &mut Association,
+    instance: &Selected,
+) -> Result<(Sent, u64), NetError> {
+    let Some(context_id) = contexts::context_for(association, instance) else {
+        let reason = format!(
+            "the peer does not take SOP class {} in transfer syntax {}",
+            instance.sop_class_uid, instance.transfer_syntax
+        );
+        tracing::warn!(sop_instance_uid = instance.sop_instance_uid, reason);
+        return Ok((Sent::NotTaken(reason), 0));
+    };
+    let mut outgoing = match outgoing::open(to, instance) {
+        Ok(outgoing) => outgoing,
+        Err(reason) => {
+            tracing::error!(reason, "an instance cannot be sent");
+            return Ok((Sent::NotOurs(reason), 0));
+        }
+    };
+    let request = StoreRequest {
+        sop_class_uid: instance.sop_class_uid.clone(),
+        sop_instance_uid: instance.sop_instance_uid.clone(),
+        priority: to.priority,
+        move_originator: to.originator.clone(),
+        message_id: association.next_message_id(),
+    };
+    let length = outgoing.length();
+    let outcome = scu::store(association, context_id, &request, length, &mut |buffer| {
+        outgoing.read(buffer)
+    })?;
+    let stored = outcome.is_stored();
+    let (status, comment) = (outcome.status, outcome.comment);
+    if stored {
+        return Ok((Sent::Stored { status, comment }, length));
+    }
+    tracing::warn!(
+        sop_instance_uid = instance.sop_instance_uid,
+        status = format!("{status:04X}H"),
+        comment,
+        "the peer refused an instance"
+    );
+    Ok((Sent::Refused { status, comment }, length))
+}
