@@ -10,6 +10,9 @@
 //! its last answer: idle, beside one association that stores 20 images a second, and beside four that store as fast as
 //! they are answered. Then it is killed and started again.
 //!
+//! `-- --json > 1m.json`, the same for other sizes, and `-- --plot docs/figures/queries.svg 1m.json …` make the drawing of
+//! the README.
+//!
 //! `cargo bench --bench find` takes 1,000,000 instances, `-- --instances 20000000` needs 25 GB of disk.
 
 use std::fs;
@@ -31,6 +34,7 @@ use kura::volume::{Ledger, layout};
 mod common;
 mod hospital;
 mod ledgers;
+mod plot;
 
 use common::build::{CT_IMAGE_STORAGE, Ct, Tag, ident};
 use common::{Random, Server, Settings, wire};
@@ -82,6 +86,12 @@ struct Arguments {
     /// One JSON object on stdout, no table
     #[arg(long)]
     json: bool,
+    /// Draw the reports of runs with --json into this file, and measure nothing
+    #[arg(long, value_name = "SVG", num_args = 1, requires = "reports")]
+    plot: Option<PathBuf>,
+    /// For --plot
+    #[arg(value_name = "REPORT")]
+    reports: Vec<PathBuf>,
     /// What the process that makes the index is given
     #[arg(long, hide = true)]
     measure: Option<PathBuf>,
@@ -99,6 +109,15 @@ fn main() -> ExitCode {
     }
     if let Some(folder) = &arguments.measure {
         println!("{}", make_index(folder));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(drawing) = &arguments.plot {
+        let read = |path: &PathBuf| {
+            let text = fs::read(path).expect("a report");
+            serde_json::from_slice(&text).expect("a report of a run with --json")
+        };
+        let reports: Vec<serde_json::Value> = arguments.reports.iter().map(read).collect();
+        fs::write(drawing, plot::svg(&reports, Load::OneModality.name())).expect("the drawing");
         return ExitCode::SUCCESS;
     }
     let (scratch, folder) = folder_of(arguments.keep.as_deref());
