@@ -222,6 +222,46 @@ fn init_writes_a_file_that_works_and_never_replaces_one() {
     );
 }
 
+/// Method: the two files of a Conquest server, in its own line ends; a folder without them.
+#[test]
+fn init_takes_over_what_a_conquest_server_was_told() {
+    let place = Place::new();
+    let conquest = place.path().join("conquest");
+    fs::create_dir(&conquest).expect("its folder");
+    let refused = place.kura(&["init", "--conquest", "conquest"]);
+    assert_eq!(refused.code, Some(3), "{}", refused.text());
+    assert!(!place.path().join("kura.toml").exists());
+    let ini = "[sscscp]\r\nMyACRNema = SERVER1\r\nTCPPort = 5678\r\nMAGDevices = 1\r\nMAGDevice0 = d:\\data\\\r\n\
+               MIRRORDevices = 1\r\nMIRRORDevice0 = e:\\mirror\\\r\n";
+    fs::write(conquest.join("DICOM.INI"), ini).expect("dicom.ini");
+    let map = "/* peers */\r\nSERVER1 127.0.0.1 5678 un\r\nMAC01 192.168.1.20 11112 un\r\nV* * 1234 un\r\n";
+    fs::write(conquest.join("acrnema.map"), map).expect("acrnema.map");
+    let outcome = place.kura(&["init", "--conquest", "conquest"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.text());
+    for line in [
+        "taken    AE title SERVER1",
+        "taken    port 5678",
+        "taken    peer MAC01 at 192.168.1.20:11112",
+        "taken    archive volume MAG0, for d:\\data\\",
+        "taken    mirror volume MIRROR0, for e:\\mirror\\",
+        "left     V* * 1234 un: every workstation needs a [[peer]] of its own",
+    ] {
+        assert!(
+            outcome.stdout.lines().any(|said| said == line),
+            "{line}\n{}",
+            outcome.text()
+        );
+    }
+    let value = one_object(&place.kura(&["init", "b.toml", "--conquest", "conquest", "--json"]));
+    assert_eq!(value["peers"][0]["ae_title"], "MAC01");
+    let status = place.kura(&["status"]);
+    assert!(
+        status.stderr.contains("run kura serve once"),
+        "{}",
+        status.text()
+    );
+}
+
 /// Method: the first lines of a file's tags; a file that is none.
 #[test]
 fn dump_shows_the_tags_of_a_file() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output;
 use super::{End, Failure};
 use crate::archive::{AwayVolume, FoundVolume, FromDisks, from_disks};
-use crate::config::{self, RoleName, VolumeEntry};
+use crate::config::{self, RoleName, VolumeEntry, conquest};
 use crate::volume::layout::Role;
 
 #[derive(clap::Args)]
@@ -17,6 +17,9 @@ pub struct Init {
     /// index in from their ledgers
     #[arg(long, num_args = 1.., value_name = "PATH")]
     from: Vec<PathBuf>,
+    /// The folder of a Conquest server: AE title, port, devices and peers are taken from its dicom.ini and acrnema.map
+    #[arg(long, value_name = "FOLDER", conflicts_with = "from")]
+    conquest: Option<PathBuf>,
 }
 
 pub fn run(verb: &Init, json: bool) -> Result<End, Failure> {
@@ -34,6 +37,13 @@ pub fn run(verb: &Init, json: bool) -> Result<End, Failure> {
             .map_err(|error| not_written(&error))?;
         return said(file, &found, json);
     }
+    if let Some(folder) = &verb.conquest {
+        let taken =
+            conquest::read(folder).map_err(|reason| format!("{reason}; nothing was written"))?;
+        conquest::write(&std::path::absolute(file)?, &taken)
+            .map_err(|error| not_written(&error))?;
+        return said_conquest(file, &taken, json);
+    }
     config::write_template(file).map_err(|error| not_written(&error))?;
     if json {
         output::json(&serde_json::json!({ "version": 1, "written": file }));
@@ -43,6 +53,51 @@ pub fn run(verb: &Init, json: bool) -> Result<End, Failure> {
             file.display()
         ));
     }
+    Ok(End::Ok)
+}
+
+fn said_conquest(file: &Path, taken: &conquest::Taken, json: bool) -> Result<End, Failure> {
+    if json {
+        let mut value = serde_json::to_value(taken)?;
+        value["version"] = 1.into();
+        value["written"] = file.display().to_string().into();
+        output::json(&value);
+        return Ok(End::Ok);
+    }
+    let mut text = format!("written: {}\n", file.display());
+    for path in &taken.files {
+        text.push_str(&format!(
+            "read     {}\n",
+            output::plain(&path.display().to_string())
+        ));
+    }
+    if let Some(title) = &taken.ae_title {
+        text.push_str(&format!("taken    AE title {}\n", output::plain(title)));
+    }
+    if let Some(port) = taken.port {
+        text.push_str(&format!("taken    port {port}\n"));
+    }
+    for peer in &taken.peers {
+        let (title, host) = (output::plain(&peer.ae_title), output::plain(&peer.host));
+        text.push_str(&format!("taken    peer {title} at {host}:{}\n", peer.port));
+    }
+    for volume in &taken.volumes {
+        let (name, role) = (&volume.name, volume.role);
+        let was = output::plain(&volume.was);
+        text.push_str(&format!("taken    {role} volume {name}, for {was}\n"));
+    }
+    for left in &taken.left {
+        text.push_str(&format!("left     {}\n", output::plain(left)));
+    }
+    if !taken.volumes.is_empty() {
+        text.push_str(
+            "action   each volume needs an empty folder, best on a disk of its own: edit the paths\n",
+        );
+    }
+    text.push_str(
+        "action   kura serve, then what Conquest has: kura adopt FOLDER where its files can be read, or kura pull\n",
+    );
+    output::line(text.trim_end());
     Ok(End::Ok)
 }
 

@@ -3,6 +3,7 @@
 //! Every key has a default, so an absent file is a complete configuration (the *embedded default*: one volume under
 //! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
 
+pub mod conquest;
 mod corrections;
 pub mod edit;
 mod forward;
