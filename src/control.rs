@@ -4,6 +4,7 @@
 //! The socket's folder permissions are its protection: who may write the state folder may ask.
 
 mod find;
+mod journal;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::forward::{ForwardSaid, ForwardVerb, Forwarder};
 use crate::index::Values;
 use crate::pull::{PullStatus, PullVerb, Pulls};
-use crate::transfers::Transfers;
+use crate::transfers::{self, Transfer, Transfers};
 
 pub use find::{Find, FindEnd, FindKey};
 
@@ -58,6 +59,8 @@ pub enum Request {
     Doctor,
     Forward(ForwardVerb),
     Pull(PullVerb),
+    /// Lines of the journal of transfers, the newest first.
+    Journal(transfers::Wanted),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,6 +94,9 @@ pub enum Response {
     Doctor(Vec<DoctorFinding>),
     Forward(Box<ForwardSaid>),
     Pull(Box<PullStatus>),
+    /// Some of the journal's lines; more come.
+    Transfers(Vec<Transfer>),
+    Journal(transfers::SearchEnd),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -121,7 +127,8 @@ pub struct Desk {
 impl Desk {
     /// The error is a sentence.
     pub fn of(archive: Arc<Archive>, config: &Config) -> Result<Desk, String> {
-        let transfers = Arc::new(Transfers::default());
+        let keep_days = config.transfers.keep_days;
+        let transfers = Arc::new(Transfers::open(&config.state, keep_days));
         Ok(Desk {
             forward: Forwarder::open(&archive, config, &transfers)?,
             pulls: Pulls::open(&archive, config, &transfers)?,
@@ -209,7 +216,7 @@ fn serve(desk: &Desk, stream: &UnixStream) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(stream.take(LENGTH_MAX)).read_line(&mut line)?;
     let response = match serde_json::from_str(&line) {
-        Ok(request @ (Request::Find(_) | Request::Stats(_))) => {
+        Ok(request @ (Request::Find(_) | Request::Stats(_) | Request::Journal(_))) => {
             stream.set_write_timeout(Some(READER_PATIENCE))?;
             let mut written = Ok(());
             answer_each(desk, request, &mut |response| {
@@ -311,7 +318,7 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
             Ok(status) => Response::Pull(Box::new(status)),
             Err(reason) => Response::Failed { reason },
         },
-        Request::Find(_) | Request::Stats(_) => Response::Failed {
+        Request::Find(_) | Request::Stats(_) | Request::Journal(_) => Response::Failed {
             reason: "this is answered in pieces".to_owned(),
         },
     }
@@ -343,6 +350,7 @@ pub fn answer_each(
             };
             let _ = give(response);
         }
+        Request::Journal(wanted) => journal::search(&desk.transfers, &wanted, give),
         request => {
             let _ = give(answer(desk, request));
         }
@@ -379,7 +387,10 @@ pub fn ask_each(
             return Err(std::io::Error::other(gone));
         }
         let response = serde_json::from_str(&line)?;
-        let last = !matches!(response, Response::Matches(_) | Response::Progress { .. });
+        let last = !matches!(
+            response,
+            Response::Matches(_) | Response::Transfers(_) | Response::Progress { .. }
+        );
         if give(response).is_break() || last {
             return Ok(true);
         }

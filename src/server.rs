@@ -61,7 +61,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         services: Services {
             archive: archive.clone(),
             config,
-            transfers,
+            transfers: transfers.clone(),
             commitment: commitment.clone(),
         },
         associations: Mutex::default(),
@@ -83,6 +83,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     commitment.stop();
     archive.stop_work();
     shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
+    transfers.stop();
     drop(watch);
     runtime.shutdown_timeout(Duration::from_secs(1));
     archive.leave_in_order();

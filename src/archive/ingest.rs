@@ -115,6 +115,8 @@ pub struct Receiving<'a> {
 pub struct Kept {
     pub outcome: Outcome,
     pub volume_id: String,
+    /// As the instance says.
+    pub study_instance_uid: String,
     /// Study Instance UID, when the instance names another patient than its study.
     pub another_patient: Option<String>,
     /// What it is kept as; None: a correction withdrew it.
@@ -411,6 +413,7 @@ impl Archive {
                 return Ok(Kept {
                     outcome: Outcome::Duplicate,
                     volume_id: volume.id().to_owned(),
+                    study_instance_uid: ready.study_uid.clone(),
                     another_patient: None,
                     content: self.not_stored(here, &known, &instance, ready.is_leftover)?,
                     incoming,
@@ -440,6 +443,7 @@ impl Archive {
                     return Ok(Kept {
                         outcome,
                         volume_id,
+                        study_instance_uid: ready.study_uid.clone(),
                         another_patient,
                         content,
                         incoming,

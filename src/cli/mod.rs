@@ -12,6 +12,7 @@ mod equalize;
 mod find;
 mod index;
 mod init;
+mod journal;
 mod mirror;
 mod output;
 mod protect;
@@ -82,6 +83,8 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// How much is in the archive, also by modality, month, station or volume
     Stats(stats::Stats),
+    /// What came and went: studies received, sent and pulled, with peer, status and seconds
+    Journal(journal::Journal),
     /// Ask a DICOM node whether it is there (C-ECHO)
     Echo(echo::Echo),
     /// Send files or folders to a DICOM node (C-STORE)
@@ -150,6 +153,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Find(verb) => find::run(&verb, &config, json),
         Verb::Doctor(verb) => doctor::run(&verb, &config, json),
         Verb::Stats(verb) => stats::run(&verb, &config, json),
+        Verb::Journal(verb) => journal::run(&verb, &config, json),
         Verb::Echo(verb) => echo::run(&verb, &config, json),
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),

@@ -33,6 +33,7 @@ pub struct Services {
 /// What went over one association; the line in the log at its end.
 #[derive(Default)]
 pub(crate) struct Counts {
+    pub association_id: u64,
     pub instances: u64,
     pub bytes: u64,
     /// Where the last instance was stored.
@@ -57,7 +58,10 @@ pub fn serve(services: &Services, mut association: Association, id: u64) {
     let peer = association.peer();
     tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
         implementation = peer.implementation_version_name, "association opened");
-    let mut counts = Counts::default();
+    let mut counts = Counts {
+        association_id: id,
+        ..Counts::default()
+    };
     let end = match messages(services, &mut association, &mut counts) {
         Ok(end) => end.to_owned(),
         Err(error) => {
@@ -65,6 +69,7 @@ pub fn serve(services: &Services, mut association: Association, id: u64) {
             format!("aborted: {error}")
         }
     };
+    services.transfers.ended(id);
     let peer = association.peer();
     tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
         instances_count = counts.instances, bytes = counts.bytes, ms = begun.elapsed().as_millis() as u64, end,

@@ -1,9 +1,12 @@
 //! C-STORE as SCP (PS3.4 Annex B): bytes from the association to the archive, one answer back.
 
+use std::time::Instant;
+
 use crate::archive::{Announced, IngestError, Outcome};
 use crate::dicom::uid;
 use crate::net::dimse::CommandSet;
 use crate::net::{Association, NetError};
+use crate::transfers::Arrived;
 
 use super::status::{self, Status};
 use super::{Counts, Services};
@@ -33,7 +36,26 @@ pub fn answer(
         calling_ae_title: association.peer().calling.clone(),
         prefer: counts.volume_id.clone(),
     };
-    match receive(services, association, announced, counts)? {
+    let (begun, bytes_before) = (Instant::now(), counts.bytes);
+    let received = receive(services, association, announced, counts)?;
+    let status = match &received {
+        Ok(_) => Status::new(status::SUCCESS, ""),
+        Err(error) => Status::from(error),
+    };
+    services.transfers.arrived(&Arrived {
+        association_id: counts.association_id,
+        peer: &association.peer().calling,
+        address: association.peer().address.ip().to_string(),
+        study_instance_uid: received
+            .as_ref()
+            .ok()
+            .map(|kept| kept.study_instance_uid.as_str()),
+        bytes: counts.bytes - bytes_before,
+        begun,
+        status: status.code,
+        reason: status.comment.clone(),
+    });
+    match received {
         Ok(kept) => {
             counts.instances += 1;
             counts.volume_id = Some(kept.volume_id.clone());
@@ -72,7 +94,7 @@ pub fn answer(
         }
         Err(error) => {
             tracing::warn!(calling = association.peer().calling, %error, "an instance was refused");
-            super::refuse(association, context_id, command, &Status::from(&error))
+            super::refuse(association, context_id, command, &status)
         }
     }
 }
