@@ -72,6 +72,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     let config = &shared.services.config;
     forward.start().map_err(ServeError::Start)?;
     commitment.start().map_err(ServeError::Start)?;
+    pulls.start();
     tracing::info!(%address, ae_title = %config.ae_title, "kura is listening");
     runtime
         .block_on(listen(listener, &shared))

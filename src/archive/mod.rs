@@ -111,7 +111,7 @@ pub use keeper::View;
 pub use mirror_status::{MirrorStatus, MirrorVerb};
 pub use open::{Mode, OpenError};
 pub use replace_status::{CopiedFrom, ReplaceStatus};
-pub use reports::{ReportName, ReportVerb, Shown};
+pub use reports::{Piece, ReportName, ReportVerb, Shown, Write as WriteReport};
 pub use restoring::Counted;
 pub use retention::{KeptInstance, RetentionReport, RetentionStatus, RuleReport};
 pub use scrub::LastRound;

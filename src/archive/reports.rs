@@ -80,7 +80,36 @@ struct Item<'a> {
     path: String,
 }
 
+/// A part of a report that is written from outside of the archive.
+pub enum Piece<'a> {
+    Text(&'a str),
+    Json(&'a str),
+}
+
+/// Takes the parts of a report in their order.
+pub type Write<'w> = dyn FnMut(Piece) -> std::io::Result<()> + 'w;
+
 impl Archive {
+    /// Keeps a report that `pieces` gives, under a name that ends in `-<UTC time>`.
+    pub fn keep_report(
+        &self,
+        name: &str,
+        pieces: &mut dyn FnMut(&mut Write) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let disk = Disk::default();
+        let folder = self.state.join(FOLDER);
+        disk.create_dir_durable(&folder)?;
+        let mut text = Growing::new(&disk, &folder, &format!("{name}.txt"))?;
+        let mut json = Growing::new(&disk, &folder, &format!("{name}.json"))?;
+        pieces(&mut |piece| match piece {
+            Piece::Text(piece) => text.write(piece.as_bytes()),
+            Piece::Json(piece) => json.write(piece.as_bytes()),
+        })?;
+        // The text last: it is what is listed.
+        json.finish()?;
+        text.finish()
+    }
+
     /// Writes both files; the name of the report.
     pub(super) fn write_report(
         &self,

@@ -1,6 +1,6 @@
 //! `kura find`: search the archive from the shell.
 
-mod asked;
+pub(super) mod asked;
 
 use std::io::Write;
 use std::ops::ControlFlow;

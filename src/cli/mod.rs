@@ -16,6 +16,7 @@ mod journal;
 mod mirror;
 mod output;
 mod protect;
+mod pull;
 mod remove;
 mod replace;
 mod report;
@@ -85,6 +86,8 @@ enum Verb {
     Stats(stats::Stats),
     /// What came and went: studies received, sent and pulled, with peer, status and seconds
     Journal(journal::Journal),
+    /// Studies from another archive to here, compared on both sides at the end
+    Pull(pull::Pull),
     /// Ask a DICOM node whether it is there (C-ECHO)
     Echo(echo::Echo),
     /// Send files or folders to a DICOM node (C-STORE)
@@ -154,6 +157,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Doctor(verb) => doctor::run(&verb, &config, json),
         Verb::Stats(verb) => stats::run(&verb, &config, json),
         Verb::Journal(verb) => journal::run(&verb, &config, json),
+        Verb::Pull(verb) => pull::run(verb, &config, json),
         Verb::Echo(verb) => echo::run(&verb, &config, json),
         Verb::Send(verb) => send::run(&verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),

@@ -1,11 +1,13 @@
-//! The services that we call on other systems (PS3.4): verification, storage, query.
+//! The services that we call on other systems (PS3.4): verification, storage, query, retrieve.
 
 mod echo;
 mod find;
+mod retrieve;
 mod store;
 
 pub use echo::echo;
 pub use find::find;
+pub use retrieve::{RetrieveOutcome, Store, SubOperations, get, move_to};
 pub use store::{StoreOutcome, StoreRequest, store};
 
 use crate::net::pdu::AbortReason;
