@@ -212,7 +212,7 @@ fn peer(config: &Config, text: &str) -> Result<crate::config::PeerEntry, Failure
             .parse()
             .map_err(|reason| format!("{text}: {reason}; expected AE@HOST:PORT").into());
     }
-    let known = config.peer(text).cloned();
+    let known = config.peer(text);
     known.ok_or_else(|| {
         format!("{text} is not a configured peer; add a [[peer]], or give AE@HOST:PORT").into()
     })

@@ -10,6 +10,7 @@ mod forward;
 mod index;
 mod intake;
 mod long_work;
+mod peers;
 mod query;
 mod receiving;
 mod rejection;
@@ -31,6 +32,7 @@ pub use forward::{Commitment, Forward, ForwardPriority, ForwardRule, ForwardWhen
 pub use index::IndexConfig;
 pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
+pub use peers::Peers;
 pub use query::Queries;
 pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
 pub use rejection::{OnRejection, Rejection};
@@ -52,7 +54,7 @@ pub struct Config {
     /// Serve associations whose called AE title is not ours (modalities are often set up wrong). Default true.
     pub accept_any_called: bool,
     pub volumes: Vec<VolumeEntry>,
-    pub peers: Vec<PeerEntry>,
+    pub peers: Peers,
     pub placement: Placement,
     pub limits: Limits,
     pub query: Queries,
@@ -138,6 +140,12 @@ impl PeerEntry {
             fuzzy_names: false,
             associations: PEER_ASSOCIATIONS,
         }
+    }
+
+    /// Spaces and case do not count.
+    pub fn is(&self, ae_title: &str) -> bool {
+        let own = self.ae_title.as_str();
+        own.eq_ignore_ascii_case(ae_title.trim())
     }
 }
 
@@ -392,7 +400,7 @@ impl Config {
             engine: file.engine.unwrap_or(EngineName::Redb),
             accept_any_called: file.accept_any_called.unwrap_or(true),
             volumes,
-            peers,
+            peers: Peers::of(peers),
             placement,
             limits: file.limits.unwrap_or_default(),
             query: file.query,
@@ -412,11 +420,8 @@ impl Config {
     }
 
     /// The peer of that AE title; spaces and case do not count, as modalities write them as they like.
-    pub fn peer(&self, ae_title: &str) -> Option<&PeerEntry> {
-        let wanted = ae_title.trim();
-        self.peers
-            .iter()
-            .find(|peer| peer.ae_title.as_str().eq_ignore_ascii_case(wanted))
+    pub fn peer(&self, ae_title: &str) -> Option<PeerEntry> {
+        self.peers.get(ae_title)
     }
 
     /// Adds or replaces a peer given as `AE@HOST:PORT` on the command line.
@@ -425,14 +430,15 @@ impl Config {
             text: text.to_owned(),
             reason,
         })?;
-        let known = self
-            .peers
+        let mut peers = self.peers.all();
+        let known = peers
             .iter_mut()
             .find(|other| other.ae_title == peer.ae_title);
         match known {
             Some(known) => (known.host, known.port) = (peer.host, peer.port),
-            None => self.peers.push(peer),
+            None => peers.push(peer),
         }
+        self.peers.set(peers);
         Ok(())
     }
 }

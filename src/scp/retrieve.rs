@@ -176,7 +176,7 @@ pub fn answer_get(
     let message_id = command.message_id().unwrap_or_default();
     let mut progress = Progress::new(selected.len());
     let mut cancelled = false;
-    let here = services.config.peer(&association.peer().calling).cloned();
+    let here = services.config.peer(&association.peer().calling);
     let here = here.unwrap_or_else(|| PeerEntry::new(services.config.ae_title.clone(), "", 0));
     let to = To {
         archive: &services.archive,
@@ -244,7 +244,7 @@ pub fn answer_move(
     let to = To {
         archive: &services.archive,
         calling: &services.config.ae_title,
-        peer,
+        peer: &peer,
         caller: Some(association.peer().address),
         priority: dimse::PRIORITY_MEDIUM,
         originator: originator(association, command),
