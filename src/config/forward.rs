@@ -13,13 +13,13 @@ use crate::job::Window;
 pub struct Forward {
     /// Gets what no rule takes: the AE title of a peer.
     pub default: Option<String>,
-    /// Until what failed is tried again; doubles with every failure, up to `retry_max_minutes`.
-    pub retry_minutes: u64,
-    pub retry_max_minutes: u64,
+    /// Until what failed is tried again; doubles with every failure, up to `retry_max_seconds`.
+    pub retry_seconds: u64,
+    pub retry_max_seconds: u64,
     /// What failed for so long is not tried any more by itself; 0: it is tried for ever.
     pub give_up_days: u64,
     /// Until a peer that did not answer is asked again whether it is there (C-ECHO).
-    pub probe_minutes: u64,
+    pub probe_seconds: u64,
     /// So long it is known what was sent.
     pub keep_days: u64,
     /// Every rule that fits counts.
@@ -31,10 +31,10 @@ impl Default for Forward {
     fn default() -> Forward {
         Forward {
             default: None,
-            retry_minutes: 10,
-            retry_max_minutes: 60,
+            retry_seconds: 10 * 60,
+            retry_max_seconds: 60 * 60,
             give_up_days: 0,
-            probe_minutes: 10,
+            probe_seconds: 10 * 60,
             keep_days: 90,
             rules: Vec::new(),
         }
@@ -144,6 +144,8 @@ impl Default for Transfers {
     }
 }
 
+/// A week.
+const SECONDS_MAX: u64 = 7 * 24 * 3_600;
 /// Ten years.
 const DAYS_MAX: u64 = 3_653;
 
@@ -159,6 +161,17 @@ impl Forward {
         }
         at_most("[forward] keep_days", self.keep_days, DAYS_MAX)?;
         at_most("[forward] give_up_days", self.give_up_days, DAYS_MAX)?;
+        for (key, seconds) in [
+            ("retry_seconds", self.retry_seconds),
+            ("retry_max_seconds", self.retry_max_seconds),
+            ("probe_seconds", self.probe_seconds),
+        ] {
+            if !(1..=SECONDS_MAX).contains(&seconds) {
+                return Err(format!(
+                    "[forward] {key} is {seconds}; 1 to {SECONDS_MAX} are possible"
+                ));
+            }
+        }
         for rule in &self.rules {
             let of = format!("[[forward.rule]] {}", rule.name);
             if let Some(title) = rule.to.iter().find(|title| !known(title)) {

@@ -1,5 +1,7 @@
 //! Images go by themselves to where they are read: rules, the outbox, and who empties it.
 
+pub mod rules;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
