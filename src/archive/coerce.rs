@@ -40,7 +40,9 @@ impl Coercion {
         let mut rules = Vec::new();
         for config in config {
             rules.push(Rule {
-                map: config.read_map()?,
+                map: config
+                    .read_map()
+                    .map_err(|reason| format!("[[coerce]] {reason}"))?,
                 config: config.clone(),
             });
         }
@@ -108,23 +110,7 @@ impl Coercion {
 
 impl Rule {
     fn new_value(&self, old: &str) -> String {
-        let config = &self.config;
-        let mut value = old;
-        if config.strip_zeros {
-            let rest = value.trim_start_matches('0');
-            value = match rest.is_empty() {
-                true => &value[value.len().saturating_sub(1)..],
-                false => rest,
-            };
-        }
-        let value = self.map.get(value).map_or(value, String::as_str);
-        let missing = config.pad.saturating_sub(value.chars().count());
-        format!(
-            "{}{}{value}{}",
-            config.prefix,
-            "0".repeat(missing),
-            config.suffix
-        )
+        self.config.new_value(old, &self.map).0
     }
 }
 
@@ -164,7 +150,7 @@ impl Archive {
         tracing::warn!(
             sop_instance_uid = announced.sop_instance_uid,
             calling = announced.calling_ae_title,
-            reason = reason_of(error),
+            reason = error.without_values(),
             "an instance could not be coerced; it is stored as it came"
         );
     }
@@ -305,17 +291,6 @@ fn rewrite(
     to.write(&out).map_err(Failed::Target)?;
     file.combine(&data);
     Ok((to, scanner.finish()?, data.finalize(), file.finalize()))
-}
-
-/// For the log, which names no patients: without values.
-fn reason_of(error: &AmendError) -> String {
-    match error {
-        AmendError::BadValue { name, rule, .. } => format!("{name}: {rule}"),
-        AmendError::NotEncodable { tag, charset, .. } => {
-            format!("{tag}: the character set {charset:?} lacks a character of the new value")
-        }
-        other => other.to_string(),
-    }
 }
 
 /// Read and written at a time, in bytes.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::long_work::{PATTERN_LENGTH_MAX, pattern_fits};
 
@@ -42,7 +42,7 @@ pub struct DuplicateRule {
 /// `[[coerce]]`: one attribute of what a sender sends, changed before it is stored.
 ///
 /// The steps go in the order of the fields. A value that is absent or empty stays so.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Coerce {
     /// A pattern of the calling AE title.
@@ -66,7 +66,7 @@ pub struct Coerce {
     pub issuer: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CoercedAttribute {
     /// (0010,0020), LO.
@@ -117,9 +117,42 @@ impl Coerce {
         title_fits(&self.calling, calling_ae_title)
     }
 
+    /// The steps in their order, and whether the map names the value.
+    pub fn new_value(&self, old: &str, map: &HashMap<String, String>) -> (String, bool) {
+        let mut value = old;
+        if self.strip_zeros {
+            let rest = value.trim_start_matches('0');
+            value = match rest.is_empty() {
+                true => &value[value.len().saturating_sub(1)..],
+                false => rest,
+            };
+        }
+        let mapped = map.get(value);
+        let value = mapped.map_or(value, String::as_str);
+        let missing = self.pad.saturating_sub(value.chars().count());
+        let (prefix, suffix) = (&self.prefix, &self.suffix);
+        let new = format!("{prefix}{}{value}{suffix}", "0".repeat(missing));
+        (new, mapped.is_some())
+    }
+
     /// The error is a sentence.
     pub(super) fn check(&self) -> Result<(), String> {
         check_pattern(&self.calling)?;
+        self.check_steps()
+    }
+
+    /// As what a rule of forwarding rewrites.
+    pub(super) fn check_rewrite(&self) -> Result<(), String> {
+        if !self.calling.is_empty() {
+            return Err("calling belongs to the rule, not to what it rewrites".to_owned());
+        }
+        if self.attribute != CoercedAttribute::PatientId {
+            return Err("only the Patient ID can be another there".to_owned());
+        }
+        self.check_steps()
+    }
+
+    fn check_steps(&self) -> Result<(), String> {
         let most = self.attribute.length_max();
         if self.pad > most {
             return Err(format!(
@@ -173,7 +206,7 @@ impl Coerce {
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> String {
-    format!("[[coerce]] map {}: {error}", path.display())
+    format!("map {}: {error}", path.display())
 }
 
 /// Spaces and one pair of quotation marks around a value do not count; empty lines and those that begin with `#` are
@@ -187,7 +220,7 @@ fn read_lines(mut reader: impl BufRead, path: &Path) -> Result<HashMap<String, S
         let count = limited.read_until(b'\n', &mut bytes);
         let wrong = |reason: &str| {
             format!(
-                "[[coerce]] map {} line {number}: {reason}; expected old,new",
+                "map {} line {number}: {reason}; expected old,new",
                 path.display()
             )
         };

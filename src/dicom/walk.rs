@@ -132,6 +132,11 @@ impl Walk {
         self.frames[0].form
     }
 
+    /// Bytes that the visitor has been told of; those of a header that is not whole are not among them.
+    pub(super) fn gone_by(&self) -> u64 {
+        self.offset - self.header_have as u64
+    }
+
     pub(super) fn feed<V: Visit>(
         &mut self,
         mut bytes: &[u8],

@@ -5,9 +5,11 @@
 //! | `mod` | what a peer is, what became of each instance |
 //! | `contexts` | which presentation contexts are offered, and which of them carries an instance |
 //! | `outgoing` | the bytes that go out: as stored, or changed on the way |
+//! | `rewriting` | another Patient ID on the way out |
 
 mod contexts;
 mod outgoing;
+mod rewriting;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::ControlFlow;

@@ -116,8 +116,23 @@ pub enum AmendError {
     TooLarge { held_bytes: usize },
 }
 
+impl AmendError {
+    /// For the log and for screens that name no patients: without values.
+    pub fn without_values(&self) -> String {
+        match self {
+            AmendError::BadValue { name, rule, .. } => format!("{name}: {rule}"),
+            AmendError::NotEncodable { tag, charset, .. } => {
+                format!("{tag}: the character set {charset:?} lacks a character of the new value")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Amends one data set while it goes by.
 pub struct Rewriter {
+    /// Bytes given out, of a data set that is not deflated.
+    made: u64,
     inflater: Option<Inflater>,
     deflater: Option<Deflater>,
     walk: Walk,
@@ -128,10 +143,36 @@ pub struct Rewriter {
 impl Rewriter {
     /// Checks the new values before anything.
     pub fn new(transfer_syntax: &str, amendment: &Amendment) -> Result<Rewriter, AmendError> {
+        Rewriter::of(transfer_syntax, amendment, true)
+    }
+
+    /// For a data set that goes out and not into the archive: nothing is written down in it of what was changed, and new
+    /// values must fit its character set.
+    pub fn unrecorded(
+        transfer_syntax: &str,
+        changes: Vec<(Tag, Value)>,
+    ) -> Result<Rewriter, AmendError> {
+        let amendment = Amendment {
+            changes,
+            modified_at: String::new(),
+            modifying_system: String::new(),
+            previous_source: String::new(),
+            reason: Reason::Coerce,
+            allow_utf8: false,
+        };
+        Rewriter::of(transfer_syntax, &amendment, false)
+    }
+
+    fn of(
+        transfer_syntax: &str,
+        amendment: &Amendment,
+        recorded: bool,
+    ) -> Result<Rewriter, AmendError> {
         let form = Form::of(transfer_syntax);
-        let editor = Editor::new(form, amendment)?;
+        let editor = Editor::new(form, amendment, recorded)?;
         let deflated = encoding_of(transfer_syntax) == Encoding::DeflatedLittle;
         Ok(Rewriter {
+            made: 0,
             inflater: deflated.then(Inflater::new),
             // With nothing to change, deflated bytes go through as they are.
             deflater: (deflated && !editor.is_idle()).then(Deflater::new),
@@ -147,7 +188,9 @@ impl Rewriter {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        let before = out.len();
         let result = self.step(input, out);
+        self.made += (out.len() - before) as u64;
         self.failed = result.as_ref().err().cloned();
         result
     }
@@ -182,6 +225,14 @@ impl Rewriter {
             out.extend_from_slice(input);
         }
         Ok(())
+    }
+
+    /// By how many bytes the data set becomes longer, once everything that changes has gone by. None before that, and for a
+    /// deflated data set, of which only the end tells.
+    pub fn growth(&self) -> Option<i64> {
+        let certain = self.inflater.is_none() && self.failed.is_none() && self.editor.is_through();
+        // Both are far below 2^63.
+        certain.then(|| self.made as i64 - self.walk.gone_by() as i64)
     }
 
     /// The end of the data set; appends the last bytes. An error when it is not one.

@@ -691,6 +691,55 @@ fn inflated(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Method: an example with group lengths and an Original Attributes Sequence, in pieces of every size; how much longer it
+/// becomes is known before its pixel data and is so at the end.
+#[test]
+fn unrecorded_only_the_changed_elements_become_others() {
+    let changes = vec![
+        (tags::PATIENT_ID, text("A LONGER ID")),
+        (tags::ISSUER_OF_PATIENT_ID, text("H")),
+    ];
+    for (explicit, syntax) in [(true, LE), (false, IMPLICIT)] {
+        let before = example(explicit);
+        let mut outcomes = Vec::new();
+        for size in 1..before.len() {
+            let mut rewriter = Rewriter::unrecorded(syntax, changes.clone()).unwrap();
+            let (mut out, mut known) = (Vec::new(), None);
+            for (at, piece) in before.chunks(size).enumerate() {
+                rewriter.feed(piece, &mut out).unwrap();
+                match (known, rewriter.growth()) {
+                    (None, Some(growth)) => known = Some((growth, at * size)),
+                    (known, growth) => assert_eq!(known.map(|(growth, _)| growth), growth),
+                }
+            }
+            rewriter.finish(&mut out).unwrap();
+            let (growth, at) = known.expect("known before the end");
+            assert_eq!(before.len() as i64 + growth, out.len() as i64);
+            assert!(
+                at + 200 < before.len() || size > 100,
+                "{at} of {}",
+                before.len()
+            );
+            outcomes.push(out);
+        }
+        outcomes.dedup();
+        assert_eq!(outcomes.len(), 1);
+        let (old, new) = (read(&before, syntax), read(&outcomes[0], syntax));
+        assert_eq!(new.text(tags::PATIENT_ID).unwrap(), "A LONGER ID");
+        assert_eq!(new.text(tags::ISSUER_OF_PATIENT_ID).unwrap(), "H");
+        for (tag, _, value) in old.iter() {
+            if !changes.iter().any(|(changed, _)| *changed == tag) && tag != Tag(16, 0) {
+                assert_eq!(new.raw(tag), Some(value), "{tag}");
+            }
+        }
+        assert!(outcomes[0].ends_with(&before[before.len() - 260..]));
+    }
+    let lacking = vec![(tags::PATIENT_ID, text("山田"))];
+    let mut rewriter = Rewriter::unrecorded(LE, lacking).unwrap();
+    let error = rewriter.feed(&example(true), &mut Vec::new()).unwrap_err();
+    assert!(!error.without_values().contains('山'), "{error}");
+}
+
 proptest! {
     #[test]
     fn pieces_of_any_size_give_the_same_bytes(

@@ -91,6 +91,8 @@ pub(super) struct Editor {
     /// Something really became another.
     changed: bool,
     originals_placed: bool,
+    /// What was changed is written down; else what is there of it stays as it is.
+    recorded: bool,
     /// How the items of the Original Attributes Sequence are written, and whether there was one.
     originals_form: Form,
     originals_found: bool,
@@ -104,8 +106,12 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    /// `form`: what the transfer syntax says.
-    pub(super) fn new(form: Form, amendment: &Amendment) -> Result<Editor, AmendError> {
+    /// `form`: what the transfer syntax says. `recorded`: what was changed is written down in the data set.
+    pub(super) fn new(
+        form: Form,
+        amendment: &Amendment,
+        recorded: bool,
+    ) -> Result<Editor, AmendError> {
         let count = amendment.changes.len();
         if count > CHANGES_MAX {
             return Err(AmendError::TooManyChanges { count });
@@ -117,7 +123,7 @@ impl Editor {
                 return Err(AmendError::ChangedTwice { tag, name });
             }
         }
-        if !changes.is_empty() {
+        if !changes.is_empty() && recorded {
             for (tag, text) in [
                 (
                     tags::ATTRIBUTE_MODIFICATION_DATE_TIME,
@@ -150,7 +156,8 @@ impl Editor {
             originals: Vec::new(),
             old_bytes: 0,
             changed: false,
-            originals_placed: false,
+            originals_placed: !recorded,
+            recorded,
             originals_form: form,
             originals_found: false,
             in_originals: false,
@@ -164,6 +171,17 @@ impl Editor {
     /// Whether there is nothing to change.
     pub(super) fn is_idle(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Whether every change is made, and all that follows goes through as it is.
+    pub(super) fn is_through(&self) -> bool {
+        self.charset.is_some()
+            && self.next == self.planned.len()
+            && self.originals_placed
+            && !self.waits
+            && !self.recodes()
+            && !self.held.is_holding()
+            && matches!(self.current, Current::Pass)
     }
 
     fn recodes(&self) -> bool {
@@ -199,7 +217,7 @@ impl Editor {
             }
             return self.collect(Purpose::Old, header, raw, step);
         }
-        if tag == ORIGINALS {
+        if tag == ORIGINALS && self.recorded {
             return self.original_attributes(header, raw, step);
         }
         let witness = step == Step::Value && header.length <= 1024 && self.is_witness(tag);
@@ -397,7 +415,7 @@ impl Editor {
     fn may_change(&self, tag: Tag) -> bool {
         let group = tag.group();
         group == CHARSET.group()
-            || group == ORIGINALS.group()
+            || (self.recorded && group == ORIGINALS.group())
             || self.recodes()
             || self.changes.keys().any(|tag| tag.group() == group)
     }
