@@ -24,7 +24,8 @@ use crate::archive::{
     WorkStatus, WorkVerb,
 };
 use crate::config::Config;
-use crate::forward::{ForwardSaid, ForwardVerb, Forwarder};
+use crate::forward::setup::{Setup, SetupSaid, SetupVerb};
+use crate::forward::{ForwardSaid, ForwardVerb, Forwarder, PeerStatus};
 use crate::index::Values;
 use crate::pull::{PullStatus, PullVerb, Pulls};
 use crate::transfers::{self, Transfer, Transfers};
@@ -58,6 +59,8 @@ pub enum Request {
     /// What of the machine stands in the way; the disks are measured.
     Doctor,
     Forward(ForwardVerb),
+    /// Peers and rules.
+    Setup(SetupVerb),
     Pull(PullVerb),
     /// Lines of the journal of transfers, the newest first.
     Journal(transfers::Wanted),
@@ -66,7 +69,11 @@ pub enum Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
-    Status(Box<Status>),
+    Status {
+        status: Box<Status>,
+        /// To which something goes by itself.
+        peers: Vec<PeerStatus>,
+    },
     /// Some of a find's; more come.
     Matches(Vec<Values>),
     Found(FindEnd),
@@ -93,6 +100,7 @@ pub enum Response {
     Conflicts(Box<ConflictsSaid>),
     Doctor(Vec<DoctorFinding>),
     Forward(Box<ForwardSaid>),
+    Setup(Box<SetupSaid>),
     Pull(Box<PullStatus>),
     /// Some of the journal's lines; more come.
     Transfers(Vec<Transfer>),
@@ -121,6 +129,7 @@ pub struct Desk {
     pub archive: Arc<Archive>,
     pub transfers: Arc<Transfers>,
     pub forward: Arc<Forwarder>,
+    pub setup: Setup,
     pub pulls: Arc<Pulls>,
 }
 
@@ -129,8 +138,10 @@ impl Desk {
     pub fn of(archive: Arc<Archive>, config: &Config) -> Result<Desk, String> {
         let keep_days = config.transfers.keep_days;
         let transfers = Arc::new(Transfers::open(&config.state, keep_days));
+        let forward = Forwarder::open(&archive, config, &transfers)?;
         Ok(Desk {
-            forward: Forwarder::open(&archive, config, &transfers)?,
+            setup: Setup::of(config, Some(forward.clone())),
+            forward,
             pulls: Pulls::open(&archive, config, &transfers)?,
             transfers,
             archive,
@@ -246,7 +257,10 @@ fn write(mut stream: &UnixStream, response: &Response) -> std::io::Result<()> {
 pub fn answer(desk: &Desk, request: Request) -> Response {
     let archive = &desk.archive;
     match request {
-        Request::Status => Response::Status(Box::new(archive.status())),
+        Request::Status => Response::Status {
+            status: Box::new(archive.status()),
+            peers: desk.forward.status(),
+        },
         Request::IndexRebuild => {
             archive.rebuild_index();
             Response::Done
@@ -314,6 +328,7 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
             Ok(said) => Response::Forward(Box::new(said)),
             Err(reason) => Response::Failed { reason },
         },
+        Request::Setup(verb) => set_up(&desk.setup, verb),
         Request::Pull(verb) => match desk.pulls.verb(verb) {
             Ok(status) => Response::Pull(Box::new(status)),
             Err(reason) => Response::Failed { reason },
@@ -321,6 +336,14 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
         Request::Find(_) | Request::Stats(_) | Request::Journal(_) => Response::Failed {
             reason: "this is answered in pieces".to_owned(),
         },
+    }
+}
+
+/// For [`Request::Setup`], which needs no archive.
+pub fn set_up(setup: &Setup, verb: SetupVerb) -> Response {
+    match setup.verb(verb) {
+        Ok(said) => Response::Setup(Box::new(said)),
+        Err(reason) => Response::Failed { reason },
     }
 }
 

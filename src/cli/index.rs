@@ -34,7 +34,7 @@ fn fill(config: &Config, json: bool) -> Result<End, Failure> {
     let status = match control::ask(&config.state, &Request::IndexFill)? {
         Some(Response::Done) => {
             wait_for_fill(|| match control::ask(&config.state, &Request::Status)? {
-                Some(Response::Status(status)) => Ok(status.extra_keys),
+                Some(Response::Status { status, .. }) => Ok(status.extra_keys),
                 _ => {
                     Err("the server stopped answering; what is left is done when it starts".into())
                 }
@@ -121,7 +121,7 @@ fn wait_for_fill(
 fn rebuild(config: &Config, json: bool) -> Result<End, Failure> {
     let status = match control::ask(&config.state, &Request::IndexRebuild)? {
         Some(Response::Done) => wait(|| match control::ask(&config.state, &Request::Status)? {
-            Some(Response::Status(status)) => Ok(*status),
+            Some(Response::Status { status, .. }) => Ok(*status),
             _ => Err("the server stopped answering; the rebuild goes on when it starts".into()),
         })?,
         Some(_) => return Err("the server answered something else".into()),

@@ -10,11 +10,14 @@ mod dump;
 mod echo;
 mod equalize;
 mod find;
+mod forward;
+mod forward_rules;
 mod index;
 mod init;
 mod journal;
 mod mirror;
 mod output;
+mod peer;
 mod protect;
 mod pull;
 mod remove;
@@ -90,8 +93,12 @@ enum Verb {
     Pull(pull::Pull),
     /// Ask a DICOM node whether it is there (C-ECHO)
     Echo(echo::Echo),
-    /// Send files or folders to a DICOM node (C-STORE)
+    /// Send files, folders, or studies of the archive to a DICOM node (C-STORE)
     Send(send::Send),
+    /// What goes by itself to where it is read: list, show, retry, pause; the rules
+    Forward(forward::Forward),
+    /// DICOM nodes that something may be sent to: list, add, remove
+    Peer(peer::Peer),
     /// Show the tags of a DICOM file
     Dump(dump::Dump),
     /// Look after the index
@@ -160,6 +167,8 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Pull(verb) => pull::run(verb, &config, json),
         Verb::Echo(verb) => echo::run(&verb, &config, json),
         Verb::Send(verb) => send::run(&verb, &config, json),
+        Verb::Forward(verb) => forward::run(verb, &config, json),
+        Verb::Peer(verb) => peer::run(verb, &config, json),
         Verb::Index(verb) => index::run(&verb, &config, json),
         Verb::Volume(verb) => volume::run(verb, &config, json),
         Verb::Mirror(verb) => mirror::run(verb, &config, json),
@@ -214,7 +223,8 @@ fn peer(config: &Config, text: &str) -> Result<crate::config::PeerEntry, Failure
     }
     let known = config.peer(text);
     known.ok_or_else(|| {
-        format!("{text} is not a configured peer; add a [[peer]], or give AE@HOST:PORT").into()
+        format!("{text} is not a configured peer; add it (kura peer add), or give AE@HOST:PORT")
+            .into()
     })
 }
 

@@ -1,4 +1,4 @@
-//! `kura send`: files and folders to a DICOM node, byte for byte as they are.
+//! `kura send`: files and folders to a DICOM node, byte for byte as they are; studies of the archive through the outbox.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::output::{self, Bar};
 use super::{End, Failure};
 use crate::config::{Config, PeerEntry};
-use crate::dicom::FileMeta;
 use crate::dicom::part10;
+use crate::dicom::{FileMeta, is_conforming};
+use crate::forward::ForwardVerb;
 use crate::net::dimse::PRIORITY_MEDIUM;
 use crate::net::{Association, Timeouts};
 use crate::scu::{self, StoreRequest};
@@ -15,7 +16,7 @@ use crate::volume::Disk;
 
 #[derive(clap::Args)]
 pub struct Send {
-    /// DICOM files, or folders that hold them
+    /// DICOM files, or folders that hold them; or Study Instance UIDs of the archive, which the server then sends
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     /// AE title of a configured peer, or AE@HOST:PORT
@@ -45,6 +46,9 @@ struct Report {
 const CONTEXTS_MAX: usize = 128;
 
 pub fn run(verb: &Send, config: &Config, json: bool) -> Result<End, Failure> {
+    if let Some(studies) = studies(&verb.paths)? {
+        return send_studies(verb, studies, config, json);
+    }
     let peer = super::peer(config, &verb.to)?;
     let (instances, skipped) = collect(&verb.paths)?;
     for (path, reason) in &skipped {
@@ -115,6 +119,45 @@ pub fn run(verb: &Send, config: &Config, json: bool) -> Result<End, Failure> {
         .into());
     }
     Ok(End::Ok)
+}
+
+/// The arguments, if they are studies: no files of that name, and UIDs.
+fn studies(paths: &[PathBuf]) -> Result<Option<Vec<String>>, Failure> {
+    let uid = |path: &PathBuf| {
+        let text = path.to_str().filter(|_| !path.exists())?;
+        (text.contains('.') && is_conforming(text)).then(|| text.to_owned())
+    };
+    let studies: Vec<String> = paths.iter().filter_map(uid).collect();
+    match studies.len() {
+        0 => Ok(None),
+        count if count == paths.len() => Ok(Some(studies)),
+        _ => Err("give files, or studies, not both at once; nothing was sent".into()),
+    }
+}
+
+/// They wait in the outbox, are tried again, and are seen by `kura forward list` like what goes by a rule.
+fn send_studies(
+    verb: &Send,
+    studies: Vec<String>,
+    config: &Config,
+    json: bool,
+) -> Result<End, Failure> {
+    let to = &verb.to;
+    if to.contains('@') {
+        let add = format!("kura peer add {to}");
+        return Err(format!("studies go to a configured peer; first: {add}").into());
+    }
+    if verb.dry_run {
+        match json {
+            true => output::json(
+                &serde_json::json!({ "version": 1, "would_send_studies": studies, "to": to }),
+            ),
+            false => output::line(&format!("would send {} studies to {to}", studies.len())),
+        }
+        return Ok(End::Ok);
+    }
+    let peer = to.clone();
+    super::forward::ask(config, ForwardVerb::Send { studies, peer }, json)
 }
 
 type Skipped = Vec<(PathBuf, String)>;

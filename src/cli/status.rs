@@ -5,20 +5,33 @@ use super::{End, Failure};
 use crate::archive::{KeptStatus, Status};
 use crate::config::Config;
 use crate::control::{Request, Response};
+use crate::forward::PeerStatus;
 
 pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     let (response, running) = super::ask(config, Request::Status)?;
-    let status = match response {
-        Response::Status(status) => status,
+    let (mut status, peers) = match response {
+        Response::Status { status, peers } => (status, peers),
         Response::Failed { reason } => return Err(reason.into()),
         _ => return Err("the server answered something else".into()),
     };
+    for peer in peers.iter().filter(|peer| super::forward::is_late(peer)) {
+        // Every image is as safe as before; but somebody waits for these.
+        if status.state == "ok" {
+            status.state = "degraded".to_owned();
+        }
+        status.actions.push(format!(
+            "what should go to {} has waited for more than a day; see: kura forward list --peer {}",
+            output::plain(&peer.peer),
+            output::plain(&peer.peer)
+        ));
+    }
     if json {
         let mut value = serde_json::to_value(&*status)?;
         value["running"] = running.into();
+        value["forward"] = serde_json::to_value(&peers)?;
         output::json(&value);
     } else {
-        output::line(&screen(&status, running));
+        output::line(&screen(&status, &peers, running));
     }
     Ok(match status.state.as_str() {
         "ok" => End::Ok,
@@ -120,7 +133,7 @@ fn kept(kept: &KeptStatus) -> String {
     text
 }
 
-fn screen(status: &Status, running: bool) -> String {
+fn screen(status: &Status, peers: &[PeerStatus], running: bool) -> String {
     let index = &status.index;
     let mut text = format!(
         "state   {}: {} instances in {} studies, {}\n",
@@ -145,6 +158,9 @@ fn screen(status: &Status, running: bool) -> String {
     }
     if let Some(fill) = &status.extra_keys {
         text.push_str(&format!("keys    {}\n", super::index::line(fill)));
+    }
+    for line in peers.iter().filter_map(super::forward::peer_line) {
+        text.push_str(&format!("forward {line}\n"));
     }
     text.push_str(&kept(&status.kept));
     if index.variants_count > 0 {

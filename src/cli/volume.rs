@@ -108,7 +108,7 @@ pub fn run(verb: Volume, config: &Config, json: bool) -> Result<End, Failure> {
 
 fn list(config: &Config, json: bool) -> Result<End, Failure> {
     let status = match super::ask(config, Request::Status)?.0 {
-        Response::Status(status) => status,
+        Response::Status { status, .. } => status,
         Response::Failed { reason } => return Err(reason.into()),
         _ => return Err("the server answered something else".into()),
     };

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::{RoleName, VolumeEntry};
+pub use super::edit_forward::{PeerChange, with_peer, with_rule, without_peer, without_rule};
+use super::{Config, RoleName, VolumeEntry};
 
 /// Writes a `[[volume]]`: in the place of the one named `old_name` (or with the new name), else behind the others.
 ///
@@ -24,6 +25,24 @@ pub fn take_volume(file: &Path, name: &str) -> Result<(), String> {
         Some(text) => replace(file, text.as_bytes()).map_err(|error| error.to_string()),
         None => Ok(()),
     }
+}
+
+/// Changes the text of the file. It is written only when it is a configuration afterwards with which `then` is content; what
+/// `then` makes of that is returned. The error is a sentence.
+pub fn change<T>(
+    file: &Path,
+    edit: impl FnOnce(&str) -> Result<String, String>,
+    then: impl FnOnce(&Config) -> Result<T, String>,
+) -> Result<T, String> {
+    let unread = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
+    let text = fs::read_to_string(file).map_err(unread)?;
+    let text = edit(&text)?;
+    let mut config = Config::parse(&text, file.parent().unwrap_or(Path::new("/")))?;
+    config.file = Some(file.to_owned());
+    let made = then(&config)?;
+    replace(file, text.as_bytes())
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    Ok(made)
 }
 
 /// `None`: there is none.

@@ -6,6 +6,7 @@
 pub mod conquest;
 mod corrections;
 pub mod edit;
+mod edit_forward;
 mod forward;
 mod index;
 mod intake;
@@ -28,7 +29,10 @@ use index::IndexFile;
 use intake::IntakeFile;
 
 pub use corrections::Corrections;
-pub use forward::{Commitment, Forward, ForwardPriority, ForwardRule, ForwardWhen, Transfers};
+pub use forward::{
+    Commitment, Forward, ForwardPriority, ForwardRule, ForwardWhen, Given,
+    QUIET_SECONDS as FORWARD_QUIET_SECONDS, Transfers,
+};
 pub use index::IndexConfig;
 pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
@@ -419,6 +423,12 @@ impl Config {
         })
     }
 
+    /// For tests of what is configured.
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/srv"))
+    }
+
     /// The peer of that AE title; spaces and case do not count, as modalities write them as they like.
     pub fn peer(&self, ae_title: &str) -> Option<PeerEntry> {
         self.peers.get(ae_title)
@@ -533,6 +543,8 @@ role = "archive"
 # port = 11112
 # Its queries find person names whatever the order of their parts, also if it does not ask for that.
 # fuzzy_names = false
+# Associations to it at the same moment, for what goes to it by itself: 1 to 16.
+# associations = 2
 
 [placement]
 # Room that each volume keeps free: bytes ("64 MiB", "10 GB") or a share ("2 %").
@@ -571,6 +583,7 @@ fn template() -> String {
         intake::TEMPLATE,
         receiving::TEMPLATE,
         retention::TEMPLATE,
+        forward::TEMPLATE,
         index::TEMPLATE,
     ]
     .concat()

@@ -1,6 +1,8 @@
 //! Images go by themselves to where they are read: rules, the outbox, and who empties it.
 
+mod rewrite;
 pub mod rules;
+pub mod setup;
 
 use std::sync::Arc;
 
@@ -124,6 +126,9 @@ impl Forwarder {
     ) -> Result<Arc<Forwarder>, String> {
         Ok(Arc::new(Forwarder {}))
     }
+
+    /// From now on these. What waits goes by the rule of its name, if there is one still.
+    pub fn set_rules(&self, _rules: rules::Rules) {}
 
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
         Ok(())

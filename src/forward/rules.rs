@@ -1,13 +1,15 @@
 //! Which instances go to which peers.
 
-use std::str::FromStr;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::config::{Config, ForwardPriority, ForwardRule, ForwardWhen};
-use crate::dicom::AeTitle;
+use crate::config::{Config, Forward, ForwardPriority, ForwardRule, ForwardWhen, Given};
+use crate::dicom::{AeTitle, Tag, tags};
 use crate::index::Values;
 use crate::job::Window;
 use crate::sending::Rewrite;
+
+use super::rewrite::PatientIdRewrite;
 
 /// What is known of an instance that came.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +22,30 @@ pub struct Facts<'a> {
     pub series: &'a Values,
     /// Instance level.
     pub instance: &'a Values,
+}
+
+impl Facts<'_> {
+    /// A value of the highest level that has one; most live at one level only.
+    fn text(&self, tag: Tag) -> &str {
+        let key = (u32::from(tag.group()) << 16) | u32::from(tag.element());
+        let mut levels = [self.study, self.series, self.instance].into_iter();
+        let value = levels.find_map(|values| values.get(&key));
+        value.map_or("", String::as_str)
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given {
+            calling: self.calling,
+            sop_class: self.sop_class_uid,
+            modality: self.text(tags::MODALITY),
+            station: self.text(tags::STATION_NAME),
+            institution: self.text(tags::INSTITUTION_NAME),
+            study_description: self.text(tags::STUDY_DESCRIPTION),
+            series_description: self.text(tags::SERIES_DESCRIPTION),
+            patient_id: self.text(tags::PATIENT_ID),
+            study_date: self.text(tags::STUDY_DATE),
+        }
+    }
 }
 
 /// To where, when and how.
@@ -36,17 +62,61 @@ pub struct Route {
 }
 
 /// `[[forward.rule]]`, checked.
+#[derive(Default)]
 pub struct Rules {
-    rules: Vec<ForwardRule>,
-    default: Option<String>,
+    rules: Vec<Rule>,
+    /// For what no rule takes.
+    default: Option<Route>,
+}
+
+struct Rule {
+    config: ForwardRule,
+    routes: Vec<Route>,
+    rewrite: Option<PatientIdRewrite>,
 }
 
 impl Rules {
-    /// The error is a sentence.
+    /// Reads the maps. The error is a sentence.
     pub fn of(config: &Config) -> Result<Rules, String> {
+        let Forward { default, rules, .. } = &config.forward;
+        let titles: HashMap<String, AeTitle> = config
+            .peers
+            .all()
+            .into_iter()
+            .map(|peer| (folded(peer.ae_title.as_str()), peer.ae_title))
+            .collect();
+        let title = |text: &str| {
+            let known = titles.get(&folded(text)).cloned();
+            known.ok_or_else(|| format!("{} is not a [[peer]]", text.trim()))
+        };
+        let mut opened = Vec::new();
+        for config in rules {
+            let mut routes = Vec::new();
+            for to in &config.to {
+                routes.push(Route {
+                    rule: config.name.clone(),
+                    peer: title(to)
+                        .map_err(|reason| format!("[[forward.rule]] {}: {reason}", config.name))?,
+                    when: config.when,
+                    quiet: Duration::from_secs(config.quiet_seconds),
+                    window: config.window,
+                    priority: config.priority,
+                });
+            }
+            let rewrite = config.rewrite.as_ref();
+            let rewrite = rewrite.map(|rewrite| PatientIdRewrite::open(&config.name, rewrite));
+            opened.push(Rule {
+                config: config.clone(),
+                routes,
+                rewrite: rewrite.transpose()?,
+            });
+        }
+        let default = default.as_deref().map(title).transpose();
         Ok(Rules {
-            rules: config.forward.rules.clone(),
-            default: config.forward.default.clone(),
+            rules: opened,
+            default: default
+                .map_err(|reason| format!("[forward] default: {reason}"))?
+                .map(by_default),
         })
     }
 
@@ -55,65 +125,173 @@ impl Rules {
         self.rules.is_empty() && self.default.is_none()
     }
 
-    /// One for each peer, of the first rule that fits.
+    /// One for each peer, of the first rule that fits; the default's where none does.
     pub fn for_instance(&self, facts: &Facts) -> Vec<Route> {
+        let given = facts.given();
         let mut routes: Vec<Route> = Vec::new();
-        for rule in self.rules.iter().filter(|rule| fits(rule, facts)) {
-            for peer in rule.to.iter().filter_map(|to| AeTitle::from_str(to).ok()) {
-                if routes.iter().all(|route| route.peer != peer) {
-                    routes.push(route(rule, peer));
+        let mut taken = false;
+        for rule in self.rules.iter().filter(|rule| rule.config.takes(&given)) {
+            taken = true;
+            for route in &rule.routes {
+                if !routes.iter().any(|other| other.peer == route.peer) {
+                    routes.push(route.clone());
                 }
             }
         }
-        if routes.is_empty() {
-            routes.extend(self.by_default());
+        if !taken {
+            routes.extend(self.default.clone());
         }
         routes
     }
 
-    /// How what goes by a rule is sent; `None`: there is no rule of that name (any more).
-    pub fn route(&self, name: &str, peer: &AeTitle) -> Option<Route> {
-        if name.is_empty() {
-            return self.by_default();
-        }
-        let rule = self.rules.iter().find(|rule| rule.name == name)?;
-        Some(route(rule, peer.clone()))
+    /// How what goes by a rule is sent; `None`: there is no rule of that name (any more), or it does not name the peer.
+    pub fn route(&self, rule: &str, peer: &AeTitle) -> Option<Route> {
+        let routes = match rule.is_empty() {
+            true => self.default.as_slice(),
+            false => self.rule(rule)?.routes.as_slice(),
+        };
+        routes.iter().find(|route| &route.peer == peer).cloned()
     }
 
     /// What that rule changes on the way out.
-    pub fn rewrite(&self, _rule: &str) -> Option<&dyn Rewrite> {
-        None
+    pub fn rewrite(&self, rule: &str) -> Option<&dyn Rewrite> {
+        let rewrite = self.rule(rule)?.rewrite.as_ref();
+        rewrite.map(|rewrite| rewrite as &dyn Rewrite)
     }
 
-    fn by_default(&self) -> Option<Route> {
-        Some(Route {
-            rule: String::new(),
-            peer: AeTitle::from_str(self.default.as_deref()?).ok()?,
-            when: ForwardWhen::Study,
-            quiet: Duration::from_secs(60),
-            window: Window::ALWAYS,
-            priority: ForwardPriority::Medium,
-        })
+    fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.config.name == name)
     }
 }
 
-fn fits(rule: &ForwardRule, facts: &Facts) -> bool {
-    let modality = facts.series.get(&0x0008_0060).map_or("", String::as_str);
-    let is = |pattern: &Option<String>, value: &str| {
-        pattern
-            .as_ref()
-            .is_none_or(|pattern| pattern.eq_ignore_ascii_case(value))
-    };
-    is(&rule.modality, modality) && is(&rule.calling, facts.calling)
-}
-
-fn route(rule: &ForwardRule, peer: AeTitle) -> Route {
+fn by_default(peer: AeTitle) -> Route {
     Route {
-        rule: rule.name.clone(),
+        rule: String::new(),
         peer,
-        when: rule.when,
-        quiet: Duration::from_secs(rule.quiet_seconds),
-        window: rule.window,
-        priority: rule.priority,
+        when: ForwardWhen::Study,
+        quiet: Duration::from_secs(crate::config::FORWARD_QUIET_SECONDS),
+        window: Window::ALWAYS,
+        priority: ForwardPriority::default(),
+    }
+}
+
+fn folded(ae_title: &str) -> String {
+    ae_title.trim().to_ascii_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Result<Rules, String> {
+        let mut config = String::new();
+        for title in ["HOROS1", "HOROS2", "RESEARCH", "REST"] {
+            config += &format!("[[peer]]\nae_title = \"{title}\"\nhost = \"h\"\nport = 104\n");
+        }
+        Rules::of(&Config::of_text(&(config + text))?)
+    }
+
+    fn values(values: &[(Tag, &str)]) -> Values {
+        let key = |tag: Tag| (u32::from(tag.group()) << 16) | u32::from(tag.element());
+        let values = values
+            .iter()
+            .map(|(tag, text)| (key(*tag), (*text).to_owned()));
+        values.collect()
+    }
+
+    fn peers(
+        rules: &Rules,
+        calling: &str,
+        study: &[(Tag, &str)],
+        series: &[(Tag, &str)],
+    ) -> Vec<String> {
+        let (study, series) = (values(study), values(series));
+        let routes = rules.for_instance(&Facts {
+            calling,
+            sop_class_uid: "1.2.840.10008.5.1.4.1.1.2",
+            study: &study,
+            series: &series,
+            instance: &Values::new(),
+        });
+        let title = |route: Route| format!("{}:{}", route.rule, route.peer.as_str());
+        routes.into_iter().map(title).collect()
+    }
+
+    /// Method: one instance against rules of one condition each, those that fit and those that do not.
+    #[test]
+    fn an_instance_goes_where_every_condition_of_a_rule_fits() {
+        let study = [
+            (tags::PATIENT_ID, "A0047"),
+            (tags::STUDY_DATE, "20260115"),
+            (tags::STUDY_DESCRIPTION, "Thorax CT nativ"),
+        ];
+        let series = [
+            (tags::MODALITY, "CT"),
+            (tags::STATION_NAME, "CT-RAUM2"),
+            (tags::INSTITUTION_NAME, "東京病院"),
+            (tags::SERIES_DESCRIPTION, "Lung 1.0"),
+        ];
+        for (condition, fits) in [
+            ("calling = \"ct?\"", true),
+            ("calling = \"CT\"", false),
+            ("modality = \"ct\"", true),
+            ("modality = \"M*\"", false),
+            ("sop_class = \"1.2.840.10008.5.1.4.1.1.2*\"", true),
+            ("sop_class = \"1.2.840.10008.5.1.4.1.1.4\"", false),
+            ("station = \"*raum2\"", true),
+            ("institution = \"東?病院\"", true),
+            ("institution = \"大阪*\"", false),
+            ("description = \"thorax*\"", true),
+            ("description = \"lung*\"", true),
+            ("description = \"abdomen*\"", false),
+            ("patient_id = \"A*\"", true),
+            ("patient_id = \"B*\"", false),
+            ("study_date = \"20260101-20260131\"", true),
+            ("study_date = \"20260115\"", true),
+            ("study_date = \"20260116-\"", false),
+            ("study_date = \"-20260115\"", true),
+            ("modality = \"CT\"\npatient_id = \"B*\"", false),
+        ] {
+            let rules = rules(&format!(
+                "[[forward.rule]]\nname = \"r\"\nto = [\"horos1\"]\n{condition}\n"
+            ));
+            let found = peers(&rules.unwrap(), "CT1 ", &study, &series);
+            assert_eq!(found == ["r:HOROS1"], fits, "{condition}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn each_peer_gets_it_by_the_first_rule_that_fits_and_the_default_what_none_takes() {
+        let rules = rules(
+            "[forward]\ndefault = \"REST\"\n\
+             [[forward.rule]]\nname = \"ct\"\nto = [\"HOROS1\", \"HOROS2\"]\nmodality = \"CT\"\nquiet_seconds = 5\n\
+             [[forward.rule]]\nname = \"all\"\nto = [\"HOROS2\", \"RESEARCH\"]\nmodality = \"?T\"\nwhen = \"instance\"\n\
+             rewrite = { prefix = \"R\" }\n",
+        )
+        .unwrap();
+        let of = |modality| peers(&rules, "X", &[], &[(tags::MODALITY, modality)]);
+        assert_eq!(of("CT"), ["ct:HOROS1", "ct:HOROS2", "all:RESEARCH"]);
+        assert_eq!(of("PT"), ["all:HOROS2", "all:RESEARCH"]);
+        assert_eq!(of("US"), [":REST"]);
+        let title = |text: &str| text.parse::<AeTitle>().unwrap();
+        let route = rules.route("ct", &title("HOROS2")).unwrap();
+        assert_eq!(route.quiet, Duration::from_secs(5));
+        assert_eq!(rules.route("ct", &title("RESEARCH")), None);
+        assert!(rules.route("", &title("REST")).is_some());
+        assert!(rules.rewrite("all").is_some() && rules.rewrite("ct").is_none());
+        assert!(!rules.is_empty() && Rules::default().is_empty());
+    }
+
+    /// Method: 64 peers in one rule.
+    #[test]
+    fn one_rule_feeds_64_peers() {
+        let mut text = String::new();
+        let titles: Vec<String> = (0..64).map(|i| format!("MAC{i}")).collect();
+        for title in &titles {
+            text += &format!("[[peer]]\nae_title = \"{title}\"\nhost = \"h\"\nport = 104\n");
+        }
+        text += &format!("[[forward.rule]]\nname = \"all\"\nto = {titles:?}\n");
+        let found = peers(&rules(&text).unwrap(), "X", &[], &[]);
+        assert_eq!(found.len(), 64);
     }
 }
