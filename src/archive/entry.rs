@@ -375,6 +375,24 @@ pub fn stored_of(json: &str) -> Option<StoredMark> {
     })
 }
 
+/// Number and SOP Instance UID of a `stored` line that is no copy of another file, and that no correction made.
+pub fn received_of(json: &str) -> Option<(u64, String)> {
+    #[derive(Deserialize)]
+    struct Mark {
+        seq: u64,
+        #[serde(default)]
+        copied: Option<serde::de::IgnoredAny>,
+        stored: String,
+        #[serde(default)]
+        by: u64,
+    }
+    if !json.starts_with("{\"seq\":") {
+        return None;
+    }
+    let line: Mark = serde_json::from_str(json).ok()?;
+    (line.copied.is_none() && line.by == 0).then_some((line.seq, line.stored))
+}
+
 /// As [`stored_of`], with the path that the line gives; empty where it is the one that folder and UID give.
 pub fn listed_of(json: &str) -> Option<(StoredMark, String)> {
     #[derive(Deserialize)]

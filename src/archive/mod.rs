@@ -7,6 +7,7 @@
 //! |---|---|
 //! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `replaying`, `journals`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content`, `filling` |
+//! | what came, told once | `arrived` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
 //! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies` |
@@ -17,6 +18,7 @@
 //! | what is said of all | `status`, `stats`, `capacity`, `doctor` |
 
 mod adopt;
+mod arrived;
 mod at_rest;
 mod bad_copies;
 mod before_ack;
@@ -90,6 +92,7 @@ use crate::volume::io::{Disk, DiskFile};
 use crate::volume::placement::{Order, Reserve};
 use crate::volume::{Incoming, Volume};
 
+pub use arrived::{Arrival, Marks, Taken};
 pub use capacity::Capacity;
 pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
@@ -135,6 +138,7 @@ pub struct Archive {
     shelf: Shelf,
     /// What of the shelf outlives this process; held while the shelf is changed.
     identity: Mutex<Identity>,
+    arrivals: arrived::Arrivals,
     keeper: Arc<Keeper>,
     keeper_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Ids of volumes that somebody is opening at this moment.

@@ -162,6 +162,7 @@ impl Archive {
         let archive = Archive {
             shelf: Shelf::default(),
             identity: Mutex::new(identity),
+            arrivals: Default::default(),
             keeper: Keeper::open(config.state.join("index"), engine)?,
             keeper_thread: Mutex::new(None),
             opening: Mutex::default(),

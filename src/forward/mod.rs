@@ -1,16 +1,42 @@
 //! Images go by themselves to where they are read: rules, the outbox, and who empties it.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod` | what is asked and answered; start, stop, status |
+//! | `rules` | which instances go to which peers |
+//! | `clerk` | what came is noted; who is next; threads for peers; probes |
+//! | `outbox`, `ranges` | what goes to whom, durable |
+//! | `queue` | the order of it |
+//! | `sender`, `receipt` | one study to one peer, and what the peer then says that it holds |
+//! | `verbs` | by hand |
 
+mod clerk;
+mod outbox;
+mod queue;
+mod ranges;
+mod receipt;
 mod rewrite;
 pub mod rules;
+mod sender;
 pub mod setup;
+mod verbs;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
-use crate::config::Config;
+use crate::config::{self, Config, ForwardPriority, ForwardWhen, PeerEntry};
+use crate::dicom::AeTitle;
+use crate::job::Window;
 use crate::transfers::Transfers;
+
+use outbox::{Kept, Key, Outbox};
+use queue::{Placing, Queue, Unreachable};
+use rules::Rules;
 
 /// `kura forward …`, and `kura send STUDY…`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -115,34 +141,258 @@ pub enum ForwardSaid {
 }
 
 /// Sends what the rules say, and what is sent by hand.
-pub struct Forwarder {}
+///
+/// A clerk ([`clerk`]) notes what came in the outbox, says who is next, and begins threads for peers that have something
+/// to get; each thread ([`sender`]) sends one study at a time and ends when there is none. Peers share nothing but that.
+pub struct Forwarder {
+    archive: Arc<Archive>,
+    /// Ours.
+    calling: AeTitle,
+    config: config::Forward,
+    peers: Vec<PeerEntry>,
+    rules: Rules,
+    transfers: Arc<Transfers>,
+    outbox: Outbox,
+    /// By AE title as it is configured.
+    queues: Mutex<BTreeMap<String, Queue>>,
+    /// A thread has ended.
+    ended: Condvar,
+    /// The queues hold what the outbox does.
+    loaded: AtomicBool,
+    stopping: AtomicBool,
+    /// At the end: nobody waits any more for the threads that are left.
+    abandoned: AtomicBool,
+    clerk: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// So long an end waits for the instances at hand; a peer may never answer.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// For what no rule says anything else.
+const QUIET: Duration = Duration::from_secs(60);
+/// The lane of what was asked for by hand: no rule has that name.
+const BY_HAND: &str = "\u{1}by hand";
 
 impl Forwarder {
-    /// Opens the outbox; nothing is sent before [`Forwarder::start`].
+    /// Opens the outbox; nothing is sent before [`Forwarder::start`]. An outbox that cannot be used is no error: the
+    /// server starts, and [`Forwarder::trouble`] says so.
     pub fn open(
-        _archive: &Arc<Archive>,
-        _config: &Config,
-        _transfers: &Arc<Transfers>,
+        archive: &Arc<Archive>,
+        config: &Config,
+        transfers: &Arc<Transfers>,
     ) -> Result<Arc<Forwarder>, String> {
-        Ok(Arc::new(Forwarder {}))
+        let queues = config.peers.iter();
+        let queues = queues.map(|peer| (peer.ae_title.as_str().to_owned(), Queue::new()));
+        let forwarder = Forwarder {
+            archive: archive.clone(),
+            calling: config.ae_title.clone(),
+            config: config.forward.clone(),
+            peers: config.peers.clone(),
+            rules: Rules::of(config)?,
+            transfers: transfers.clone(),
+            outbox: Outbox::open(&config.state),
+            queues: Mutex::new(queues.collect()),
+            ended: Condvar::new(),
+            loaded: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            clerk: Mutex::default(),
+        };
+        if forwarder.outbox.trouble().is_none() {
+            forwarder.load();
+        }
+        Ok(Arc::new(forwarder))
     }
 
     /// From now on these. What waits goes by the rule of its name, if there is one still.
     pub fn set_rules(&self, _rules: rules::Rules) {}
 
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        if self.peers.is_empty() {
+            return Ok(());
+        }
+        if !self.rules.is_empty() {
+            self.archive.listen_for_arrivals();
+        }
+        let this = self.clone();
+        let thread = std::thread::Builder::new().name("forward".to_owned());
+        let thread = thread.spawn(move || this.keep_books())?;
+        *self.clerk.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
 
     /// Ends what is being sent, after the instance at hand.
-    pub fn stop(&self) {}
-
-    /// The error is a sentence.
-    pub fn verb(&self, _verb: ForwardVerb) -> Result<ForwardSaid, String> {
-        Err("nothing is forwarded yet".to_owned())
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.archive.wake_for_arrivals();
+        let deadline = Instant::now() + STOP_PATIENCE;
+        let mut queues = self.queues();
+        while queues.values().any(|queue| queue.workers > 0) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!("a peer does not answer; what it was being sent goes again later");
+                break;
+            }
+            let waited = self.ended.wait_timeout(queues, left);
+            queues = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(queues);
+        self.abandoned.store(true, Ordering::Relaxed);
+        let clerk = self
+            .clerk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(clerk) = clerk {
+            drop(clerk.join());
+        }
     }
 
     pub fn status(&self) -> Vec<PeerStatus> {
-        Vec::new()
+        let now = now_ms();
+        let queues = self.queues();
+        let status = queues.iter().map(|(peer, queue)| PeerStatus {
+            peer: peer.clone(),
+            waiting_count: queue.waiting_count() as u64,
+            failed_count: queue.failed.len() as u64,
+            sending_count: queue.active.len() as u64,
+            paused: queue.paused,
+            unreachable: queue
+                .unreachable
+                .as_ref()
+                .map(|unreachable| (unreachable.reason.clone(), unreachable.since.clone())),
+            oldest_seconds: queue.oldest().map(|oldest| {
+                let age = now.saturating_sub(oldest) / 1_000;
+                u64::try_from(age).unwrap_or(0)
+            }),
+        });
+        status.collect()
     }
+
+    /// What a person should know of the outbox, a sentence; absent: all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.outbox.trouble().or_else(|| self.outbox.notice())
+    }
+
+    fn queues(&self) -> MutexGuard<'_, BTreeMap<String, Queue>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The configured peer of that name; the error is a sentence.
+    fn peer(&self, text: &str) -> Result<&PeerEntry, String> {
+        let wanted = text.trim();
+        let is = |peer: &&PeerEntry| peer.ae_title.as_str().eq_ignore_ascii_case(wanted);
+        let found = self.peers.iter().find(is);
+        found.ok_or_else(|| {
+            format!("{wanted} is not a configured peer; add a [[peer]] to kura.toml")
+        })
+    }
+
+    /// Fills the queues from the outbox.
+    fn load(&self) {
+        let now = now_ms();
+        let read = self.outbox.each(&mut |key, kept| {
+            self.place(&key, &kept, now);
+            true
+        });
+        if let Err(reason) = read {
+            tracing::error!(reason, "the outbox cannot be read");
+            return;
+        }
+        let mut queues = self.queues();
+        for (peer, queue) in queues.iter_mut() {
+            match self.outbox.peer(peer) {
+                Ok(kept) => {
+                    queue.paused = kept.paused;
+                    if let Some((reason, since)) = kept.unreachable {
+                        queue.unreachable = Some(Unreachable {
+                            reason,
+                            since,
+                            next_probe: Instant::now(),
+                            probing: false,
+                        });
+                    }
+                }
+                Err(reason) => tracing::error!(peer, reason, "how a peer stands cannot be read"),
+            }
+        }
+        self.loaded.store(true, Ordering::Relaxed);
+    }
+
+    /// Puts a study where it belongs by what the outbox says of it.
+    fn place(&self, key: &Key, kept: &Kept, now: i64) {
+        let Some(peer) = self
+            .peers
+            .iter()
+            .find(|peer| peer.ae_title.as_str() == &*key.peer)
+        else {
+            return;
+        };
+        let route = match kept.by_hand {
+            true => None,
+            false => self.rules.route(&kept.rule, &peer.ae_title),
+        };
+        let placing = match &route {
+            Some(route) => Placing {
+                rule: &route.rule,
+                window: route.window,
+                priority: route.priority,
+            },
+            None => Placing {
+                rule: BY_HAND,
+                window: Window::ALWAYS,
+                priority: match kept.by_hand {
+                    true => ForwardPriority::High,
+                    false => ForwardPriority::Medium,
+                },
+            },
+        };
+        let quiet = match &route {
+            Some(route) if route.when == ForwardWhen::Study => route.quiet,
+            Some(_) => Duration::ZERO,
+            None if kept.by_hand => Duration::ZERO,
+            None => QUIET,
+        };
+        let quiet = i64::try_from(quiet.as_millis()).unwrap_or(i64::MAX);
+        let due = kept.noted.saturating_add(quiet);
+        let due = due.max(kept.next_try.unwrap_or(0));
+        // A clock that was set back must not make anything wait for days.
+        let longest = quiet.max(self.config.retry_max_seconds as i64 * 1_000);
+        let due = due.min(now.saturating_add(longest));
+        let mut queues = self.queues();
+        let Some(queue) = queues.get_mut(&*key.peer) else {
+            return;
+        };
+        let open = kept.is_open();
+        match kept.given_up || (open && kept.failures > 0) {
+            true => drop(queue.failed.insert(key.study.clone())),
+            false => drop(queue.failed.remove(&*key.study)),
+        }
+        // What is being sent is placed when that has ended.
+        if queue.active.contains(&*key.study) {
+            return;
+        }
+        match open && !kept.given_up {
+            true => queue.put(&key.study, &placing, due, kept.since),
+            false => queue.take_out(&key.study),
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn local_now() -> jiff::civil::DateTime {
+    jiff::Zoned::now().datetime()
+}
+
+/// RFC 3339.
+fn text_of(ms: i64) -> String {
+    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

@@ -1,0 +1,597 @@
+//! What came is noted in the outbox; who has something to get is served.
+//!
+//! # What is considered, and when
+//!
+//! Each instance that was received is considered once, also when the process is killed before that. Live ones are told by
+//! the archive ([`crate::archive::Arrival`]); what a killed process had not noted is read from the ledgers, behind the
+//! marks that the outbox keeps. Marks become durable with, or after, the notes on everything before them. A new outbox
+//! begins at the present, and so does one whose server ran without rules: rules apply to what comes after they exist.
+//! Noting an instance again changes nothing, so it does not matter that the marks lag behind.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::archive::{Arrival, Marks, Taken};
+use crate::index::{IndexError, InstanceEntry, SeriesRecord, Snapshot, StudyRecord};
+
+use super::outbox::{KeptPeer, Key};
+use super::ranges::Ranges;
+use super::rules::Facts;
+use super::{Forwarder, Unreachable, local_now, now_ms, receipt};
+
+/// What comes within it is noted together: one flush.
+const GATHER: Duration = Duration::from_millis(100);
+/// So often windows and the clock are looked at while nothing comes.
+const IDLE: Duration = Duration::from_secs(1);
+/// Instances that are considered with one view of the index.
+const VIEW_COUNT: usize = 2_000;
+/// So often it is written down how far all was considered: what a killed process leaves to be read in ledgers.
+const MARK_EVERY: Duration = Duration::from_secs(5);
+/// Until something that did not work is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+const TIDY_EVERY: Duration = Duration::from_secs(3_600);
+/// Stack of a thread that sends, bytes. Nothing on it recurses.
+const STACK_BYTES: usize = 1 << 20;
+
+/// What the clerk knows between two rounds.
+struct Books {
+    marks: Option<Marks>,
+    /// Volumes whose ledgers were read behind the marks, or had nothing there.
+    read: HashSet<String>,
+    taken: Option<Taken>,
+    last_taken: Instant,
+    /// Not in the index yet.
+    early: Vec<Arrival>,
+    not_before: Instant,
+    tidied: Option<Instant>,
+}
+
+/// Instances of a study for a peer.
+#[derive(Default)]
+struct Note {
+    rule: String,
+    sequences: Vec<u64>,
+    patient_id: String,
+    study_date: String,
+}
+
+impl Forwarder {
+    /// The clerk's thread, to the end.
+    pub(super) fn keep_books(self: &Arc<Self>) {
+        let now = Instant::now();
+        let mut books = Books {
+            marks: None,
+            read: HashSet::new(),
+            taken: None,
+            last_taken: now,
+            early: Vec::new(),
+            not_before: now,
+            tidied: None,
+        };
+        let mut begun = false;
+        loop {
+            let stopping = self.is_stopping();
+            if !self.loaded.load(Ordering::Relaxed) && self.outbox.try_open() {
+                self.load();
+            }
+            if self.loaded.load(Ordering::Relaxed) {
+                if !begun {
+                    begun = self.begin(&mut books);
+                }
+                if begun && !self.rules.is_empty() {
+                    self.look(&mut books);
+                }
+                self.tidy(&mut books);
+            }
+            // Before the commit, so that what the last of them did is in it.
+            let last = stopping && (self.abandoned.load(Ordering::Relaxed) || !self.has_workers());
+            let written = self.outbox.commit();
+            if last {
+                return;
+            }
+            if written.is_ok() && self.loaded.load(Ordering::Relaxed) && !stopping {
+                self.serve();
+            }
+            match written {
+                Ok(()) => self.archive.wait_for_arrivals(self.patience()),
+                Err(_) => std::thread::sleep(IDLE),
+            }
+            if !self.is_stopping() {
+                std::thread::sleep(GATHER);
+            }
+        }
+    }
+
+    fn begin(&self, books: &mut Books) -> bool {
+        match self.outbox.marks() {
+            Ok(Some(_)) if self.rules.is_empty() => {
+                self.outbox.put_marks(None);
+                true
+            }
+            Ok(marks) => {
+                books.marks = marks;
+                true
+            }
+            Err(reason) => {
+                tracing::error!(
+                    reason,
+                    "how far the outbox had come is not known; it begins with what comes now"
+                );
+                self.outbox.put_marks(None);
+                true
+            }
+        }
+    }
+
+    fn has_workers(&self) -> bool {
+        self.queues().values().any(|queue| queue.workers > 0)
+    }
+
+    fn patience(&self) -> Duration {
+        if self.outbox.is_changed() || self.is_stopping() {
+            return Duration::ZERO;
+        }
+        let now = now_ms();
+        let queues = self.queues();
+        if queues.values().any(|queue| queue.workers > 0) {
+            return GATHER;
+        }
+        let next = queues.values().filter_map(|queue| queue.next_due()).min();
+        let left = next.map_or(IDLE, |due| {
+            Duration::from_millis(u64::try_from(due - now).unwrap_or(0))
+        });
+        // What is due and does not go (its window is closed, its peer cannot be reached) needs no hurry.
+        match left.is_zero() {
+            true => IDLE,
+            false => left.min(IDLE),
+        }
+    }
+
+    /// Notes what came since the last round.
+    fn look(&self, books: &mut Books) {
+        // Before the arrivals are taken, so that they are among them.
+        let whole = books
+            .taken
+            .as_ref()
+            .is_some_and(|taken| self.archive.has_all_until(taken));
+        let arrivals = self.archive.take_arrivals();
+        let too_many = arrivals.is_none();
+        let mut all = std::mem::take(&mut books.early);
+        all.extend(arrivals.unwrap_or_default());
+        books.early = self.consider(all);
+        if too_many {
+            books.read.clear();
+            books.taken = None;
+        }
+        if Instant::now() < books.not_before {
+            return;
+        }
+        if let Err(reason) = self.read_ledgers(books) {
+            tracing::warn!(
+                reason,
+                "what came before the start is not all considered yet"
+            );
+            books.not_before = Instant::now() + AGAIN;
+            return;
+        }
+        self.mark(books, whole);
+    }
+
+    /// Considers what stands in ledgers behind the marks: at the start, and when a volume came back.
+    fn read_ledgers(&self, books: &mut Books) -> Result<(), String> {
+        let Some(marks) = &books.marks else {
+            return Ok(());
+        };
+        let here = self.archive.volumes_here();
+        books.read.retain(|volume_id| here.contains(volume_id));
+        let unread = here.iter().filter(|id| !books.read.contains(*id)).cloned();
+        let unread: Vec<String> = unread.collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let view = self.archive.view().map_err(|error| error.to_string())?;
+        if view.rebuilding_percent.is_some() {
+            return Ok(());
+        }
+        drop(view);
+        for volume_id in unread {
+            let mut gathered: Vec<Arrival> = Vec::new();
+            let mut failed = None;
+            let note = |gathered: &mut Vec<Arrival>| {
+                let early = self.consider(std::mem::take(gathered));
+                // The index is whole, so what is not in it is gone; unless it has just failed.
+                if early.is_empty() {
+                    self.outbox.commit()
+                } else {
+                    Err("the index is being made anew".to_owned())
+                }
+            };
+            let read = self
+                .archive
+                .arrivals_after(marks, &volume_id, &mut |arrival| {
+                    gathered.push(arrival);
+                    if gathered.len() >= VIEW_COUNT
+                        && let Err(reason) = note(&mut gathered)
+                    {
+                        failed = Some(reason);
+                    }
+                    match failed.is_some() || self.is_stopping() {
+                        true => ControlFlow::Break(()),
+                        false => ControlFlow::Continue(()),
+                    }
+                });
+            read?;
+            if let Some(reason) = failed {
+                return Err(reason);
+            }
+            if self.is_stopping() {
+                return Err("the server is stopping".to_owned());
+            }
+            note(&mut gathered)?;
+            books.read.insert(volume_id);
+        }
+        Ok(())
+    }
+
+    /// Writes down how far all was considered, in two steps: see [`Taken`].
+    fn mark(&self, books: &mut Books, whole: bool) {
+        if books.early.is_empty()
+            && whole
+            && let Some(taken) = books.taken.take()
+        {
+            let mut marks = books.marks.clone().unwrap_or_default();
+            marks.sequence = taken.marks.sequence;
+            let known = books.marks.is_some();
+            for (volume_id, position) in taken.marks.positions {
+                if !known || books.read.contains(&volume_id) {
+                    // Of a new outbox: it begins at the present.
+                    books.read.insert(volume_id.clone());
+                    marks.positions.insert(volume_id, position);
+                }
+            }
+            if books.marks.as_ref() != Some(&marks) {
+                self.outbox.put_marks(Some(marks.clone()));
+                books.marks = Some(marks);
+            }
+        }
+        let due =
+            books.marks.is_none() || self.is_stopping() || books.last_taken.elapsed() >= MARK_EVERY;
+        if books.taken.is_none() && due {
+            books.last_taken = Instant::now();
+            books.taken = self.archive.take_marks().unwrap_or_else(|error| {
+                self.archive.index_failed(&error);
+                None
+            });
+        }
+    }
+
+    /// Notes for which peers these are; gives back what is to be considered later.
+    fn consider(&self, arrivals: Vec<Arrival>) -> Vec<Arrival> {
+        let mut early = Vec::new();
+        for some in arrivals.chunks(VIEW_COUNT) {
+            let mut notes = HashMap::new();
+            match self.notes_of(some, &mut notes) {
+                Ok(later) => early.extend(later),
+                Err(error) => {
+                    self.archive.index_failed(&error);
+                    early.extend_from_slice(some);
+                    continue;
+                }
+            }
+            let now = now_ms();
+            for (key, note) in notes {
+                if let Err(reason) = self.note(&key, note, now) {
+                    tracing::error!(
+                        peer = &*key.peer,
+                        study = &*key.study,
+                        reason,
+                        "what came is not noted; send that study by kura send"
+                    );
+                }
+            }
+        }
+        early
+    }
+
+    fn notes_of(
+        &self,
+        arrivals: &[Arrival],
+        notes: &mut HashMap<Key, Note>,
+    ) -> Result<Vec<Arrival>, IndexError> {
+        let mut later = Vec::new();
+        let view = self.archive.view()?;
+        let snapshot = &view.snapshot;
+        let mut known = Above::default();
+        for arrival in arrivals {
+            let Some(entry) = snapshot.by_sop(&arrival.sop_instance_uid)? else {
+                if view.rebuilding_percent.is_some() {
+                    later.push(arrival.clone());
+                }
+                continue;
+            };
+            let mut only = Ranges::default();
+            only.insert(arrival.sequence);
+            // Else another content of that UID is answered: this one goes to nobody.
+            if stands_for(snapshot, &entry, &only)?.is_none() {
+                continue;
+            }
+            let Some((study, series)) = known.of(snapshot, &entry)? else {
+                continue;
+            };
+            let facts = facts_of(&entry, study, series);
+            for route in self.rules.for_instance(&facts) {
+                let key = Key::new(route.peer.as_str(), &entry.study_instance_uid);
+                let note = notes.entry(key).or_insert_with(|| Note {
+                    rule: route.rule.clone(),
+                    patient_id: value(study, 0x0010_0020),
+                    study_date: value(study, 0x0008_0020),
+                    sequences: Vec::new(),
+                });
+                note.sequences.push(arrival.sequence);
+            }
+        }
+        Ok(later)
+    }
+
+    fn note(&self, key: &Key, note: Note, now: i64) -> Result<(), String> {
+        let kept = self.outbox.change(key, |kept| {
+            let was_open = kept.is_open();
+            let mut new = false;
+            for sequence in note.sequences {
+                new |= kept.wanted.insert(sequence);
+            }
+            if !new {
+                return None;
+            }
+            if !was_open || kept.given_up {
+                kept.since = now;
+                kept.failures = 0;
+                kept.next_try = None;
+                kept.given_up = false;
+                kept.by_hand = false;
+                kept.rule = note.rule;
+            }
+            kept.noted = now;
+            kept.done = None;
+            (kept.patient_id, kept.study_date) = (note.patient_id, note.study_date);
+            Some(kept.clone())
+        })?;
+        if let Some(kept) = kept {
+            self.place(key, &kept, now);
+        }
+        Ok(())
+    }
+
+    /// Begins threads for peers that have something to get, and asks those that could not be reached.
+    fn serve(self: &Arc<Self>) {
+        let (now, local) = (now_ms(), local_now());
+        for peer in &self.peers {
+            let title = peer.ae_title.as_str();
+            let mut queues = self.queues();
+            let Some(queue) = queues.get_mut(title) else {
+                continue;
+            };
+            if let Some(unreachable) = &mut queue.unreachable {
+                let due = !unreachable.probing && unreachable.next_probe <= Instant::now();
+                if due && !queue.paused && queue.workers < peer.associations {
+                    unreachable.probing = true;
+                    queue.workers += 1;
+                    drop(queues);
+                    self.begin_thread(title, |this, title| this.probe(title));
+                }
+                continue;
+            }
+            let mut threads = 0;
+            // As many as there are studies that are due, but for one that another thread takes meanwhile.
+            while queue.workers < peer.associations && queue.has_due(now, local) && threads < 4 {
+                queue.workers += 1;
+                threads += 1;
+            }
+            drop(queues);
+            for _ in 0..threads {
+                self.begin_thread(title, |this, title| this.send_what_is_due(title));
+            }
+        }
+    }
+
+    /// A thread that is counted among the peer's already.
+    fn begin_thread(self: &Arc<Self>, peer: &str, f: fn(&Forwarder, &str)) {
+        let (this, title) = (self.clone(), peer.to_owned());
+        let thread = std::thread::Builder::new()
+            .name(format!("to {peer}"))
+            .stack_size(STACK_BYTES);
+        let begun = thread.spawn(move || {
+            // A fault of this program must not leave a peer with a thread less for ever.
+            let run = std::panic::AssertUnwindSafe(|| f(&this, &title));
+            if std::panic::catch_unwind(run).is_err() {
+                tracing::error!(
+                    peer = title,
+                    "sending ended by a fault in this program; please report it"
+                );
+            }
+            this.leave(&title);
+        });
+        if let Err(error) = begun {
+            tracing::error!(peer, %error, "no thread for a peer");
+            self.leave(peer);
+        }
+    }
+
+    fn leave(&self, peer: &str) {
+        if let Some(queue) = self.queues().get_mut(peer) {
+            queue.workers -= 1;
+            if let Some(unreachable) = &mut queue.unreachable {
+                unreachable.probing = false;
+            }
+        }
+        self.ended.notify_all();
+        self.archive.wake_for_arrivals();
+    }
+
+    /// Is it there again?
+    fn probe(&self, title: &str) {
+        let Ok(peer) = self.peer(title) else { return };
+        let answered = receipt::echo(&self.calling, peer);
+        let mut queues = self.queues();
+        let Some(queue) = queues.get_mut(title) else {
+            return;
+        };
+        match answered {
+            Ok(()) => {
+                queue.unreachable = None;
+                queue.piled_up();
+                self.keep_peer(title, queue.paused, None);
+                tracing::info!(peer = title, "a peer is there again");
+            }
+            Err(reason) => {
+                if let Some(unreachable) = &mut queue.unreachable {
+                    unreachable.next_probe =
+                        Instant::now() + Duration::from_secs(self.config.probe_seconds);
+                    unreachable.reason = reason;
+                }
+            }
+        }
+    }
+
+    /// Its queue waits from now on.
+    pub(super) fn mark_unreachable(&self, title: &str, reason: &str) {
+        let mut queues = self.queues();
+        let Some(queue) = queues.get_mut(title) else {
+            return;
+        };
+        if queue.unreachable.is_some() {
+            return;
+        }
+        let since = crate::archive::now();
+        tracing::warn!(
+            peer = title,
+            reason,
+            "a peer cannot be reached; what is for it waits"
+        );
+        self.keep_peer(
+            title,
+            queue.paused,
+            Some((reason.to_owned(), since.clone())),
+        );
+        queue.unreachable = Some(Unreachable {
+            reason: reason.to_owned(),
+            since,
+            next_probe: Instant::now() + Duration::from_secs(self.config.probe_seconds),
+            probing: false,
+        });
+    }
+
+    pub(super) fn keep_peer(
+        &self,
+        title: &str,
+        paused: bool,
+        unreachable: Option<(String, String)>,
+    ) {
+        self.outbox.put_peer(
+            title,
+            KeptPeer {
+                paused,
+                unreachable,
+            },
+        );
+    }
+
+    /// Forgets what was sent long ago.
+    fn tidy(&self, books: &mut Books) {
+        if books.tidied.is_some_and(|at| at.elapsed() < TIDY_EVERY) {
+            return;
+        }
+        books.tidied = Some(Instant::now());
+        let oldest = now_ms() - self.config.keep_days as i64 * 24 * 3_600 * 1_000;
+        let mut old = Vec::new();
+        let read = self.outbox.each(&mut |key, kept| {
+            if kept.done.is_some_and(|done| done < oldest) && !kept.is_open() {
+                old.push(key);
+            }
+            old.len() < VIEW_COUNT
+        });
+        if let Err(reason) = read {
+            tracing::warn!(reason, "the outbox was not tidied");
+        }
+        let more = old.len() == VIEW_COUNT;
+        for key in old {
+            self.outbox.forget(&key);
+        }
+        if more {
+            books.tidied = None;
+        }
+    }
+}
+
+/// The records above an instance, kept for the next.
+#[derive(Default)]
+pub(super) struct Above {
+    study: Option<(String, StudyRecord)>,
+    series: Option<((String, String), SeriesRecord)>,
+}
+
+impl Above {
+    pub fn of(
+        &mut self,
+        snapshot: &Snapshot,
+        entry: &InstanceEntry,
+    ) -> Result<Option<(&StudyRecord, &SeriesRecord)>, IndexError> {
+        let uid = &entry.study_instance_uid;
+        if self.study.as_ref().is_none_or(|(known, _)| known != uid) {
+            let record = snapshot.study(uid)?;
+            self.study = record.map(|record| (uid.clone(), record));
+        }
+        let uids = (uid, &entry.series_instance_uid);
+        if self
+            .series
+            .as_ref()
+            .is_none_or(|((study, series), _)| (study, series) != uids)
+        {
+            let record = snapshot.series(uids.0, uids.1)?;
+            self.series = record.map(|record| ((uids.0.clone(), uids.1.clone()), record));
+        }
+        let study = self.study.as_ref().map(|(_, record)| record);
+        Ok(study.zip(self.series.as_ref().map(|(_, record)| record)))
+    }
+}
+
+pub(super) fn facts_of<'a>(
+    entry: &'a InstanceEntry,
+    study: &'a StudyRecord,
+    series: &'a SeriesRecord,
+) -> Facts<'a> {
+    Facts {
+        calling: &entry.record.source_ae_title,
+        sop_class_uid: &entry.record.sop_class_uid,
+        study: &study.facts.values,
+        series: &series.facts.values,
+        instance: &entry.record.values,
+    }
+}
+
+pub(super) fn value(study: &StudyRecord, tag: u32) -> String {
+    study.facts.values.get(&tag).cloned().unwrap_or_default()
+}
+
+/// As which of these numbers the answered content of a UID counts: its own, or that of what it corrects.
+pub(super) fn stands_for(
+    snapshot: &Snapshot,
+    entry: &InstanceEntry,
+    numbers: &Ranges,
+) -> Result<Option<u64>, IndexError> {
+    let own = entry.record.sequence;
+    if numbers.contains(own) {
+        return Ok(Some(own));
+    }
+    if entry.record.origin.by == 0 {
+        return Ok(None);
+    }
+    let hidden = snapshot
+        .hidden(&entry.sop_instance_uid)?
+        .unwrap_or_default();
+    let mut before = hidden.contents.iter().map(|content| content.sequence);
+    Ok(before.find(|number| numbers.contains(*number)))
+}

@@ -1,0 +1,626 @@
+//! What goes to whom, kept over kill -9 and power cuts: `<state>/outbox/outbox.redb`.
+//!
+//! A record for each peer × study, one for each peer, and how far the ledgers were looked at. Changes gather in memory
+//! and become durable together, in the order in which they were made: nobody flushes a disk for one instance.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::ranges::Ranges;
+use crate::archive::Marks;
+use crate::volume::Disk;
+
+const ITEMS: TableDefinition<&str, &[u8]> = TableDefinition::new("item");
+const PEERS: TableDefinition<&str, &[u8]> = TableDefinition::new("peer");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+const SCHEMA: u32 = 1;
+const SCHEMA_KEY: &str = "schema";
+const MARKS_KEY: &str = "marks";
+const NOTICE_KEY: &str = "notice";
+
+const FOLDER: &str = "outbox";
+const FILE: &str = "outbox.redb";
+/// Memory for pages, bytes: it is read once at the start, then a record at a time.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// How a study stands with a peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub patient_id: String,
+    pub study_date: String,
+    /// By which it goes; empty: the default, or by hand.
+    pub rule: String,
+    /// Somebody asked for it; no rule has to be waited for.
+    pub by_hand: bool,
+    /// Archive-wide numbers of the instances that the peer is to have.
+    pub wanted: Ranges,
+    /// Of these, what it has confirmed.
+    pub confirmed: Ranges,
+    /// Of these, what it does not take: not tried again by itself.
+    pub not_taken: Ranges,
+    pub status: Option<u16>,
+    pub reason: String,
+    /// When the last instance was added, milliseconds since 1970, as all times here.
+    pub noted: i64,
+    /// Since when it waits, or fails.
+    pub since: i64,
+    /// After a failure; not before.
+    pub next_try: Option<i64>,
+    /// In a row.
+    pub failures: u32,
+    /// Not tried any more by itself.
+    pub given_up: bool,
+    /// When all of it was there last.
+    pub done: Option<i64>,
+    /// What the peer said that it holds.
+    pub delivered: Option<u64>,
+}
+
+impl Kept {
+    /// What is still to be sent.
+    pub fn open(&self) -> Ranges {
+        self.wanted.without(&[&self.confirmed, &self.not_taken])
+    }
+
+    pub fn is_open(&self) -> bool {
+        // Neither has a number that is not wanted, or that the other has.
+        self.confirmed.count() + self.not_taken.count() < self.wanted.count()
+    }
+
+    /// False: that was known, or it is not wanted any more.
+    pub fn is_confirmed(&mut self, number: u64) -> bool {
+        self.not_taken.remove(number);
+        self.wanted.contains(number) && self.confirmed.insert(number)
+    }
+
+    /// As [`Kept::is_confirmed`].
+    pub fn is_not_taken(&mut self, number: u64) -> bool {
+        let is_open = self.wanted.contains(number) && !self.confirmed.contains(number);
+        is_open && self.not_taken.insert(number)
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPeer {
+    pub paused: bool,
+    /// Why it cannot be reached, and since when, RFC 3339.
+    pub unreachable: Option<(String, String)>,
+}
+
+/// Peer and study.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub peer: Arc<str>,
+    pub study: Arc<str>,
+}
+
+impl Key {
+    pub fn new(peer: &str, study: &str) -> Key {
+        Key {
+            peer: peer.into(),
+            study: study.into(),
+        }
+    }
+
+    /// An AE title has only characters that can be printed.
+    fn text(&self) -> String {
+        format!("{}\0{}", self.peer, self.study)
+    }
+
+    fn of(text: &str) -> Option<Key> {
+        let (peer, study) = text.split_once('\0')?;
+        Some(Key::new(peer, study))
+    }
+}
+
+/// Changes that are made together. `None`: the record goes.
+#[derive(Default)]
+struct Changes {
+    items: HashMap<Key, Option<Kept>>,
+    peers: HashMap<String, KeptPeer>,
+    marks: Option<Option<Marks>>,
+    notice: Option<String>,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty()
+            && self.peers.is_empty()
+            && self.marks.is_none()
+            && self.notice.is_none()
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    database: Option<Arc<Database>>,
+    changes: Changes,
+    /// On their way to the disk.
+    writing: Arc<Changes>,
+    /// Rises when changes are taken for writing, and when they are durable.
+    begun: u64,
+    durable: u64,
+    /// Why nothing can be written, in words.
+    trouble: Option<String>,
+}
+
+pub struct Outbox {
+    folder: PathBuf,
+    inner: Mutex<Inner>,
+    /// Told after each commit, and when there is something to commit.
+    told: Condvar,
+    /// One commit at a time.
+    committing: Mutex<()>,
+}
+
+/// Why an outbox is not used.
+#[derive(Debug)]
+enum Unusable {
+    /// Set aside, and begun anew.
+    Damaged(String),
+    /// Left as it is.
+    Newer(u32),
+    /// Perhaps later: the folder cannot be written, say.
+    NotNow(String),
+}
+
+impl Outbox {
+    /// Opens what is there. Never fails: an outbox that cannot be used is said by [`Outbox::trouble`].
+    pub fn open(state: &Path) -> Outbox {
+        let outbox = Outbox {
+            folder: state.join(FOLDER),
+            inner: Mutex::default(),
+            told: Condvar::new(),
+            committing: Mutex::default(),
+        };
+        if Disk::default()
+            .entry(&outbox.path())
+            .is_ok_and(|entry| entry.is_some())
+        {
+            outbox.try_open();
+        }
+        outbox
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(FILE)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing is written, and so nothing sent.
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
+    /// What a person should know of it once more; stays until it is taken back.
+    pub fn notice(&self) -> Option<String> {
+        let database = self.lock().database.clone()?;
+        get(&database, META, NOTICE_KEY).ok().flatten()
+    }
+
+    /// Something waits to be made durable.
+    pub fn is_changed(&self) -> bool {
+        !self.lock().changes.is_empty()
+    }
+
+    /// True: it is open. A new one is begun where there is none.
+    pub fn try_open(&self) -> bool {
+        if self.lock().database.is_some() {
+            return true;
+        }
+        let path = self.path();
+        let opened = match open_at(&self.folder, &path) {
+            Err(Unusable::Damaged(reason)) => self.begin_anew(&path, &reason),
+            other => other,
+        };
+        let mut inner = self.lock();
+        match opened {
+            Ok(database) => {
+                inner.database = Some(Arc::new(database));
+                inner.trouble = None;
+                true
+            }
+            Err(unusable) => {
+                let words = match unusable {
+                    Unusable::Newer(found) => format!(
+                        "the outbox {} was written by a newer Kura (schema {found}, this one knows {SCHEMA}); nothing is forwarded. Start the newer Kura, or move that file away and start again: what waits in it is then not sent",
+                        path.display()
+                    ),
+                    Unusable::Damaged(reason) | Unusable::NotNow(reason) => format!(
+                        "the outbox {} cannot be used: {reason}; nothing is forwarded until it can. Look at that folder and its disk",
+                        path.display()
+                    ),
+                };
+                if inner.trouble.as_ref() != Some(&words) {
+                    tracing::error!("{words}");
+                }
+                inner.trouble = Some(words);
+                false
+            }
+        }
+    }
+
+    /// The damaged file is kept beside, and a notice says so.
+    fn begin_anew(&self, path: &Path, reason: &str) -> Result<Database, Unusable> {
+        let at = crate::archive::now();
+        let name = format!("damaged-{}.redb", at.replace([':', '.'], "-"));
+        let aside = self.folder.join(name);
+        let moved = Disk::default().rename(path, &aside);
+        moved.map_err(|error| Unusable::NotNow(format!("{reason}; setting it aside: {error}")))?;
+        let words = format!(
+            "the outbox was damaged at {at} ({reason}); it lies at {} and a new one was begun. What waited in it is not known any more: look at the studies of the last days, and send what is missing by kura send",
+            aside.display()
+        );
+        tracing::error!("{words}");
+        let database = open_at(&self.folder, path)?;
+        self.lock().changes.notice = Some(words);
+        Ok(database)
+    }
+
+    /// `None`: nothing is known of it.
+    pub fn item(&self, key: &Key) -> Result<Option<Kept>, String> {
+        let database = {
+            let inner = self.lock();
+            if let Some(kept) = inner.changes.items.get(key) {
+                return Ok(kept.clone());
+            }
+            if let Some(kept) = inner.writing.items.get(key) {
+                return Ok(kept.clone());
+            }
+            inner.database.clone()
+        };
+        match database {
+            Some(database) => get(&database, ITEMS, &key.text()),
+            None => Ok(None),
+        }
+    }
+
+    /// Changes a record, one that is not there yet beginning empty; durable with the next commit.
+    pub fn change<T>(&self, key: &Key, f: impl FnOnce(&mut Kept) -> T) -> Result<T, String> {
+        loop {
+            let begun = self.lock().begun;
+            let read = self.item(key)?;
+            let mut inner = self.lock();
+            if !inner.changes.items.contains_key(key) {
+                // What was read may be older than what was written meanwhile.
+                if inner.begun != begun {
+                    continue;
+                }
+                inner.changes.items.insert(key.clone(), read);
+            }
+            let kept = inner.changes.items.get_mut(key).expect("just put in");
+            return Ok(f(kept.get_or_insert_default()));
+        }
+    }
+
+    /// Nothing is known of it any more; but for one that is just being changed.
+    pub fn forget(&self, key: &Key) {
+        let mut inner = self.lock();
+        if !inner.writing.items.contains_key(key) {
+            inner.changes.items.entry(key.clone()).or_insert(None);
+        }
+    }
+
+    pub fn peer(&self, peer: &str) -> Result<KeptPeer, String> {
+        let database = {
+            let inner = self.lock();
+            let changed = inner.changes.peers.get(peer);
+            if let Some(kept) = changed.or_else(|| inner.writing.peers.get(peer)) {
+                return Ok(kept.clone());
+            }
+            inner.database.clone()
+        };
+        match database {
+            Some(database) => Ok(get(&database, PEERS, peer)?.unwrap_or_default()),
+            None => Ok(KeptPeer::default()),
+        }
+    }
+
+    pub fn put_peer(&self, peer: &str, kept: KeptPeer) {
+        self.lock().changes.peers.insert(peer.to_owned(), kept);
+    }
+
+    pub fn marks(&self) -> Result<Option<Marks>, String> {
+        match self.lock().database.clone() {
+            Some(database) => get(&database, META, MARKS_KEY),
+            None => Ok(None),
+        }
+    }
+
+    /// Durable with, or after, all that was changed before.
+    pub fn put_marks(&self, marks: Option<Marks>) {
+        self.lock().changes.marks = Some(marks);
+    }
+
+    /// Gives every record to `f`, those not durable yet included, until it says false.
+    pub fn each(&self, f: &mut dyn FnMut(Key, Kept) -> bool) -> Result<(), String> {
+        let (database, changed) = {
+            let inner = self.lock();
+            let mut changed = inner.writing.items.clone();
+            changed.extend(
+                inner
+                    .changes
+                    .items
+                    .iter()
+                    .map(|(key, kept)| (key.clone(), kept.clone())),
+            );
+            (inner.database.clone(), changed)
+        };
+        if let Some(database) = database {
+            let mut more = true;
+            guarded(|| -> Result<(), redb::Error> {
+                let transaction = database.begin_read()?;
+                let table = transaction.open_table(ITEMS)?;
+                for entry in table.iter()? {
+                    let (key, value) = entry?;
+                    let Some(key) = Key::of(key.value()) else {
+                        continue;
+                    };
+                    if changed.contains_key(&key) {
+                        continue;
+                    }
+                    let Some(kept) = unseal::<Kept>(value.value()) else {
+                        tracing::error!(
+                            peer = &*key.peer,
+                            study = &*key.study,
+                            "a record of the outbox is damaged and passed over; send that study by kura send"
+                        );
+                        continue;
+                    };
+                    more = f(key, kept);
+                    if !more {
+                        break;
+                    }
+                }
+                Ok(())
+            })?;
+            if !more {
+                return Ok(());
+            }
+        }
+        for (key, kept) in changed {
+            if let Some(kept) = kept
+                && !f(key, kept)
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was changed before the call. The error is a sentence; the changes stay, for the next call.
+    pub fn commit(&self) -> Result<(), String> {
+        let _one = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.lock().changes.is_empty() {
+            return Ok(());
+        }
+        if !self.try_open() {
+            return Err(self.trouble().unwrap_or_default());
+        }
+        let (database, changes, turn) = {
+            let mut inner = self.lock();
+            let changes = Arc::new(std::mem::take(&mut inner.changes));
+            inner.writing = changes.clone();
+            inner.begun += 1;
+            let database = inner.database.clone().expect("just opened");
+            (database, changes, inner.begun)
+        };
+        let written = write(&database, &changes);
+        drop(database);
+        let mut inner = self.lock();
+        let kept = std::mem::take(&mut inner.writing);
+        drop(changes);
+        match written {
+            Ok(()) => {
+                inner.durable = turn;
+                self.told.notify_all();
+                Ok(())
+            }
+            Err(reason) => {
+                // Later changes of the same record go before.
+                let Changes {
+                    items,
+                    peers,
+                    marks,
+                    notice,
+                } = Arc::try_unwrap(kept).unwrap_or_default();
+                for (key, kept) in items {
+                    inner.changes.items.entry(key).or_insert(kept);
+                }
+                for (key, kept) in peers {
+                    inner.changes.peers.entry(key).or_insert(kept);
+                }
+                inner.changes.marks = inner.changes.marks.take().or(marks);
+                inner.changes.notice = inner.changes.notice.take().or(notice);
+                // An engine that failed once refuses everything until it is opened again.
+                inner.database = None;
+                let words = format!(
+                    "the outbox {} cannot be written: {reason}; nothing is forwarded until it can. Look at that disk",
+                    self.path().display()
+                );
+                tracing::error!("{words}");
+                inner.trouble = Some(words.clone());
+                Err(words)
+            }
+        }
+    }
+
+    /// Waits until what was changed before the call is durable: somebody commits. False: not within that time.
+    pub fn wait_durable(&self, patience: Duration) -> bool {
+        let inner = self.lock();
+        let turn = match inner.changes.is_empty() {
+            true => inner.begun,
+            false => inner.begun + 1,
+        };
+        let waited = self
+            .told
+            .wait_timeout_while(inner, patience, |inner| inner.durable < turn);
+        let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.durable >= turn
+    }
+}
+
+fn open_at(folder: &Path, path: &Path) -> Result<Database, Unusable> {
+    let disk = Disk::default();
+    let made = disk.create_dir_durable(folder);
+    made.map_err(|error| Unusable::NotNow(error.to_string()))?;
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .map_err(redb::Error::from)
+    }));
+    let database = match opened {
+        Ok(Ok(database)) => database,
+        Ok(Err(redb::Error::Io(error))) if error.kind() != std::io::ErrorKind::InvalidData => {
+            return Err(Unusable::NotNow(error.to_string()));
+        }
+        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+            return Err(Unusable::NotNow("another process has it open".to_owned()));
+        }
+        Ok(Err(error)) => return Err(Unusable::Damaged(error.to_string())),
+        Err(panic) => return Err(Unusable::Damaged(panic_text(&*panic))),
+    };
+    let found = catch_unwind(AssertUnwindSafe(
+        || -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = database.begin_read()?;
+            let table = match transaction.open_table(META) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let value = table.get(SCHEMA_KEY)?;
+            Ok(value.map(|value| value.value().to_vec()))
+        },
+    ));
+    let found = match found {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return Err(Unusable::Damaged(error.to_string())),
+        Err(panic) => return Err(Unusable::Damaged(panic_text(&*panic))),
+    };
+    match found {
+        Some(bytes) => {
+            let schema = unseal::<u32>(&bytes);
+            let schema =
+                schema.ok_or_else(|| Unusable::Damaged("its schema cannot be read".to_owned()))?;
+            if schema > SCHEMA {
+                return Err(Unusable::Newer(schema));
+            }
+        }
+        None => {
+            let made = guarded(|| -> Result<(), redb::Error> {
+                let transaction = database.begin_write()?;
+                transaction.open_table(ITEMS)?;
+                transaction.open_table(PEERS)?;
+                transaction
+                    .open_table(META)?
+                    .insert(SCHEMA_KEY, seal(&SCHEMA).as_slice())?;
+                transaction.commit()?;
+                Ok(())
+            });
+            made.map_err(Unusable::NotNow)?;
+        }
+    }
+    Ok(database)
+}
+
+fn write(database: &Database, changes: &Changes) -> Result<(), String> {
+    guarded(|| -> Result<(), redb::Error> {
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        // Else an opening after a kill reads the whole file.
+        transaction.set_quick_repair(true);
+        {
+            let mut table = transaction.open_table(ITEMS)?;
+            for (key, kept) in &changes.items {
+                match kept {
+                    Some(kept) => table.insert(key.text().as_str(), seal(kept).as_slice())?,
+                    None => table.remove(key.text().as_str())?,
+                };
+            }
+            let mut table = transaction.open_table(PEERS)?;
+            for (peer, kept) in &changes.peers {
+                table.insert(peer.as_str(), seal(kept).as_slice())?;
+            }
+            let mut table = transaction.open_table(META)?;
+            match &changes.marks {
+                Some(Some(marks)) => drop(table.insert(MARKS_KEY, seal(marks).as_slice())?),
+                Some(None) => drop(table.remove(MARKS_KEY)?),
+                None => {}
+            }
+            if let Some(notice) = &changes.notice {
+                table.insert(NOTICE_KEY, seal(notice).as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    })
+}
+
+fn get<T: DeserializeOwned>(
+    database: &Database,
+    table: TableDefinition<&'static str, &'static [u8]>,
+    key: &str,
+) -> Result<Option<T>, String> {
+    let value = guarded(|| -> Result<_, redb::Error> {
+        let transaction = database.begin_read()?;
+        let table = transaction.open_table(table)?;
+        let value = table.get(key)?;
+        Ok(value.map(|value| value.value().to_vec()))
+    })?;
+    match value {
+        None => Ok(None),
+        Some(bytes) => match unseal(&bytes) {
+            Some(value) => Ok(Some(value)),
+            None => Err(format!("the outbox's record of {key} is damaged")),
+        },
+    }
+}
+
+/// With its CRC-32 behind it.
+fn seal<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = postcard::to_allocvec(value).expect("texts and numbers always serialize");
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    bytes
+}
+
+fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (content, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    if crc != crc32fast::hash(content).to_le_bytes() {
+        return None;
+    }
+    postcard::from_bytes(content).ok()
+}
+
+/// A panic of the engine over damaged bytes is an error like any other.
+fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(panic_text(&*panic)),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "the engine gave up".to_owned())
+}
