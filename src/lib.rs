@@ -14,6 +14,7 @@
 //! | [`archive`] | the promise: durable, indexed, then "yes" |
 //! | [`scu`] | the services we call: echo, store, find |
 //! | [`net`] | PDUs, associations, DIMSE messages (PS3.8, PS3.7) |
+//! | [`pixels`] | compressed images into plain ones; runs in a process of its own |
 //! | [`volume`] | named bytes on labelled disks |
 //! | [`index`] | answers queries; may be deleted at any time |
 //! | [`config`] | the TOML file in, checked values out |
@@ -30,6 +31,7 @@ pub mod forward;
 pub mod index;
 pub mod job;
 pub mod net;
+pub mod pixels;
 pub mod pull;
 pub mod scp;
 pub mod scu;

@@ -18,6 +18,7 @@ const ROWS: &[(&str, u32)] = &[
     ("volume", 1),
     ("index", 1),
     ("net", 1),
+    ("pixels", 1),
     ("config", 1),
     ("dicom", 0),
     ("job", 0),

@@ -42,6 +42,7 @@ use clap::{Parser, Subcommand};
 use crate::archive::{Archive, Mode};
 use crate::config::Config;
 use crate::control::{self, Desk, Request, Response};
+use crate::sending::worker;
 
 /// What a verb ends with; `main` turns it into the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,9 @@ enum Verb {
     Conflicts(conflicts::Settle),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),
+    /// Decompresses for a server, which starts it and talks to it over its pipes
+    #[command(name = worker::VERB, hide = true)]
+    TranscodeWorker,
 }
 
 pub fn run() -> ExitCode {
@@ -154,6 +158,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
     match arguments.verb {
         Verb::Init(verb) => return init::run(&verb, json),
         Verb::Dump(verb) => return dump::run(&verb, json),
+        Verb::TranscodeWorker => return Ok(worker::work().map(|()| End::Ok)?),
         _ => {}
     }
     let config = Config::load(arguments.config.as_deref())?;
@@ -184,7 +189,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Trash(verb) => trash::run(verb, &config, json),
         Verb::Protect(verb) => protect::run(verb, &config, json),
         Verb::Conflicts(verb) => conflicts::run(verb, &config, json),
-        Verb::Dump(_) | Verb::Init(_) => unreachable!("handled above"),
+        Verb::Dump(_) | Verb::Init(_) | Verb::TranscodeWorker => unreachable!("handled above"),
     }
 }
 

@@ -6,10 +6,14 @@
 //! | `contexts` | which presentation contexts are offered, and which of them carries an instance |
 //! | `outgoing` | the bytes that go out: as stored, or changed on the way |
 //! | `rewriting` | another Patient ID on the way out |
+//! | `converting` | another encoding of the same values |
+//! | `worker` | decompression, in a process of its own |
 
 mod contexts;
+mod converting;
 mod outgoing;
 mod rewriting;
+pub mod worker;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::ControlFlow;
@@ -154,15 +158,15 @@ pub fn send_one(
     association: &mut Association,
     instance: &Selected,
 ) -> Result<(Sent, u64), NetError> {
-    let Some(context_id) = contexts::context_for(association, instance) else {
+    let Some((context_id, form)) = contexts::context_for(association, instance) else {
         let reason = format!(
-            "the peer does not take SOP class {} in transfer syntax {}",
+            "the peer does not take SOP class {} in transfer syntax {}, nor in one that it can be given in",
             instance.sop_class_uid, instance.transfer_syntax
         );
         tracing::warn!(sop_instance_uid = instance.sop_instance_uid, reason);
         return Ok((Sent::NotTaken(reason), 0));
     };
-    let mut outgoing = match outgoing::open(to, instance) {
+    let mut outgoing = match outgoing::open(to, instance, form) {
         Ok(outgoing) => outgoing,
         Err(reason) => {
             tracing::error!(reason, "an instance cannot be sent");

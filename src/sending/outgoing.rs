@@ -3,10 +3,13 @@
 use std::io;
 
 use crate::archive::{Fetched, Selected};
-use crate::dicom::Tag;
+use crate::dicom::{Tag, is_encapsulated};
 
 use super::To;
+use super::contexts::Form;
+use super::converting::Converting;
 use super::rewriting::{self, Rewritten};
+use super::worker::{self, Decompressed};
 
 /// A value that goes out in place of the one that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,25 +28,58 @@ pub trait Rewrite: Send + Sync {
 pub enum Outgoing<'a> {
     AsStored(Fetched<'a>),
     Rewritten(Rewritten<'a>),
+    Converting(Converting<'a>),
+    Decompressed(Decompressed),
 }
 
 /// The error is a sentence.
-pub fn open<'a>(to: &To<'a>, instance: &Selected) -> Result<Outgoing<'a>, String> {
+pub fn open<'a>(to: &To<'a>, instance: &Selected, form: Form) -> Result<Outgoing<'a>, String> {
     match to.rewrite {
         Some(rewrite) => {
-            let open = || open_unchanged(to, instance);
-            let rewritten = rewriting::rewritten(rewrite, &instance.transfer_syntax, &open);
-            rewritten.map(Outgoing::Rewritten)
+            let open = || open_unchanged(to, instance, form);
+            let syntax = form.transfer_syntax(instance);
+            rewriting::rewritten(rewrite, syntax, &open).map(Outgoing::Rewritten)
         }
-        None => open_unchanged(to, instance),
+        None => open_unchanged(to, instance, form),
     }
 }
 
-fn open_unchanged<'a>(to: &To<'a>, instance: &Selected) -> Result<Outgoing<'a>, String> {
-    let fetched = to.archive.fetch(instance);
-    fetched
-        .map(Outgoing::AsStored)
-        .map_err(|error| error.to_string())
+fn open_unchanged<'a>(
+    to: &To<'a>,
+    instance: &Selected,
+    form: Form,
+) -> Result<Outgoing<'a>, String> {
+    let explicit = match form {
+        Form::AsStored => {
+            let fetched = to.archive.fetch(instance);
+            return fetched
+                .map(Outgoing::AsStored)
+                .map_err(|error| error.to_string());
+        }
+        Form::Plain { explicit } => explicit,
+    };
+    if !is_encapsulated(&instance.transfer_syntax) {
+        let converting = Converting::of(to.archive, instance, explicit);
+        return converting.map(Outgoing::Converting).map_err(|reason| {
+            format!(
+                "{} cannot be converted: {reason}",
+                instance.sop_instance_uid
+            )
+        });
+    }
+    let mut fetched = to
+        .archive
+        .fetch(instance)
+        .map_err(|error| error.to_string())?;
+    let (syntax, length) = (&instance.transfer_syntax, fetched.length);
+    worker::decompress(syntax, explicit, length, &mut |buffer| fetched.read(buffer))
+        .map(Outgoing::Decompressed)
+        .map_err(|reason| {
+            format!(
+                "{} cannot be decompressed: {reason}",
+                instance.sop_instance_uid
+            )
+        })
 }
 
 impl Outgoing<'_> {
@@ -52,6 +88,8 @@ impl Outgoing<'_> {
         match self {
             Outgoing::AsStored(fetched) => fetched.length,
             Outgoing::Rewritten(rewritten) => rewritten.length,
+            Outgoing::Converting(converting) => converting.length,
+            Outgoing::Decompressed(decompressed) => decompressed.length(),
         }
     }
 
@@ -59,6 +97,8 @@ impl Outgoing<'_> {
         match self {
             Outgoing::AsStored(fetched) => fetched.read(buffer),
             Outgoing::Rewritten(rewritten) => rewritten.read(buffer),
+            Outgoing::Converting(converting) => converting.read(buffer),
+            Outgoing::Decompressed(decompressed) => decompressed.read(buffer),
         }
     }
 }
