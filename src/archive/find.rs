@@ -36,6 +36,7 @@ pub const SELECTED_COUNT_MAX: usize = 1_000_000;
 /// One instance to be sent: what the association must have a context for.
 #[derive(Debug, Clone)]
 pub struct Selected {
+    pub study_instance_uid: String,
     pub sop_instance_uid: String,
     pub sop_class_uid: String,
     pub transfer_syntax: String,
@@ -52,6 +53,7 @@ impl Selected {
         Some(Selected {
             length: copy.data_bytes(),
             crc32: copy.crc32,
+            study_instance_uid: entry.study_instance_uid,
             sop_instance_uid: entry.sop_instance_uid,
             sop_class_uid: entry.record.sop_class_uid,
             transfer_syntax: entry.record.transfer_syntax,

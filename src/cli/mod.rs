@@ -235,6 +235,10 @@ fn peer(config: &Config, text: &str) -> Result<crate::config::PeerEntry, Failure
 
 fn address(peer: &crate::config::PeerEntry) -> Result<Vec<std::net::SocketAddr>, Failure> {
     use std::net::ToSocketAddrs;
+    if peer.is_caller() {
+        let title = &peer.ae_title;
+        return Err(format!("{title} has host \"caller\"; give {title}@HOST:PORT").into());
+    }
     let found = (peer.host.as_str(), peer.port).to_socket_addrs();
     Ok(found
         .map_err(|error| format!("{}: {error}", peer.host))?

@@ -171,6 +171,16 @@ impl Forward {
         if let Some(title) = self.default.as_deref().filter(|title| !known(title)) {
             return Err(format!("[forward] default {title} is not a [[peer]]"));
         }
+        let is_caller = |title: &str| {
+            let is = |peer: &PeerEntry| peer.ae_title.as_str().eq_ignore_ascii_case(title.trim());
+            peers.iter().any(|peer| is(peer) && peer.is_caller())
+        };
+        let to = self.rules.iter().flat_map(|rule| &rule.to);
+        if let Some(title) = to.chain(&self.default).find(|title| is_caller(title)) {
+            return Err(format!(
+                "[forward]: {title} has host \"caller\"; where it is is known only when it asks"
+            ));
+        }
         at_most("[forward] keep_days", self.keep_days, DAYS_MAX)?;
         at_most("[forward] give_up_days", self.give_up_days, DAYS_MAX)?;
         let (first, most) = (self.retry_seconds, self.retry_max_seconds);

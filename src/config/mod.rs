@@ -135,7 +135,15 @@ const PEER_ASSOCIATIONS: usize = 2;
 /// A workstation takes some twenty.
 const PEER_ASSOCIATIONS_MAX: usize = 16;
 
+/// `host` of a peer whose address changes: it is where its request comes from.
+pub const CALLER: &str = "caller";
+
 impl PeerEntry {
+    /// Whether it is sent to where it calls from.
+    pub fn is_caller(&self) -> bool {
+        self.host.eq_ignore_ascii_case(CALLER)
+    }
+
     pub fn new(ae_title: AeTitle, host: &str, port: u16) -> PeerEntry {
         PeerEntry {
             ae_title,

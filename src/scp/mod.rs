@@ -7,6 +7,7 @@ mod identifier;
 mod retrieve;
 pub mod status;
 mod store;
+mod transferred;
 
 use std::collections::HashSet;
 use std::sync::Arc;

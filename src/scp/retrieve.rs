@@ -11,9 +11,11 @@ use crate::dicom::{AeTitle, Level, elements, sop, ts};
 use crate::net::dimse::{self, CommandSet};
 use crate::net::{Association, NetError};
 use crate::sending::{self, Sent, To};
+use crate::transfers::Direction;
 
 use super::identifier::{self, Identifier};
 use super::status::{self, Status};
+use super::transferred::{self, Transferred};
 use super::{Counts, Services};
 
 /// Pending responses come this often at most; workstations show them as progress.
@@ -26,6 +28,8 @@ struct Progress {
     failed: usize,
     warning: usize,
     failed_uids: Vec<String>,
+    /// Why the first of them did.
+    reason: String,
     last_pending: Option<Instant>,
 }
 
@@ -37,6 +41,7 @@ impl Progress {
             failed: 0,
             warning: 0,
             failed_uids: Vec::new(),
+            reason: String::new(),
             last_pending: None,
         }
     }
@@ -53,6 +58,9 @@ impl Progress {
         } else {
             self.failed += 1;
             self.failed_uids.push(sop_instance_uid.to_owned());
+            if self.reason.is_empty() {
+                self.reason = transferred::reason(sent).unwrap_or_default();
+            }
         }
     }
 
@@ -187,14 +195,22 @@ pub fn answer_get(
         originator: None,
         rewrite: None,
     };
+    let address = association.peer().address.to_string();
+    let calling = association.peer().calling.clone();
+    let mut line = Transferred::new(&services.transfers, Direction::Got, &calling, address);
     for (at, instance) in selected.iter().enumerate() {
         if association.pending_cancel(message_id)? {
             cancelled = true;
             break;
         }
         sending::soon(&services.archive, selected.get(at + 1));
-        let (sent, bytes) = sending::send_one(&to, association, instance)?;
+        let sent = sending::send_one(&to, association, instance);
+        if let Err(error) = &sent {
+            line.count(instance, &Sent::Broken(error.to_string()), 0);
+        }
+        let (sent, bytes) = sent?;
         counts.sent(&sent, bytes);
+        line.count(instance, &sent, bytes);
         progress.count(&instance.sop_instance_uid, &sent);
         if progress.remaining() > 0 && progress.pending_is_due() {
             association.send(
@@ -204,7 +220,8 @@ pub fn answer_get(
             )?;
         }
     }
-    finish(association, context_id, command, &progress, cancelled, "")
+    drop(line);
+    finish(association, context_id, command, &progress, cancelled)
 }
 
 pub fn answer_move(
@@ -238,7 +255,6 @@ pub fn answer_move(
     };
     let mut progress = Progress::new(selected.len());
     let mut cancelled = false;
-    let mut comment = String::new();
     let mut failed = None;
     let message_id = command.message_id().unwrap_or_default();
     let to = To {
@@ -250,12 +266,16 @@ pub fn answer_move(
         originator: originator(association, command),
         rewrite: None,
     };
+    let mut line = Transferred::new(
+        &services.transfers,
+        Direction::Moved,
+        peer.ae_title.as_str(),
+        to.address(),
+    );
     let mut told = |instance: &Selected, sent: Sent, bytes: u64| {
         counts.sent(&sent, bytes);
+        line.count(instance, &sent, bytes);
         progress.count(&instance.sop_instance_uid, &sent);
-        if let Sent::Broken(reason) = &sent {
-            comment = format!("{}: {reason}", peer.ae_title);
-        }
         let pending = match progress.remaining() > 0 && progress.pending_is_due() {
             true => association.send(
                 context_id,
@@ -279,17 +299,14 @@ pub fn answer_move(
     };
     // That it broke is known already, and why.
     let _ = sending::send_all(&to, &selected, &mut told);
+    drop(line);
+    if !progress.reason.is_empty() {
+        progress.reason = format!("{}: {}", peer.ae_title, progress.reason);
+    }
     if let Some(error) = failed {
         return Err(error);
     }
-    finish(
-        association,
-        context_id,
-        command,
-        &progress,
-        cancelled,
-        &comment,
-    )
+    finish(association, context_id, command, &progress, cancelled)
 }
 
 fn originator(association: &Association, command: &CommandSet) -> Option<(AeTitle, u16)> {
@@ -303,7 +320,6 @@ fn finish(
     command: &CommandSet,
     progress: &Progress,
     cancelled: bool,
-    comment: &str,
 ) -> Result<(), NetError> {
     let code = match progress {
         _ if cancelled => status::CANCEL,
@@ -316,8 +332,8 @@ fn finish(
         _ => status::WARNING_SUB_OPERATIONS,
     };
     let mut response = progress.response(command, code);
-    if !comment.is_empty() {
-        response.set_error_comment(comment);
+    if !progress.reason.is_empty() {
+        response.set_error_comment(&progress.reason);
     }
     if progress.failed_uids.is_empty() {
         return association.send(context_id, &response, None);

@@ -121,6 +121,7 @@ mod tests {
 
     fn instance(class: &str, syntax: &str) -> Selected {
         Selected {
+            study_instance_uid: "1".to_owned(),
             sop_instance_uid: "1.2".to_owned(),
             sop_class_uid: class.to_owned(),
             transfer_syntax: syntax.to_owned(),

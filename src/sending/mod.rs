@@ -15,6 +15,7 @@ mod outgoing;
 mod rewriting;
 pub mod worker;
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::ControlFlow;
 
@@ -71,10 +72,25 @@ impl Sent {
 pub type Told<'t> = dyn FnMut(&Selected, Sent, u64) -> ControlFlow<()> + 't;
 
 impl To<'_> {
+    /// For people: host and port, of a caller its address.
+    pub fn address(&self) -> String {
+        match self.caller {
+            Some(caller) if self.peer.is_caller() => {
+                SocketAddr::new(caller.ip(), self.peer.port).to_string()
+            }
+            _ => format!("{}:{}", self.peer.host, self.peer.port),
+        }
+    }
+
     fn addresses(&self) -> Result<Vec<SocketAddr>, NetError> {
-        if let Some(caller) = self.caller
-            && self.peer.host == CALLER
-        {
+        if self.peer.is_caller() {
+            let caller = self.caller.ok_or_else(|| NetError::Connect {
+                address: self.address(),
+                source: io::Error::new(
+                    io::ErrorKind::AddrNotAvailable,
+                    "it is sent to only where it calls from, when it asks (C-MOVE)",
+                ),
+            })?;
             return Ok(vec![SocketAddr::new(caller.ip(), self.peer.port)]);
         }
         Ok((self.peer.host.as_str(), self.peer.port)
@@ -83,13 +99,14 @@ impl To<'_> {
     }
 }
 
-/// `host` of a peer whose address changes: it is where the request comes from.
-pub const CALLER: &str = "caller";
+/// Associations that break one after the other without an answer to anything: then the peer is given up.
+const BREAKS_MAX: usize = 3;
 
 /// Sends all of them over one association at a time, in their order, until `told` breaks; it is told of every one, also
 /// when the peer cannot be reached.
 ///
-/// When an association breaks, what is left gets one new one: a bad instance must not take the study with it.
+/// When an association breaks, what is left gets a new one: a bad instance must not take the study with it. A peer that
+/// never answers must not be waited for once for each instance, either.
 pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow<()> {
     for batch in contexts::batches(instances) {
         let mut association = match connect(to, batch) {
@@ -103,6 +120,7 @@ pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow
             }
         };
         let mut reason = String::new();
+        let mut breaks = 0;
         let mut flow = ControlFlow::Continue(());
         for (at, instance) in batch.iter().enumerate() {
             soon(to.archive, batch.get(at + 1));
@@ -116,9 +134,15 @@ pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow
                 if let Some(mut broken) = association.take() {
                     broken.abort();
                 }
-                association = connect(to, batch).ok();
+                breaks += 1;
+                if breaks < BREAKS_MAX {
+                    association = connect(to, batch).ok();
+                }
                 (Sent::Broken(reason.clone()), 0)
             });
+            if matches!(sent, Sent::Stored { .. } | Sent::Refused { .. }) {
+                breaks = 0;
+            }
             flow = told(instance, sent, bytes);
             if flow.is_break() {
                 break;

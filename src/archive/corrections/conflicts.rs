@@ -498,6 +498,7 @@ impl Archive {
         }
         let id = content.id();
         let selected = Selected {
+            study_instance_uid: content.entry.study_instance_uid.clone(),
             sop_instance_uid: content.entry.sop_instance_uid.clone(),
             sop_class_uid: content.entry.record.sop_class_uid.clone(),
             transfer_syntax: id.transfer_syntax,
