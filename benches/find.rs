@@ -8,7 +8,8 @@
 //! The ledger of a made-up hospital (`hospital/`) is written with the real code; there are no images. A process of its own
 //! makes the index from it, then the built server answers C-FIND, one query after the other on one association, each to
 //! its last answer: idle, beside one association that stores 20 images a second, and beside four that store as fast as
-//! they are answered. Then it is killed and started again.
+//! they are answered. Then it is killed and started again. In the end this process asks the index itself: what of an idle
+//! server's time is the engine's, and what that of the network.
 //!
 //! `-- --json > 1m.json`, the same for other sizes, and `-- --plot docs/figures/queries.svg 1m.json …` make the drawing of
 //! the README.
@@ -16,6 +17,7 @@
 //! `cargo bench --bench find` takes 1,000,000 instances, `-- --instances 20000000` needs 25 GB of disk.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
@@ -27,6 +29,8 @@ use clap::Parser;
 
 use kura::archive::{Archive, Mode};
 use kura::config::Config;
+use kura::dicom::{Level, VR};
+use kura::index::{Key, Query, Snapshot, Step};
 use kura::volume::io::Disk;
 use kura::volume::{Ledger, layout};
 
@@ -258,8 +262,91 @@ fn measure(arguments: &Arguments, folder: &Path) -> serde_json::Value {
     server.terminate();
     report["open_after_stop"] = reopen(&mut server);
     server.terminate();
+    let config = configuration(folder, arguments.engine);
+    without_network(&config, &hospital, arguments.seconds, &mut report);
     let _ = fs::remove_dir_all(volume.join(STUDY_DATE));
     report
+}
+
+/// Adds to the rows of the idle server how long the index itself takes for the same queries.
+fn without_network(
+    config: &Config,
+    hospital: &Hospital,
+    seconds: u64,
+    report: &mut serde_json::Value,
+) {
+    let archive = Archive::open(config, Mode::Existing).expect("the archive");
+    let begun = Instant::now();
+    while archive
+        .view()
+        .expect("the index")
+        .rebuilding_percent
+        .is_some()
+    {
+        assert!(begun.elapsed() < PATIENCE, "the index is not complete");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let rows = report["queries"].as_array_mut().expect("rows");
+    for row in rows.iter_mut().filter(|row| row["load"] == "idle") {
+        let kind = KINDS.iter().find(|kind| row["query"] == kind.name);
+        let kind = kind.expect("a kind of query");
+        let mut random = Random::new(4711);
+        let mut times = Vec::new();
+        let all_begun = Instant::now();
+        while times.len() < QUERIES
+            && (times.len() < QUERIES_MIN || all_begun.elapsed() < Duration::from_secs(seconds))
+        {
+            let study = random.between(0, hospital.studies);
+            let query = query(kind.level, (kind.keys)(hospital, study));
+            let begun = Instant::now();
+            let view = archive.view().expect("the index");
+            let count = count(&view.snapshot, &query);
+            times.push(begun.elapsed());
+            let expected = kind.answers.unwrap_or(count);
+            assert_eq!(count, expected, "answers to {} {study}", kind.name);
+        }
+        times.sort();
+        row["engine_p50_ms"] = at(&times, 0.5).into();
+        row["engine_p99_ms"] = at(&times, 0.99).into();
+        eprintln!(
+            "{:<8} {:<24} p50 {:>8.2} ms, p99 {:>8.2} ms",
+            "engine",
+            kind.name,
+            at(&times, 0.5),
+            at(&times, 0.99)
+        );
+    }
+}
+
+/// As an identifier with the same keys is read.
+fn query(level: &str, asked: Vec<Asked>) -> Query {
+    let level = match level {
+        "STUDY" => Level::Study,
+        "SERIES" => Level::Series,
+        _ => Level::Instance,
+    };
+    let keys = asked.into_iter().map(|(Tag(group, element), vr, value)| {
+        let vr = match vr {
+            "DA" => VR::DA,
+            "PN" => VR::PN,
+            "UI" => VR::UI,
+            "CS" => VR::CS,
+            "SH" => VR::SH,
+            _ => VR::LO,
+        };
+        Key::new(u32::from(group) << 16 | u32::from(element), vr, value)
+    });
+    Query::new(level, keys.collect())
+}
+
+fn count(snapshot: &Snapshot, query: &Query) -> usize {
+    let mut count = 0;
+    let step = &mut |step| {
+        count += usize::from(matches!(step, Step::Found(_)));
+        ControlFlow::Continue(())
+    };
+    snapshot.search(query, step).expect("matches");
+    count
 }
 
 /// From the start of the process to its first answer, and to the first that says it is complete; seconds.
@@ -657,10 +744,6 @@ fn ask(
         times.sort();
     }
     counts.sort_unstable();
-    let at = |times: &[Duration], part: f64| {
-        let last = (times.len() - 1) as f64;
-        times[(last * part).round() as usize].as_secs_f64() * 1e3
-    };
     serde_json::json!({
         "query": kind.name,
         "count": lasts.len(),
@@ -672,6 +755,12 @@ fn ask(
         "p99_ms": at(&lasts, 0.99),
         "max_ms": at(&lasts, 1.0),
     })
+}
+
+/// Milliseconds; `times` are sorted.
+fn at(times: &[Duration], part: f64) -> f64 {
+    let last = (times.len() - 1) as f64;
+    times[(last * part).round() as usize].as_secs_f64() * 1e3
 }
 
 fn identifier(level: &'static str, asked: Vec<Asked>) -> Vec<u8> {
@@ -737,7 +826,7 @@ fn table(report: &serde_json::Value) {
         number("stored_per_second_4 full"),
     );
     println!(
-        "{:<6}  {:<20}  {:>5}  {:>7}  {:>7}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}",
+        "{:<6}  {:<20}  {:>5}  {:>7}  {:>7}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>10}  {:>10}",
         "LOAD",
         "QUERY",
         "COUNT",
@@ -747,12 +836,18 @@ fn table(report: &serde_json::Value) {
         "FIRST P99",
         "P50 MS",
         "P99 MS",
-        "MAX MS"
+        "MAX MS",
+        "ENGINE P50",
+        "ENGINE P99"
     );
     for row in report["queries"].as_array().into_iter().flatten() {
         let number = |name: &str| row[name].as_f64().unwrap_or_default();
+        let engine = |name: &str| {
+            let figure = row[name].as_f64();
+            figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"))
+        };
         println!(
-            "{:<6}  {:<20}  {:>5}  {:>7}  {:>7}  {:>9.2}  {:>9.2}  {:>9.2}  {:>9.2}  {:>9.2}",
+            "{:<6}  {:<20}  {:>5}  {:>7}  {:>7}  {:>9.2}  {:>9.2}  {:>9.2}  {:>9.2}  {:>9.2}  {:>10}  {:>10}",
             row["load"].as_str().unwrap_or_default(),
             row["query"].as_str().unwrap_or_default(),
             number("count"),
@@ -763,6 +858,8 @@ fn table(report: &serde_json::Value) {
             number("p50_ms"),
             number("p99_ms"),
             number("max_ms"),
+            engine("engine_p50_ms"),
+            engine("engine_p99_ms"),
         );
     }
 }
