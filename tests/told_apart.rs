@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use common::build::{Ct, Tag, ident};
 use common::images::{self, FIND, Image, send_all};
-use common::{Server, elements};
+use common::{Server, elements, wire};
 use serde_json::Value;
 
 const PATIENT_NAME: (u16, u16) = (0x0010, 0x0010);
@@ -15,8 +15,13 @@ const PATIENT_ID: (u16, u16) = (0x0010, 0x0020);
 const STUDY: (u16, u16) = (0x0020, 0x000D);
 const SERIES: (u16, u16) = (0x0020, 0x000E);
 const SOP: (u16, u16) = (0x0008, 0x0018);
+const PATIENT_STUDIES: (u16, u16) = (0x0020, 0x1200);
+const PATIENT_INSTANCES: (u16, u16) = (0x0020, 0x1204);
 const STUDY_INSTANCES: (u16, u16) = (0x0020, 0x1208);
 const SERIES_INSTANCES: (u16, u16) = (0x0020, 0x1209);
+
+const FIND_PATIENT: u8 = 9;
+const GET_PATIENT: u8 = 11;
 
 struct Of<'a> {
     study: &'a str,
@@ -39,8 +44,52 @@ fn image(of: &Of, number: u32) -> Image {
     }
 }
 
+/// With Patient Root beside Study Root.
+fn contexts() -> Vec<(u8, &'static str, &'static [&'static str])> {
+    let mut all = images::ALL.to_vec();
+    all.push((
+        FIND_PATIENT,
+        wire::PATIENT_ROOT_FIND,
+        &[wire::IMPLICIT_LITTLE],
+    ));
+    all.push((
+        GET_PATIENT,
+        wire::PATIENT_ROOT_GET,
+        &[wire::IMPLICIT_LITTLE],
+    ));
+    all
+}
+
+/// SOP Instance UIDs that a C-GET brings, sorted.
+fn retrieved(server: &Server, level: &str, (tag, uid): ((u16, u16), &str)) -> Vec<String> {
+    let mut client = server.associate(&contexts());
+    let identifier = ident(&[
+        (Tag(0x0008, 0x0052), "CS", level),
+        (Tag(tag.0, tag.1), "UN", uid),
+    ]);
+    let got = client.c_get(GET_PATIENT, &identifier).expect("C-GET");
+    client.release().expect("release");
+    let mut sops: Vec<String> = got
+        .received
+        .into_iter()
+        .map(|one| one.sop_instance)
+        .collect();
+    sops.sort();
+    sops
+}
+
 /// Rows of a C-FIND: the values of these attributes, of every answer once.
 fn rows(
+    server: &Server,
+    level: &str,
+    keys: &[((u16, u16), &str)],
+    told: &[(u16, u16)],
+) -> BTreeSet<Vec<String>> {
+    rows_in(FIND, server, level, keys, told)
+}
+
+fn rows_in(
+    context: u8,
     server: &Server,
     level: &str,
     keys: &[((u16, u16), &str)],
@@ -55,8 +104,8 @@ fn rows(
             all.push((Tag(*group, *element), "UN", ""));
         }
     }
-    let mut client = server.associate(images::ALL);
-    let found = client.c_find(FIND, &ident(&all)).expect("C-FIND");
+    let mut client = server.associate(&contexts());
+    let found = client.c_find(context, &ident(&all)).expect("C-FIND");
     client.release().expect("release");
     assert_eq!(found.status, 0, "{:?}", found.comment);
     let rows: Vec<Vec<String>> = found
@@ -135,36 +184,103 @@ fn two_people_under_one_patient_id_are_told_with_their_own_studies() {
     assert_eq!(counts(&server), [1, 0, 0]);
 }
 
-/// Method: what is the study's patient is what came first; the later images keep what they say in the conflict only.
+/// Method: a study of which two images in two series say another patient, asked for by each, by nobody, and retrieved; in
+/// an index that followed and in one made anew.
 #[test]
-fn one_study_under_two_patient_ids_is_one_study_of_the_first_and_a_conflict() {
+fn one_study_under_two_patient_ids_is_told_to_each_with_what_is_his_and_a_conflict() {
     let server = Server::start();
     server.wait_until_indexed();
-    let of = |patient| Of {
+    let of = |series, patient| Of {
         study: "2.25.1",
-        series: "2.25.1.1",
+        series,
         patient,
     };
     let (first, second) = (("4711", "YAMADA^TAROU"), ("4799", "SUZUKI^HANAKO"));
-    send_all(&server, &[image(&of(first), 1)]);
-    send_all(&server, &[image(&of(second), 2), image(&of(second), 3)]);
-    let told = [STUDY, PATIENT_ID, PATIENT_NAME, STUDY_INSTANCES];
-    let one = set(&[&["2.25.1", "4711", "YAMADA^TAROU", "3"]]);
-    assert_eq!(rows(&server, "STUDY", &[(STUDY, "2.25.1")], &told), one);
-    assert_eq!(rows(&server, "STUDY", &[(PATIENT_ID, "4711")], &told), one);
-    assert_eq!(
-        rows(&server, "STUDY", &[(PATIENT_ID, "4799")], &told),
-        set(&[])
-    );
-    let columns = [
-        "StudyInstanceUID",
-        "PatientID",
-        "PatientName",
-        "NumberOfStudyRelatedInstances",
+    let both = "2.25.1.1";
+    send_all(&server, &[image(&of(both, first), 1)]);
+    let of_second = [
+        image(&of(both, second), 2),
+        image(&of("2.25.1.2", second), 3),
     ];
-    assert_eq!(shell(&server, "study", &columns), one);
-    let patients = shell(&server, "patient", &["PatientID"]);
-    assert_eq!(patients, set(&[&["4711"]]));
+    send_all(&server, &of_second);
+    let ask = |level, keys: &[((u16, u16), &str)], told: &[(u16, u16)]| {
+        rows_in(FIND_PATIENT, &server, level, keys, told)
+    };
+    for anew in [false, true] {
+        if anew {
+            assert_eq!(server.kura(&["index", "rebuild"]).code, Some(0));
+            server.wait_until_indexed();
+        }
+        let told = [STUDY, PATIENT_ID, PATIENT_NAME, STUDY_INSTANCES];
+        // Nobody is asked for: what a retrieve of the study sends.
+        let whole = set(&[&["2.25.1", "4711", "YAMADA^TAROU", "3"]]);
+        let of_first = set(&[&["2.25.1", "4711", "YAMADA^TAROU", "1"]]);
+        let of_second = set(&[&["2.25.1", "4799", "SUZUKI^HANAKO", "2"]]);
+        assert_eq!(rows(&server, "STUDY", &[(STUDY, "2.25.1")], &told), whole);
+        for (keys, expected) in [
+            (&[(PATIENT_ID, "4711")][..], &of_first),
+            (&[(PATIENT_ID, "4799")], &of_second),
+            (&[(PATIENT_NAME, "*ZUKI*")], &of_second),
+            (
+                &[(PATIENT_NAME, "suzuki^h*"), (STUDY, "2.25.1")],
+                &of_second,
+            ),
+            (
+                &[(PATIENT_ID, "4799"), (PATIENT_NAME, "YAMADA*")],
+                &set(&[]),
+            ),
+            (&[(PATIENT_ID, "47*")], &(&of_first | &of_second)),
+        ] {
+            assert_eq!(rows(&server, "STUDY", keys, &told), *expected, "{keys:?}");
+        }
+        let told = [SERIES, PATIENT_ID, SERIES_INSTANCES];
+        assert_eq!(
+            rows(&server, "SERIES", &[(PATIENT_ID, "4799")], &told),
+            set(&[&[both, "4799", "1"], &["2.25.1.2", "4799", "1"]])
+        );
+        assert_eq!(
+            rows(&server, "SERIES", &[(PATIENT_ID, "4711")], &told),
+            set(&[&[both, "4711", "1"]])
+        );
+        let told = [SOP, PATIENT_ID, PATIENT_NAME];
+        let images = set(&[
+            &["2.25.55.1", "4711", "YAMADA^TAROU"],
+            &["2.25.55.2", "4799", "SUZUKI^HANAKO"],
+            &["2.25.55.3", "4799", "SUZUKI^HANAKO"],
+        ]);
+        assert_eq!(rows(&server, "IMAGE", &[(STUDY, "2.25.1")], &told), images);
+        let his = images.iter().filter(|row| row[1] == "4799").cloned();
+        assert_eq!(
+            rows(&server, "IMAGE", &[(PATIENT_ID, "4799")], &told),
+            his.collect()
+        );
+        let told = [PATIENT_ID, PATIENT_NAME, PATIENT_STUDIES, PATIENT_INSTANCES];
+        assert_eq!(
+            ask("PATIENT", &[], &told),
+            set(&[
+                &["4711", "YAMADA^TAROU", "1", "1"],
+                &["4799", "SUZUKI^HANAKO", "1", "2"]
+            ])
+        );
+        let columns = [
+            "StudyInstanceUID",
+            "PatientID",
+            "PatientName",
+            "NumberOfStudyRelatedInstances",
+        ];
+        assert_eq!(shell(&server, "study", &columns), whole);
+        for (level, uid, sops) in [
+            ("PATIENT", (PATIENT_ID, "4711"), &["2.25.55.1"][..]),
+            ("PATIENT", (PATIENT_ID, "4799"), &["2.25.55.2", "2.25.55.3"]),
+            (
+                "STUDY",
+                (STUDY, "2.25.1"),
+                &["2.25.55.1", "2.25.55.2", "2.25.55.3"],
+            ),
+        ] {
+            assert_eq!(retrieved(&server, level, uid), sops, "{level} {uid:?}");
+        }
+    }
     assert_eq!(counts(&server), [0, 1, 0]);
     let shown = server.kura_json(&["conflicts", "show"]);
     let other = &shown["studies"][0]["others"][0];

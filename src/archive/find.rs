@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use dicom_dictionary_std::tags;
 
 use crate::dicom::Level;
-use crate::index::{Copy, IndexError, InstanceEntry, Key, Match, Query, Snapshot, Step};
+use crate::index::{Copy, IndexError, InstanceEntry, Match, Query, Snapshot, Step};
 
 use super::Archive;
 use super::places::key;
@@ -145,13 +145,19 @@ impl Archive {
         level: Level,
         found: &Match,
     ) -> Result<String, IndexError> {
-        let availability = snapshot.availability(
-            level,
-            &found.study_instance_uid,
-            &found.series_instance_uid,
-            &found.sop_instance_uid,
-            &|volume_id| self.shelf.here(volume_id).is_some(),
-        )?;
+        let here = |volume_id: &str| self.shelf.here(volume_id).is_some();
+        let availability = match level {
+            Level::Patient => {
+                snapshot.patient_availability(&found.study_instance_uid, &found.values, &here)?
+            }
+            _ => snapshot.availability(
+                level,
+                &found.study_instance_uid,
+                &found.series_instance_uid,
+                &found.sop_instance_uid,
+                &here,
+            )?,
+        };
         Ok(availability.as_str().to_owned())
     }
 
@@ -173,9 +179,7 @@ impl Archive {
             match selection {
                 Selection::Patients(ids) => {
                     for id in ids {
-                        for study in studies_of_patient(snapshot, id)? {
-                            snapshot.instances(&study, None, &mut take)?;
-                        }
+                        snapshot.instances_of_patient(id, &mut take)?;
                     }
                 }
                 Selection::Studies(uids) => {
@@ -214,24 +218,4 @@ impl Archive {
             _ => Ok(selected),
         }
     }
-}
-
-/// The studies whose Patient ID is exactly this one; a query would also match by case and wildcard.
-fn studies_of_patient(snapshot: &Snapshot, patient_id: &str) -> Result<Vec<String>, IndexError> {
-    let keys = vec![Key::new(
-        key(tags::PATIENT_ID),
-        dicom_core::VR::LO,
-        patient_id,
-    )];
-    let mut studies = Vec::new();
-    snapshot.find(&Query::new(Level::Study, keys), &mut |found| {
-        let value = |tag| found.values.get(&key(tag)).map(String::as_str);
-        if value(tags::PATIENT_ID) == Some(patient_id)
-            && let Some(uid) = value(tags::STUDY_INSTANCE_UID)
-        {
-            studies.push(uid.to_owned());
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(studies)
 }

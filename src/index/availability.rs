@@ -4,8 +4,10 @@ use std::ops::ControlFlow;
 
 use super::engine::Table;
 use super::merge::KeptStudy;
+use super::mixed::Part;
+use super::query::{PATIENT_BIRTH_DATE, PATIENT_ID, PATIENT_NAME};
 use super::snapshot::{Snapshot, decode, get};
-use super::{IndexError, InstanceEntry, key};
+use super::{IndexError, InstanceEntry, Values, key};
 use crate::dicom::Level;
 
 /// Instance Availability (0008,0056), the most available first. NEARLINE is not used: a volume is there or it is not.
@@ -60,7 +62,13 @@ impl Snapshot {
         present: &dyn Fn(&str) -> bool,
     ) -> Result<Availability, IndexError> {
         match level {
-            Level::Patient => self.patient_availability(study_instance_uid, present),
+            Level::Patient => match self.study(study_instance_uid)? {
+                Some(study) => {
+                    let values = study.facts.values;
+                    self.patient_availability(study_instance_uid, &values, present)
+                }
+                None => Ok(Availability::Unavailable),
+            },
             Level::Study => match self.counted(study_instance_uid, present)? {
                 Counted::All(availability) => Ok(availability),
                 Counted::SomeOffline => Ok(Availability::Offline),
@@ -85,14 +93,24 @@ impl Snapshot {
         }
     }
 
-    fn patient_availability(
+    /// As [`Snapshot::availability`] of a patient: of a study of several the one whose values these are.
+    pub fn patient_availability(
         &self,
         study_instance_uid: &str,
+        patient: &Values,
         present: &dyn Fn(&str) -> bool,
     ) -> Result<Availability, IndexError> {
         let Some(study) = self.study(study_instance_uid)? else {
             return Ok(Availability::Unavailable);
         };
+        let mut parts = self.parts(study)?;
+        let is_of = |part: &Part| {
+            let own = &part.study.facts.values;
+            let mut told = [PATIENT_ID, PATIENT_NAME, PATIENT_BIRTH_DATE].iter();
+            told.all(|tag| own.get(tag) == patient.get(tag))
+        };
+        let at = parts.iter().position(is_of).unwrap_or(0);
+        let study = parts.swap_remove(at).study;
         let mut least = None;
         self.each_of_patient(&study, &mut |study| {
             if study.instances_count > 0 {

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use super::engine::{Direction, Table};
 use super::find::Search;
 use super::matching::{self, Test};
+use super::mixed::Part;
 use super::plan::{Plan, date_range};
 use super::query::*;
 use super::snapshot::{Snapshot, Visited, get};
@@ -152,13 +153,13 @@ impl Found {
 }
 
 impl Search<'_> {
-    /// Calls `visit` with each study whose own record matches, newest first.
+    /// Calls `visit` with each study, or part of one, whose own record matches, newest first.
     ///
     /// Where the studies come from, by what is asked: UIDs; Patient ID, Accession Number or Patient's Name that begin
     /// with fewer than [`CANDIDATES_MAX`] studies; a range of dates with fewer; else the whole table of one of those
     /// three, its keys tested as they are; else all dates. Only the fourth way reads a table to its end before the first
     /// study comes.
-    pub fn studies(&self, visit: &mut dyn FnMut(StudyRecord) -> Visited) -> Result<(), IndexError> {
+    pub fn studies(&self, visit: &mut dyn FnMut(Part) -> Visited) -> Result<(), IndexError> {
         let plan = &self.plan;
         if let Some(located) = &self.located {
             return self.sorted(located.keys().cloned(), visit).map(|_| ());
@@ -249,7 +250,11 @@ impl Search<'_> {
                 let (value, packed) = parts.ok_or_else(|| damaged(table))?;
                 let value = std::str::from_utf8(value).map_err(|_| damaged(table))?;
                 match test.may_match_kept(value) {
-                    Some(true) => found.insert(packed),
+                    Some(true) => {
+                        // Behind the study may be an instance of another patient.
+                        let (_, rest) = key::unpack(packed).ok_or_else(|| damaged(table))?;
+                        found.insert(&packed[..packed.len() - rest.len()]);
+                    }
                     Some(false) => {}
                     None => found = Found::Most,
                 }
@@ -281,22 +286,26 @@ impl Search<'_> {
     fn sorted(
         &self,
         uids: impl Iterator<Item = String>,
-        visit: &mut dyn FnMut(StudyRecord) -> Visited,
+        visit: &mut dyn FnMut(Part) -> Visited,
     ) -> Visited {
-        let mut studies = Vec::new();
+        let mut parts = Vec::new();
         for uid in uids {
             if self.look().is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            if let Some(study) = self.snapshot.study(&uid)?
-                && self.plan.study_matches(&study)
-            {
-                studies.push(study);
-            }
+            let Some(study) = self.snapshot.study(&uid)? else {
+                continue;
+            };
+            let of_study = match self.plan.by_patient {
+                true => self.snapshot.parts(study)?,
+                false => vec![Part::whole(study)],
+            };
+            let of_study = of_study.into_iter();
+            parts.extend(of_study.filter(|part| self.plan.study_matches(&part.study)));
         }
-        studies.sort_by_cached_key(newest);
-        for study in studies {
-            if visit(study)?.is_break() {
+        parts.sort_by_cached_key(|part| newest(&part.study));
+        for part in parts {
+            if visit(part)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -308,7 +317,7 @@ impl Search<'_> {
         &self,
         range: (Vec<u8>, Vec<u8>),
         among: &dyn Fn(&[u8]) -> bool,
-        visit: &mut dyn FnMut(StudyRecord) -> Visited,
+        visit: &mut dyn FnMut(Part) -> Visited,
     ) -> Result<(), IndexError> {
         let mut day = Vec::new();
         let mut uids: Vec<String> = Vec::new();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::candidates::Located;
 use super::matching::Test;
+use super::mixed::Part;
 use super::people::{Patient, People, identity_of, patient_of};
 use super::plan::Plan;
 use super::query::*;
@@ -65,7 +66,7 @@ impl Snapshot {
             stopped: Cell::new(false),
         };
         let mut patients = Patients::default();
-        search.studies(&mut |study| search.answer(study, &mut patients))
+        search.studies(&mut |part| search.answer(&part, &mut patients))
     }
 }
 
@@ -139,28 +140,29 @@ impl Search<'_> {
     }
 
     /// Gives what a study, whose own record matches, has of matches.
-    fn answer(&self, study: StudyRecord, patients: &mut Patients) -> Visited {
+    fn answer(&self, part: &Part, patients: &mut Patients) -> Visited {
         let plan = &self.plan;
+        let study = &part.study;
         match plan.level {
             Level::Patient | Level::Study => {
                 let mut patient = None;
                 if plan.level == Level::Patient {
-                    let people = self.people_of(&study, patients)?;
-                    let hash = patients.hash(&patient_of(&study, people.as_deref()));
+                    let people = self.people_of(study, patients)?;
+                    let hash = patients.hash(&patient_of(study, people.as_deref()));
                     if self.flow().is_break() || patients.told.contains(&hash) {
                         return Ok(self.flow());
                     }
                     patient = Some(hash);
                 }
-                if !self.study_has_match(&study)? {
+                if !self.study_has_match(part)? {
                     return Ok(self.flow());
                 }
-                let mut base = self.base(&study, patients)?;
+                let mut base = self.base(study, patients)?;
                 match patient {
                     Some(patient) => {
                         patients.told.insert(patient);
                     }
-                    None => self.add_series_values(&study, &mut base.values)?,
+                    None => self.add_series_values(part, &mut base.values)?,
                 }
                 match self.flow() {
                     ControlFlow::Continue(()) => Ok(self.give(base)),
@@ -169,12 +171,12 @@ impl Search<'_> {
             }
             Level::Series => {
                 let mut base = None;
-                self.each_series(&study, &mut |series, _| {
-                    if plan.needs_instances() && !self.series_has_match(&study, &series)? {
+                self.each_series(part, &mut |series, _| {
+                    if plan.needs_instances() && !self.series_has_match(part, &series)? {
                         return Ok(self.flow());
                     }
                     if base.is_none() {
-                        base = Some(self.base(&study, patients)?);
+                        base = Some(self.base(study, patients)?);
                     }
                     match (&base, self.flow()) {
                         (Some(base), ControlFlow::Continue(())) => {
@@ -186,11 +188,11 @@ impl Search<'_> {
             }
             Level::Instance => {
                 let mut base = None;
-                self.each_series(&study, &mut |series, sops| {
+                self.each_series(part, &mut |series, sops| {
                     let mut above = None;
-                    self.each_instance(&series, sops, &mut |entry| {
+                    self.each_instance(part, &series, sops, &mut |entry| {
                         if base.is_none() {
-                            base = Some(self.base(&study, patients)?);
+                            base = Some(self.base(study, patients)?);
                         }
                         if let Some(base) = &base
                             && self.flow().is_continue()
@@ -210,7 +212,7 @@ impl Search<'_> {
         let mut base = match_of(&self.plan, study);
         if self.plan.asks_for_patient_counts() {
             let counts = match self.people_of(study, patients)? {
-                Some(people) => people.persons[people.person_of(study)],
+                Some(people) => people.counts_of(study),
                 None => self
                     .snapshot
                     .counts_without_identity(study, &|| self.look())?,
@@ -225,27 +227,29 @@ impl Search<'_> {
     /// Series of a study that match, in the order of their numbers; with them the SOP UIDs that were asked for.
     fn each_series(
         &self,
-        study: &StudyRecord,
+        part: &Part,
         visit: &mut dyn FnMut(SeriesRecord, Option<&[String]>) -> Visited,
     ) -> Visited {
+        let study = &part.study;
         let study_uid = &study.facts.study_instance_uid;
         let mut group = Vec::new();
         if let Some(only) = self.only(study) {
             for uid in only.keys() {
-                group.extend(self.snapshot.series(study_uid, uid)?);
+                let series = self.snapshot.series(study_uid, uid)?;
+                group.extend(series.and_then(|series| part.series(series)));
             }
             return self.visit_series(study, group, visit);
         }
+        let expected = part.expected(study.series_count);
         let mut visited = Ok(ControlFlow::Continue(()));
         self.snapshot
-            .series_within(study_uid, Some(study.series_count), &mut |series| {
+            .series_within(study_uid, expected, &mut |series| {
                 if self.look().is_break() {
                     visited = Ok(ControlFlow::Break(()));
                     return ControlFlow::Break(());
                 }
-                if self.plan.series_matches(&series) {
-                    group.push(series);
-                }
+                let series = part.series(series);
+                group.extend(series.filter(|series| self.plan.series_matches(series)));
                 if group.len() < SORTED_SERIES_MAX {
                     return ControlFlow::Continue(());
                 }
@@ -295,6 +299,7 @@ impl Search<'_> {
 
     fn each_instance(
         &self,
+        part: &Part,
         series: &SeriesRecord,
         sops: Option<&[String]>,
         visit: &mut dyn FnMut(InstanceEntry) -> Visited,
@@ -305,6 +310,7 @@ impl Search<'_> {
                     return Ok(ControlFlow::Break(()));
                 }
                 if let Some(entry) = self.snapshot.by_sop(sop)?
+                    && part.has(&entry)
                     && self.plan.instance_matches(&entry)
                     && visit(entry)?.is_break()
                 {
@@ -318,13 +324,13 @@ impl Search<'_> {
         self.snapshot.instances_within(
             &facts.study_instance_uid,
             Some(&facts.series_instance_uid),
-            Some(series.instances_count),
+            part.expected(series.instances_count),
             &mut |entry| {
                 if self.look().is_break() {
                     result = Ok(ControlFlow::Break(()));
                     return ControlFlow::Break(());
                 }
-                if !self.plan.instance_matches(&entry) {
+                if !part.has(&entry) || !self.plan.instance_matches(&entry) {
                     return ControlFlow::Continue(());
                 }
                 result = visit(entry);
@@ -338,10 +344,11 @@ impl Search<'_> {
     }
 
     /// Does any one series of the study fulfil all that is asked of series and instances?
-    fn study_has_match(&self, study: &StudyRecord) -> Result<bool, IndexError> {
+    fn study_has_match(&self, part: &Part) -> Result<bool, IndexError> {
         if let Some(test) = &self.plan.comments {
-            let own = study.facts.values.get(&STUDY_COMMENTS).map(String::as_str);
-            if !test.matches(own) && !self.any_image_comment(study, test)? {
+            let values = &part.study.facts.values;
+            let own = values.get(&STUDY_COMMENTS).map(String::as_str);
+            if !test.matches(own) && !self.any_image_comment(part, test)? {
                 return Ok(false);
             }
         }
@@ -349,8 +356,8 @@ impl Search<'_> {
             return Ok(true);
         }
         let mut found = false;
-        let _ = self.each_series(study, &mut |series, _| {
-            found = !self.plan.needs_instances() || self.series_has_match(study, &series)?;
+        let _ = self.each_series(part, &mut |series, _| {
+            found = !self.plan.needs_instances() || self.series_has_match(part, &series)?;
             Ok(if found {
                 ControlFlow::Break(())
             } else {
@@ -360,31 +367,33 @@ impl Search<'_> {
         Ok(found)
     }
 
-    fn series_has_match(
-        &self,
-        study: &StudyRecord,
-        series: &SeriesRecord,
-    ) -> Result<bool, IndexError> {
+    fn series_has_match(&self, part: &Part, series: &SeriesRecord) -> Result<bool, IndexError> {
         let sops = self
-            .only(study)
+            .only(&part.study)
             .and_then(|only| only.get(&series.facts.series_instance_uid))
             .map(Vec::as_slice);
         let mut found = false;
-        let _ = self.each_instance(series, sops.filter(|sops| !sops.is_empty()), &mut |_| {
-            found = true;
-            Ok(ControlFlow::Break(()))
-        })?;
+        let _ = self.each_instance(
+            part,
+            series,
+            sops.filter(|sops| !sops.is_empty()),
+            &mut |_| {
+                found = true;
+                Ok(ControlFlow::Break(()))
+            },
+        )?;
         Ok(found)
     }
 
-    fn any_image_comment(&self, study: &StudyRecord, test: &Test) -> Result<bool, IndexError> {
+    fn any_image_comment(&self, part: &Part, test: &Test) -> Result<bool, IndexError> {
         let mut found = false;
         self.snapshot.instances_within(
-            &study.facts.study_instance_uid,
+            &part.study.facts.study_instance_uid,
             None,
-            Some(study.instances_count),
+            part.expected(part.study.instances_count),
             &mut |entry| {
-                found = test.matches(entry.record.values.get(&IMAGE_COMMENTS).map(String::as_str));
+                found = part.has(&entry)
+                    && test.matches(entry.record.values.get(&IMAGE_COMMENTS).map(String::as_str));
                 if found {
                     ControlFlow::Break(())
                 } else {
@@ -396,11 +405,7 @@ impl Search<'_> {
     }
 
     /// Series attributes that a STUDY query asks for, from all series of the study.
-    fn add_series_values(
-        &self,
-        study: &StudyRecord,
-        values: &mut Values,
-    ) -> Result<(), IndexError> {
+    fn add_series_values(&self, part: &Part, values: &mut Values) -> Result<(), IndexError> {
         let of_series = |tag: &&u32| {
             let level = level_of(Tag((**tag >> 16) as u16, **tag as u16));
             level == Some(Level::Series) && !matches!(**tag, MODALITY | SERIES_INSTANCE_UID)
@@ -411,9 +416,12 @@ impl Search<'_> {
         }
         let mut distinct: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         self.snapshot.series_within(
-            &study.facts.study_instance_uid,
-            Some(study.series_count),
+            &part.study.facts.study_instance_uid,
+            part.expected(part.study.series_count),
             &mut |series| {
+                let Some(series) = part.series(series) else {
+                    return self.look();
+                };
                 for tag in tags.iter().filter(|_| series.instances_count > 0) {
                     if let Some(text) = series.facts.values.get(tag) {
                         let kept = distinct.entry(*tag).or_default();
@@ -497,7 +505,7 @@ fn series_match(above: &Match, series: &SeriesRecord) -> Match {
 
 fn instance_match(above: &Match, entry: InstanceEntry) -> Match {
     let mut found = above.clone();
-    // An instance that says another patient than its study is found, and told, under that of its study.
+    // The part of the study that it is in says who its patient is.
     let of_patient =
         |tag: u32| level_of(Tag((tag >> 16) as u16, tag as u16)) == Some(Level::Patient);
     let values = entry.record.values.into_iter();

@@ -68,9 +68,13 @@ impl Snapshot {
         let all = (Vec::new(), Vec::new());
         self.each(Table::PatientId, all, Direction::Forward, &mut |key, _| {
             let end = key.iter().position(|byte| *byte == 0);
-            let (value, study) = end
-                .and_then(|end| Some((&key[..end], key::unpack(&key[end + 1..])?.0)))
+            let (value, (study, rest)) = end
+                .and_then(|end| Some((&key[..end], key::unpack(&key[end + 1..])?)))
                 .ok_or_else(|| damaged(Table::PatientId))?;
+            if !rest.is_empty() {
+                // Of an instance that says another patient than its study: a conflict of its own.
+                return Ok(ControlFlow::Continue(()));
+            }
             if value != folded {
                 if self.shared(&std::mem::take(&mut uids), f)?.is_break() {
                     stopped = true;

@@ -7,7 +7,7 @@
 //! | instance | pack(study)·pack(series)·pack(SOP) → the answered content, its copies, other contents |
 //! | sop | pack(SOP) → pack(study)·pack(series) |
 //! | series_uid | pack(series)·pack(study) → empty; two studies may claim one series |
-//! | patient_id, name, accession | fold(value)·00·pack(study) → empty |
+//! | patient_id, name, accession | fold(value)·00·pack(study) → empty; of an instance that says another patient than its study fold(value)·00·pack(study)·pack(SOP) |
 //! | date | `YYYYMMDD`·pack(study) → empty; `00000000` for studies without a date |
 //! | received | `YYYYMMDD` of receipt → instances and bytes |
 //! | other | pack(SOP) → empty; instances with variants or conflicts, or that say another patient than their study |
@@ -16,6 +16,7 @@
 //! | correction | number, 8 bytes → what its first and its last line say, whose ledgers say them |
 //! | correction_instance | number·pack(SOP) → empty; it made a content there, or rules on one |
 //! | correction_series | number·pack(study)·pack(series) → empty; its lines say something of them |
+//! | another_patient | pack(study)·pack(series)·pack(SOP) → empty; it says another patient than its study |
 //! | meta | schema, totals, position of each volume's ledger, highest sequence number |
 //!
 //! Keys are made by [`key`], the rules of what a record says are in `merge` and `contents`. Every value carries a CRC-32
@@ -37,6 +38,7 @@ mod identities;
 pub mod key;
 mod matching;
 mod merge;
+mod mixed;
 mod pattern;
 mod people;
 mod plan;
@@ -72,7 +74,7 @@ pub use spread::{SeriesSpread, Spread};
 pub use volumes::VolumeTotals;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
-const SCHEMA: u32 = 6;
+const SCHEMA: u32 = 7;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
 const SEQUENCE_KEY: &[u8] = b"sequence";

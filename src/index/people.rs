@@ -29,7 +29,7 @@ type Said = (BTreeSet<String>, Option<u32>);
 pub(super) struct People {
     /// Way of saying → number of the person.
     ways: BTreeMap<Said, usize>,
-    pub persons: Vec<Counts>,
+    persons: Vec<Counts>,
 }
 
 impl People {
@@ -96,6 +96,16 @@ impl People {
             *sum = (sum.0 + counts.0, sum.1 + counts.1, sum.2 + counts.2);
         }
         people
+    }
+
+    /// What there is of the person that a study of this ID is of.
+    pub fn counts_of(&self, study: &StudyRecord) -> Counts {
+        let person = self.ways.get(&said_of(study));
+        let counts = person.and_then(|person| self.persons.get(*person));
+        // None: all instances of the study say another patient.
+        counts
+            .copied()
+            .unwrap_or((1, study.series_count, study.instances_count))
     }
 
     /// The number of the person that a study of this ID is of.
@@ -186,16 +196,12 @@ impl Snapshot {
             return Ok(None);
         };
         let mut counted: BTreeMap<Said, Counts> = BTreeMap::new();
-        let mut add = |study: &StudyRecord| {
-            let counts = counted.entry(said_of(study)).or_default();
-            counts.0 += 1;
-            counts.1 += study.series_count;
-            counts.2 += study.instances_count;
-        };
-        add(study);
-        self.each_other(Table::PatientId, &folded, study, &mut |other| {
-            if identity_of(other).as_ref() == Some(&identity) {
-                add(other);
+        self.each_under(Table::PatientId, &folded, &mut |study| {
+            if identity_of(study).as_ref() == Some(&identity) {
+                let counts = counted.entry(said_of(study)).or_default();
+                counts.0 += 1;
+                counts.1 += study.series_count;
+                counts.2 += study.instances_count;
             }
             Ok(look())
         })?;
@@ -208,11 +214,24 @@ impl Snapshot {
         study: &StudyRecord,
         look: &dyn Fn() -> ControlFlow<()>,
     ) -> Result<Counts, IndexError> {
-        let mut counts = (1, study.series_count, study.instances_count);
-        self.each_without_identity(study, &mut |other| {
+        let mut counts = (0, 0, 0);
+        let mut add = |study: &StudyRecord| {
             counts.0 += 1;
-            counts.1 += other.series_count;
-            counts.2 += other.instances_count;
+            counts.1 += study.series_count;
+            counts.2 += study.instances_count;
+        };
+        let (nobody, name) = nameless(study);
+        if name.is_none() {
+            let whole = self.study(&study.facts.study_instance_uid)?;
+            for part in self.parts(whole.ok_or_else(|| damaged(Table::Study))?)? {
+                if identity_of(&part.study).is_none() && nameless(&part.study).0 == nobody {
+                    add(&part.study);
+                }
+            }
+            return Ok(counts);
+        }
+        self.each_without_identity(study, &mut |study| {
+            add(study);
             Ok(look())
         })?;
         Ok(counts)
@@ -226,7 +245,7 @@ impl Snapshot {
         let (patient, Some(name)) = nameless(study) else {
             return Ok(());
         };
-        self.each_other(Table::Name, &name, study, &mut |other| {
+        self.each_under(Table::Name, &name, &mut |other| {
             if identity_of(other).is_none() && nameless(other).0 == patient {
                 return visit(other);
             }
@@ -234,7 +253,7 @@ impl Snapshot {
         })
     }
 
-    /// All studies of a study's patient, that study first.
+    /// All studies of a study's patient, that study first; of a study of several patients what is his.
     pub(super) fn each_of_patient(
         &self,
         study: &StudyRecord,
@@ -243,12 +262,17 @@ impl Snapshot {
         if visit(study)?.is_break() {
             return Ok(());
         }
+        let own = &study.facts.study_instance_uid;
+        let visit = &mut |other: &StudyRecord| match other.facts.study_instance_uid == *own {
+            true => Ok(ControlFlow::Continue(())),
+            false => visit(other),
+        };
         let people = self.people_of(study, &|| ControlFlow::Continue(()))?;
         let (Some(people), Some(folded)) = (people, folded_id(study)) else {
             return self.each_without_identity(study, visit);
         };
         let patient = patient_of(study, Some(&people));
-        self.each_other(Table::PatientId, &folded, study, &mut |other| {
+        self.each_under(Table::PatientId, &folded, &mut |other| {
             if patient_of(other, Some(&people)) == patient {
                 return visit(other);
             }
@@ -256,26 +280,32 @@ impl Snapshot {
         })
     }
 
-    /// The other studies under a value.
-    fn each_other(
+    /// The studies under a value, one of several patients in its parts.
+    fn each_under(
         &self,
         table: Table,
         folded: &str,
-        study: &StudyRecord,
         visit: &mut dyn FnMut(&StudyRecord) -> Visited,
     ) -> Result<(), IndexError> {
-        let own = key::pack(&[&study.facts.study_instance_uid]);
+        let mut last = Vec::new();
         let prefix = key::value_prefix(folded);
         let length = prefix.len();
         let range = key::prefix_range(prefix);
         self.each(table, range, Direction::Forward, &mut |key, _| {
             let packed = key.get(length..).ok_or_else(|| damaged(table))?;
-            if packed == own {
+            let (uid, rest) = key::unpack(packed).ok_or_else(|| damaged(table))?;
+            let study = &packed[..packed.len() - rest.len()];
+            if study == last {
                 return Ok(ControlFlow::Continue(()));
             }
-            let (uid, _) = key::unpack(packed).ok_or_else(|| damaged(table))?;
-            let other = self.study(&uid)?.ok_or_else(|| damaged(Table::Study))?;
-            visit(&other)
+            last = study.to_vec();
+            let study = self.study(&uid)?.ok_or_else(|| damaged(Table::Study))?;
+            for part in self.parts(study)? {
+                if visit(&part.study)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::matching::Test;
+use super::mixed::is_of_patient;
 use super::query::*;
 use super::times::Combined;
 use super::{InstanceEntry, SeriesRecord, StudyRecord, Values};
@@ -41,6 +42,8 @@ pub(super) struct Plan {
     /// At STUDY level: (0020,4000), which Horos sends when a person searches in comments.
     pub comments: Option<Test>,
     pub asked: HashSet<u32>,
+    /// It matters whose a study is: one of several patients is told in parts.
+    pub by_patient: bool,
 }
 
 impl Plan {
@@ -59,6 +62,7 @@ impl Plan {
             combined: Vec::new(),
             comments: None,
             asked: query.keys.iter().map(|key| key.tag).collect(),
+            by_patient: matches!(query.level, Level::Patient | Level::Instance),
         };
         for asked in &query.keys {
             let Some(test) = Test::of(asked, query.options) else {
@@ -83,6 +87,7 @@ impl Plan {
                 },
             }
         }
+        plan.by_patient |= plan.study.iter().any(|(tag, _)| is_of_patient(*tag));
         plan.combine(query);
         plan
     }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::engine::{Direction, Reader, Table, unseal};
 use super::merge::{KeptSeries, KeptStudy};
+use super::mixed::AnyMixed;
 use super::{
     Hidden, IndexError, InstanceEntry, InstanceRecord, SEQUENCE_KEY, SeriesRecord, StudyRecord,
     TOTALS_KEY, Totals, damaged, key,
@@ -18,6 +19,7 @@ const CHUNK_MAX: usize = 512;
 /// The index as it was at one moment. Cheap to make; to be dropped soon, since the engine keeps old pages for it.
 pub struct Snapshot {
     pub(super) reader: Box<dyn Reader>,
+    pub(super) any_mixed: AnyMixed,
 }
 
 pub(super) fn get(
@@ -150,7 +152,10 @@ impl Snapshot {
     }
 
     pub(super) fn new(reader: Box<dyn Reader>) -> Snapshot {
-        Snapshot { reader }
+        Snapshot {
+            reader,
+            any_mixed: AnyMixed::new(),
+        }
     }
 
     /// As the function of that name.

@@ -215,8 +215,34 @@ pub struct Instance {
     pub series: String,
     pub sop: String,
     pub sop_class: String,
-    /// Of all levels, without empty ones.
+    /// Of all levels, without empty ones. Those of the patient are of whom it says itself.
     pub values: Values,
+}
+
+impl Instance {
+    /// Whose part of the study it is in.
+    pub fn part(&self) -> Part {
+        (self.study.clone(), patient_text(&self.values))
+    }
+}
+
+/// A study as one of its patients has it: its UID, and what it says of the patient.
+pub type Part = (String, String);
+
+pub fn patient_text(values: &Values) -> String {
+    let text = |tag: u32| values.get(&tag).map_or("", String::as_str);
+    format!("{}|{}|{}", text(ID), text(NAME), text(BORN))
+}
+
+/// Of the patient: nobody else's.
+fn is_of_patient(tag: u32) -> bool {
+    tag >> 16 == 0x0010 || level_of(Tag((tag >> 16) as u16, tag as u16)) == Some(Level::Patient)
+}
+
+/// Does it matter whose a study is? Then one of several patients is several.
+pub fn is_by_patient(query: &Query) -> bool {
+    let asks = |key: &Key| is_of_patient(key.tag) && !is_universal(vr_of(key), key, &Beyond::KURA);
+    matches!(query.level, Level::Patient | Level::Instance) || query.keys.iter().any(asks)
 }
 
 pub struct Archive {
@@ -233,6 +259,16 @@ impl Archive {
         for study in 0..3 + dice.below(10) {
             let study_uid = format!("1.2.{study}");
             let of_study = values_of(dice, PATIENT_AND_STUDY);
+            // One study in four has images of another patient, or of two.
+            let mut others = Vec::new();
+            if dice.one_in(4) {
+                others.push(values_of(dice, &PATIENT_AND_STUDY[..2]));
+                others.push(Values::from([
+                    (ID, "900".to_owned()),
+                    (NAME, value_of(dice, VR::PN)),
+                    (BORN, value_of(dice, VR::DA)),
+                ]));
+            }
             for series in 0..1 + dice.below(3) {
                 // One series in ten claims a UID that another study has too.
                 let series_uid = match dice.one_in(10) {
@@ -246,7 +282,13 @@ impl Archive {
                 }
                 for instance in 0..1 + dice.below(3) {
                     let sop = format!("1.2.{study}.{series}.{instance}.9");
-                    archive.add(dice, (&study_uid, &series_uid, &sop), &of_study, &of_series);
+                    let is_first = series == 0 && instance == 0;
+                    let other = match is_first || others.is_empty() || dice.one_in(2) {
+                        true => Values::new(),
+                        false => dice.pick(&others),
+                    };
+                    let uids = (&*study_uid, &*series_uid, &*sop);
+                    archive.add(dice, uids, &of_study, &of_series, &other);
                 }
             }
         }
@@ -259,6 +301,7 @@ impl Archive {
         uids: (&str, &str, &str),
         of_study: &Values,
         of_series: &Values,
+        other: &Values,
     ) {
         let sop_class = dice.pick(CLASSES).to_owned();
         let of_instance = values_of(dice, OF_INSTANCES);
@@ -282,6 +325,11 @@ impl Archive {
         let mut values = without_empty(of_study);
         values.extend(without_empty(&of_series));
         values.extend(without_empty(&of_instance));
+        let own = without_empty(other);
+        if is_another(&values, &own) {
+            values.retain(|tag, _| !is_of_patient(*tag));
+            values.extend(own.clone());
+        }
         let sequence = self.statements.len() as u64 + 1;
         self.statements.push(Change::Stored(Stored {
             study: Arc::new(StudyFacts {
@@ -300,7 +348,7 @@ impl Archive {
                 sop_instance_uid: uids.2.to_owned(),
                 sop_class_uid: sop_class.clone(),
                 transfer_syntax: "1.2.840.10008.1.2.1".to_owned(),
-                values: without_empty(&of_instance),
+                values: without_empty(&of_instance).into_iter().chain(own).collect(),
                 received: "2026-01-15T10:20:00Z".to_owned(),
                 source_ae_title: "CT1".to_owned(),
                 origin: Default::default(),
@@ -328,15 +376,25 @@ impl Archive {
     pub fn matches(&self, query: &Query, beyond: &Beyond) -> BTreeSet<Vec<String>> {
         let all = self.instances.iter();
         let found = all.filter(|one| self.fulfils(one, query, beyond));
-        found.map(|one| uids_of(query.level, one)).collect()
+        let by_patient = is_by_patient(query);
+        found
+            .map(|one| {
+                let mut row = uids_of(query.level, one);
+                row.extend(by_patient.then(|| patient_text(&one.values)));
+                row
+            })
+            .collect()
     }
 
     fn fulfils(&self, one: &Instance, query: &Query, beyond: &Beyond) -> bool {
         let above = query.level <= Level::Study;
+        let by_patient = is_by_patient(query);
         let of_study = || {
-            self.instances
-                .iter()
-                .filter(|other| other.study == one.study)
+            let same = |other: &&Instance| match by_patient {
+                true => other.part() == one.part(),
+                false => other.study == one.study,
+            };
+            self.instances.iter().filter(same)
         };
         let asked = |tag: u32| query.keys.iter().find(|key| key.tag == tag);
         let mut together = Vec::new();
@@ -397,41 +455,41 @@ impl Archive {
         })
     }
 
-    /// (series, instances) of a study.
-    pub fn counts(&self, study: &str) -> (usize, usize) {
-        let of_study = self.instances.iter().filter(|one| one.study == study);
+    /// (series, instances) of a study, or of what one patient has of it.
+    pub fn counts(&self, study: &str, patient: Option<&str>) -> (usize, usize) {
+        let is_his = |one: &&Instance| {
+            one.study == study && patient.is_none_or(|patient| patient_text(&one.values) == patient)
+        };
+        let of_study = self.instances.iter().filter(is_his);
         let series: BTreeSet<&String> = of_study.clone().map(|one| &one.series).collect();
         (series.len(), of_study.count())
     }
 
     /// Studies by whose they are, in Kura's way: see `people.rs` of the index for the words.
-    pub fn patients(&self) -> Vec<BTreeSet<String>> {
-        let mut of_identity: BTreeMap<(String, String), BTreeMap<String, &Instance>> =
+    pub fn patients(&self) -> Vec<BTreeSet<Part>> {
+        let mut of_identity: BTreeMap<(String, String), BTreeMap<Part, &Instance>> =
             BTreeMap::new();
-        let mut patients: Vec<BTreeSet<String>> = Vec::new();
+        let mut patients: Vec<BTreeSet<Part>> = Vec::new();
         let text = |one: &Instance, tag: u32| {
             one.values
                 .get(&tag)
                 .map_or("", |text| text.trim())
                 .to_owned()
         };
-        let mut nameless: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        let mut nameless: BTreeMap<(String, String), BTreeSet<Part>> = BTreeMap::new();
         for one in &self.instances {
             if !text(one, ID).replace('\\', "").trim().is_empty() {
                 let identity = (text(one, ID), text(one, ISSUER));
                 of_identity
                     .entry(identity)
                     .or_default()
-                    .insert(one.study.clone(), one);
+                    .insert(one.part(), one);
             } else {
                 let person = match names(one).is_empty() {
                     true => (String::new(), one.study.clone()),
                     false => (text(one, NAME), text(one, BORN)),
                 };
-                nameless
-                    .entry(person)
-                    .or_default()
-                    .insert(one.study.clone());
+                nameless.entry(person).or_default().insert(one.part());
             }
         }
         patients.extend(nameless.into_values());
@@ -443,17 +501,29 @@ impl Archive {
 }
 
 fn names(one: &Instance) -> BTreeSet<String> {
-    let text = one.values.get(&NAME).map_or("", String::as_str);
+    names_in(&one.values)
+}
+
+/// Does an instance say another patient than the study? Not by saying nothing.
+fn is_another(study: &Values, own: &Values) -> bool {
+    let id = |values: &Values| values.get(&ID).map_or("", |text| text.trim()).to_owned();
+    let (names, others) = (names_in(study), names_in(own));
+    (!id(own).is_empty() && id(own) != id(study))
+        || (!names.is_empty() && !others.is_empty() && names.is_disjoint(&others))
+}
+
+fn names_in(values: &Values) -> BTreeSet<String> {
+    let text = values.get(&NAME).map_or("", String::as_str);
     let groups = text.split(['\\', '=']).map(matcher::name_group);
     groups.filter(|group| !group.is_empty()).collect()
 }
 
 /// Studies of one identity, an instance of each, put together person by person.
-fn people(studies: Vec<&Instance>) -> Vec<BTreeSet<String>> {
+fn people(studies: Vec<&Instance>) -> Vec<BTreeSet<Part>> {
     struct Person {
         names: BTreeSet<String>,
         born: Option<u64>,
-        studies: BTreeSet<String>,
+        studies: BTreeSet<Part>,
     }
     let born = |one: &Instance| {
         let text = one.values.get(&BORN)?;
@@ -465,7 +535,7 @@ fn people(studies: Vec<&Instance>) -> Vec<BTreeSet<String>> {
         let mut person = Person {
             names: names(one),
             born: born(one),
-            studies: BTreeSet::from([one.study.clone()]),
+            studies: BTreeSet::from([one.part()]),
         };
         let same = |other: &Person| {
             other.born == person.born

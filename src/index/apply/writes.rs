@@ -102,6 +102,10 @@ impl Batch<'_> {
                     )?;
                     if names_patient(&instance.values) {
                         put(&mut writes, Table::Other, packed.clone(), Vec::new());
+                        let study = &stored.study.study_instance_uid;
+                        for (table, key) in patient_keys(study, place, &packed, &instance.values) {
+                            put(&mut writes, table, key, Vec::new());
+                        }
                     }
                     put(&mut writes, Table::Sop, packed, place.clone());
                 }
@@ -207,6 +211,20 @@ fn known_writes(
         (true, false) => delete(writes, Table::Other, packed.clone()),
         _ => {}
     }
+    let keys = |entry: Option<&InstanceEntry>, place: &Option<Vec<u8>>| match (entry, place) {
+        (Some(entry), Some(place)) => {
+            let study = &entry.study_instance_uid;
+            patient_keys(study, place, &packed, &entry.record.values)
+        }
+        _ => BTreeSet::new(),
+    };
+    let (left, came) = (keys(before, &old_place), keys(now, &new_place));
+    for (table, key) in left.difference(&came) {
+        delete(writes, *table, key.clone());
+    }
+    for (table, key) in came.difference(&left) {
+        put(writes, *table, key.clone(), Vec::new());
+    }
     match new_place {
         new_place if new_place == old_place => {}
         Some(new_place) => put(writes, Table::Sop, packed, new_place),
@@ -244,6 +262,27 @@ fn names_patient(values: &Values) -> bool {
     values.contains_key(&PATIENT_ID) || values.contains_key(&PATIENT_NAME)
 }
 
+/// The keys by which such an instance is found; none of any other.
+fn patient_keys(
+    study: &str,
+    place: &[u8],
+    packed: &[u8],
+    values: &Values,
+) -> BTreeSet<(Table, Vec<u8>)> {
+    let mut keys = BTreeSet::new();
+    if !names_patient(values) {
+        return keys;
+    }
+    keys.insert((Table::AnotherPatient, [place, packed].concat()));
+    for (table, tag) in [(Table::PatientId, PATIENT_ID), (Table::Name, PATIENT_NAME)] {
+        for folded in folded_parts(table, values.get(&tag)) {
+            let key = [&*key::value_key(&folded, study), packed].concat();
+            keys.insert((table, key));
+        }
+    }
+    keys
+}
+
 pub(super) fn delete(writes: &mut Vec<Write>, table: Table, key: Vec<u8>) {
     writes.push(Write {
         table,
@@ -277,29 +316,33 @@ fn value_keys(uid: &str, study: &KeptStudy) -> BTreeSet<(Table, Vec<u8>)> {
         return keys;
     }
     let values = &study.merged.values;
-    for (table, tag, separators) in [
-        (Table::PatientId, PATIENT_ID, &['\\'][..]),
-        (Table::Name, PATIENT_NAME, &['\\', '=']),
-        (Table::Accession, ACCESSION_NUMBER, &['\\']),
+    for (table, tag) in [
+        (Table::PatientId, PATIENT_ID),
+        (Table::Name, PATIENT_NAME),
+        (Table::Accession, ACCESSION_NUMBER),
     ] {
-        for part in values
-            .get(&tag)
-            .map_or("", String::as_str)
-            .split(separators)
-        {
-            let folded = match table {
-                Table::Name => matching::fold_name(part),
-                _ => key::fold(part),
-            };
-            if !folded.is_empty() {
-                keys.insert((table, key::value_key(&folded, uid)));
-            }
+        for folded in folded_parts(table, values.get(&tag)) {
+            keys.insert((table, key::value_key(&folded, uid)));
         }
     }
     let mut date = date_key(values);
     key::pack_into(&mut date, uid);
     keys.insert((Table::Date, date));
     keys
+}
+
+/// What a table of values has of a value: each of several, of a name each component group.
+fn folded_parts(table: Table, text: Option<&String>) -> impl Iterator<Item = String> {
+    let separators: &[char] = match table {
+        Table::Name => &['\\', '='],
+        _ => &['\\'],
+    };
+    let parts = text.map_or("", String::as_str).split(separators);
+    let folded = parts.map(move |part| match table {
+        Table::Name => matching::fold_name(part),
+        _ => key::fold(part),
+    });
+    folded.filter(|folded| !folded.is_empty())
 }
 
 /// Study Date as eight digits; zeros when there is none that can be read.

@@ -95,9 +95,11 @@ pub enum Table {
     CorrectionInstance = 15,
     /// Number of a correction · Study · Series Instance UID that its lines speak of.
     CorrectionSeries = 16,
+    /// Study · Series · SOP Instance UID that says another patient than its study.
+    AnotherPatient = 17,
 }
 
-pub const TABLES: [Table; 17] = [
+pub const TABLES: [Table; 18] = [
     Table::Meta,
     Table::Study,
     Table::Series,
@@ -115,6 +117,7 @@ pub const TABLES: [Table; 17] = [
     Table::Correction,
     Table::CorrectionInstance,
     Table::CorrectionSeries,
+    Table::AnotherPatient,
 ];
 
 /// One put (`Some`) or delete (`None`).

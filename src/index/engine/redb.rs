@@ -37,6 +37,7 @@ fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
         Table::Correction => "correction",
         Table::CorrectionInstance => "correction_instance",
         Table::CorrectionSeries => "correction_series",
+        Table::AnotherPatient => "another_patient",
     })
 }
 

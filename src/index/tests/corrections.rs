@@ -539,13 +539,14 @@ fn of_a_correction_the_first_and_the_last_line_are_told() {
 }
 
 #[test]
-fn an_instance_that_says_another_patient_is_listed_and_found_under_its_study() {
+fn an_instance_that_says_another_patient_is_listed_and_found_under_that() {
     let ordinary = stored(1, "1.1", "1.1.1", "1.3.1");
     let mut strange = stored(2, "1.1", "1.1.1", "1.3.2");
     strange
         .instance
         .values
         .insert(PATIENT_ID, "0815".to_owned());
+    let (_folder, alone) = filled(std::slice::from_ref(&ordinary)).remove(0);
     for together in [true, false] {
         for (_folder, index) in filled(std::slice::from_ref(&ordinary)) {
             let listed = || {
@@ -567,12 +568,17 @@ fn an_instance_that_says_another_patient_is_listed_and_found_under_its_study() {
                 tell(&index, &lines[1..]);
             }
             assert_eq!(listed(), ["1.3.2"]);
-            assert!(study_uids(&index, &[(PATIENT_ID, "0815")]).is_empty());
-            let found = find(&index, Level::Instance, &[(PATIENT_ID, "4711")]);
-            assert_eq!(found.len(), 2);
-            assert!(found.iter().all(|one| one.values[&PATIENT_ID] == "4711"));
+            for (id, sop) in [("4711", "1.3.1"), ("0815", "1.3.2")] {
+                assert_eq!(study_uids(&index, &[(PATIENT_ID, id)]), ["1.1"]);
+                let found = find(&index, Level::Instance, &[(PATIENT_ID, id)]);
+                let told = found.iter().map(|one| &*one.sop_instance_uid);
+                assert_eq!(told.collect::<Vec<_>>(), [sop]);
+                assert_eq!(found[0].values[&PATIENT_ID], id);
+            }
             tell(&index, &[gone_again(&strange), gone_again(&copy)]);
             assert!(listed().is_empty());
+            assert!(study_uids(&index, &[(PATIENT_ID, "0815")]).is_empty());
+            assert_eq!(everything(&index), everything(&alone));
         }
     }
 }
