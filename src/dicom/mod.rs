@@ -20,6 +20,7 @@ mod inflate;
 pub mod items;
 pub mod key_objects;
 pub mod part10;
+pub mod references;
 pub mod scan;
 pub mod uid;
 mod values;
@@ -33,6 +34,7 @@ pub use charset_encode::TextEncoder;
 pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::tags;
 pub use part10::{FileMeta, MetaError, read_meta, read_start};
+pub use references::{Reference, References, ReferencesReader};
 pub use scan::{ScanError, Scanner, Wanted, scan};
 pub use uid::{
     Encoding, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, encoding_of, is_conforming,

@@ -177,11 +177,12 @@ fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
         .iter()
         .filter_map(|proposed| {
             let storage = is_storage_class(&proposed.sop_class_uid);
-            (storage || is_service(&proposed.sop_class_uid)).then(|| RoleSelection {
+            let both = storage || proposed.sop_class_uid == sop::STORAGE_COMMITMENT_PUSH;
+            (both || is_service(&proposed.sop_class_uid)).then(|| RoleSelection {
                 sop_class_uid: proposed.sop_class_uid.clone(),
                 scu: proposed.scu,
-                // Only storage is something that we, too, ask of others.
-                scp: proposed.scp && storage,
+                // Only storage and storage commitment are something that we, too, ask of others.
+                scp: proposed.scp && both,
             })
         })
         .collect();
@@ -296,7 +297,7 @@ fn is_get(abstract_syntax: &str) -> bool {
     )
 }
 
-/// Services whose data sets, if any, are identifiers.
+/// Services whose data sets, if any, are identifiers, or name instances.
 fn is_service(abstract_syntax: &str) -> bool {
     is_get(abstract_syntax)
         || matches!(
@@ -308,6 +309,7 @@ fn is_service(abstract_syntax: &str) -> bool {
                 | sop::STUDY_ROOT_MOVE
                 | sop::PATIENT_STUDY_ONLY_FIND
                 | sop::PATIENT_STUDY_ONLY_MOVE
+                | sop::STORAGE_COMMITMENT_PUSH
         )
 }
 
@@ -408,9 +410,10 @@ mod tests {
     }
 
     #[test]
-    fn a_proposed_scp_role_is_accepted_for_storage_only() {
+    fn a_proposed_scp_role_is_accepted_for_storage_and_its_commitment_only() {
         let mut request = request(vec![item(1, CT, &[EXPLICIT])]);
-        for class in [CT, sop::STUDY_ROOT_GET, "1.2.3.4.5"] {
+        let commitment = sop::STORAGE_COMMITMENT_PUSH;
+        for class in [CT, sop::STUDY_ROOT_GET, commitment, "1.2.3.4.5"] {
             request.roles.push(RoleSelection {
                 sop_class_uid: class.to_owned(),
                 scu: true,
@@ -420,7 +423,7 @@ mod tests {
         let (answer, contexts) = answer(&request, PDU_LENGTH_MAX);
         assert!(contexts[0].peer_is_scp);
         let roles: Vec<bool> = answer.roles.iter().map(|role| role.scp).collect();
-        assert!(roles.starts_with(&[true, false]), "{roles:?}");
+        assert!(roles.starts_with(&[true, false, true]), "{roles:?}");
     }
 
     #[test]

@@ -225,6 +225,26 @@ impl Association {
         self.next_within(patience, idle)
     }
 
+    /// Waits at most so long for the peer to send something, or to go away: who has something to say between its messages
+    /// waits with this. Counts as idle.
+    pub fn comes_within(&mut self, patience: Duration) -> Result<bool, NetError> {
+        if self.over {
+            return Err(NetError::Closed);
+        }
+        let skipped = self.receiver.skip_data_set(&self.stream, &self.timeouts);
+        self.checked(skipped)?;
+        if !self.receiver.is_empty() {
+            return Ok(true);
+        }
+        let stream = &self.stream;
+        let mut came = false;
+        self.shared.idle_while(|| {
+            came = poll(stream, patience)?;
+            Ok(())
+        })?;
+        Ok(came)
+    }
+
     /// The response to our request `message_id`, waiting at most the response time.
     ///
     /// A C-CANCEL-RQ that comes instead is remembered for [`Association::pending_cancel`].
@@ -464,6 +484,21 @@ fn linger(stream: &TcpStream) {
     }
 }
 
+/// Whether there is something to read, or the connection ended, within this time.
+fn poll(stream: &TcpStream, patience: Duration) -> Result<bool, NetError> {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let mut waiting = [PollFd::new(stream, PollFlags::IN)];
+    let time = Timespec {
+        tv_sec: patience.as_secs() as i64,
+        tv_nsec: i64::from(patience.subsec_nanos()),
+    };
+    match rustix::event::poll(&mut waiting, Some(&time)) {
+        Ok(count) => Ok(count > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(NetError::Io(error.into())),
+    }
+}
+
 /// Not sticky: the kernel falls back to delaying acknowledgements, and a sender with Nagle's
 /// algorithm on then waits 40 ms for each. So it is set again after every read.
 pub(super) fn quick_ack(stream: &TcpStream) {
@@ -529,6 +564,25 @@ mod tests {
         }
         assert!(matches!(server.join().unwrap(), Err(NetError::Stopped)));
         assert!(matches!(requestor.next_command(), Ok(Received::Abort)));
+    }
+
+    #[test]
+    fn what_comes_between_messages_can_be_waited_for() {
+        let (mut acceptor, mut requestor) = pair();
+        let moment = Duration::from_millis(1);
+        assert!(!acceptor.comes_within(moment).unwrap());
+        requestor
+            .send(1, &CommandSet::new(C_ECHO_RQ), None)
+            .unwrap();
+        assert!(acceptor.comes_within(Duration::from_secs(60)).unwrap());
+        assert!(matches!(
+            acceptor.next_command(),
+            Ok(Received::Command { .. })
+        ));
+        assert!(!acceptor.comes_within(moment).unwrap());
+        drop(requestor);
+        assert!(acceptor.comes_within(Duration::from_secs(60)).unwrap());
+        assert!(matches!(acceptor.next_command(), Ok(Received::Abort)));
     }
 
     #[test]
