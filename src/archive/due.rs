@@ -15,6 +15,8 @@ pub struct Pending {
     pub series: BTreeMap<(String, String), Due>,
     /// Series of which a copy turned out bad, and since when that is known: what they need they need at once.
     pub urgent: BTreeMap<(String, String), Instant>,
+    /// Series of which somebody was, or will be, told that we keep them, and since when: they are copied at once too.
+    pub promised: BTreeMap<(String, String), Instant>,
     /// As the shelf was when every series was looked at; `None`: that is still to be done.
     pub judged: Option<Judge>,
 }
@@ -74,6 +76,8 @@ pub enum Cause {
     Alone,
     /// Something has lost a copy: at once as well.
     Heal,
+    /// Somebody deletes it elsewhere, because it is here.
+    Promised,
     ByHand,
     /// Soon after it came.
     Soon,

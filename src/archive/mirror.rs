@@ -148,6 +148,20 @@ impl Mirror {
         }
     }
 
+    /// Second copies of this series are made at once, whatever the hour and the rules.
+    pub(super) fn promised(&self, place: (String, String)) {
+        let mut pending = self.pending();
+        if pending.promised.contains_key(&place) {
+            return;
+        }
+        if let Some(due) = pending.series.get_mut(&place) {
+            due.again = None;
+        }
+        if pending.promised.len() < URGENT_MAX {
+            pending.promised.insert(place, Instant::now());
+        }
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -273,9 +287,17 @@ impl Archive {
         };
         let in_window = self.mirror_config.window.contains(Zoned::now().datetime());
         let mut pending = self.mirror.pending();
-        let Pending { series, urgent, .. } = &mut *pending;
+        let Pending {
+            series,
+            urgent,
+            promised,
+            ..
+        } = &mut *pending;
         // That it was touched may not have been looked at yet.
-        urgent.retain(|place, since| series.contains_key(place) || since.elapsed() < BLOCKED_FOR);
+        for asked in [&mut *urgent, &mut *promised] {
+            asked
+                .retain(|place, since| series.contains_key(place) || since.elapsed() < BLOCKED_FOR);
+        }
         let mut best: Option<(Order, Job)> = None;
         for (place, due) in series {
             let is_blocked = due.needs.iter().all(|need| blocked.contains(need));
@@ -284,6 +306,8 @@ impl Archive {
             }
             let cause = if due.alone_count > 0 {
                 Cause::Alone
+            } else if promised.contains_key(place) {
+                Cause::Promised
             } else if due.heal_count > 0 || urgent.contains_key(place) {
                 Cause::Heal
             } else if asked.iter().any(|asked| asked.takes(due)) {

@@ -10,7 +10,7 @@
 //! | what came, told once | `arrived` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
-//! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies` |
+//! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies`, `assured` |
 //! | changing what is answered | `corrections/` |
 //! | images leave the volumes that received them | `retention/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
@@ -19,6 +19,7 @@
 
 mod adopt;
 mod arrived;
+mod assured;
 mod at_rest;
 mod bad_copies;
 mod before_ack;
@@ -93,6 +94,7 @@ use crate::volume::placement::{Order, Reserve};
 use crate::volume::{Incoming, Volume};
 
 pub use arrived::{Arrival, Marks, Taken};
+pub use assured::Assured;
 pub use capacity::Capacity;
 pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
