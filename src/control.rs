@@ -23,6 +23,7 @@ use crate::archive::{
     ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, VolumeSaid, VolumeVerb,
     WorkStatus, WorkVerb,
 };
+use crate::commitment::{Commitment, CommitmentStatus};
 use crate::config::Config;
 use crate::forward::setup::{Setup, SetupSaid, SetupVerb};
 use crate::forward::{ForwardSaid, ForwardVerb, Forwarder, PeerStatus};
@@ -73,6 +74,8 @@ pub enum Response {
         status: Box<Status>,
         /// To which something goes by itself.
         peers: Vec<PeerStatus>,
+        /// Requests of storage commitment that are not answered yet.
+        commitment: CommitmentStatus,
     },
     /// Some of a find's; more come.
     Matches(Vec<Values>),
@@ -131,6 +134,7 @@ pub struct Desk {
     pub forward: Arc<Forwarder>,
     pub setup: Setup,
     pub pulls: Arc<Pulls>,
+    pub commitment: Arc<Commitment>,
 }
 
 impl Desk {
@@ -143,6 +147,7 @@ impl Desk {
             setup: Setup::of(config, Some(forward.clone())),
             forward,
             pulls: Pulls::open(&archive, config, &transfers)?,
+            commitment: Commitment::open(&archive, config, &transfers)?,
             transfers,
             archive,
         })
@@ -260,6 +265,7 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
         Request::Status => Response::Status {
             status: Box::new(archive.status()),
             peers: desk.forward.status(),
+            commitment: desk.commitment.status(),
         },
         Request::IndexRebuild => {
             archive.rebuild_index();

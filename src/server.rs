@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::archive::{Archive, Mode, OpenError, Watch};
-use crate::commitment::Commitment;
 use crate::config::Config;
 use crate::control;
 use crate::net::{self, AcceptPolicy, Association, AssociationHandle, Timeouts, pdu};
@@ -53,8 +52,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     let watch = Watch::start(&archive).map_err(ServeError::Start)?;
     let desk = control::Desk::of(archive.clone(), &config).map_err(ServeError::Keeping)?;
     let transfers = desk.transfers.clone();
-    let commitment =
-        Commitment::open(&archive, &config, &transfers).map_err(ServeError::Keeping)?;
+    let commitment = desk.commitment.clone();
     let (forward, pulls) = (desk.forward.clone(), desk.pulls.clone());
     let control = control::Listener::start(&config.state, desk).map_err(ServeError::Start)?;
     let shared = Arc::new(Shared {

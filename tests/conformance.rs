@@ -72,11 +72,8 @@ fn the_sop_classes_are_those_that_are_accepted() {
     let rows = table("SOP class");
     let mut listed = column(&rows, 1);
     assert!(listed.remove("(see 4.2.2)"));
-    // Known, so that they are not taken for storage classes; and a class whose content is looked at.
-    let not_services = [
-        "STORAGE_COMMITMENT_PUSH",
-        "KEY_OBJECT_SELECTION_DOCUMENT_STORAGE",
-    ];
+    // A class whose content is looked at.
+    let not_services = ["KEY_OBJECT_SELECTION_DOCUMENT_STORAGE"];
     let mut named = constants(&module("sop"), ": &str");
     named.retain(|name, _| !not_services.contains(&name.as_str()));
     assert_eq!(listed, named.into_values().collect());
@@ -84,7 +81,7 @@ fn the_sop_classes_are_those_that_are_accepted() {
     let contexts: Vec<(u8, &str, &[&str])> = listed
         .iter()
         .map(String::as_str)
-        .chain(["1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.31"])
+        .chain(["1.2.840.10008.1.20.2", "1.2.840.10008.5.1.4.31"])
         .zip((1..).step_by(2))
         .map(|(class, id)| (id, class, &[IMPLICIT_LITTLE][..]))
         .collect();
@@ -137,6 +134,7 @@ fn the_statuses_are_those_of_the_program() {
         "C-STORE status",
         "C-FIND status",
         "C-MOVE and C-GET status",
+        "N-ACTION status",
         "Status of any request",
     ];
     let listed: BTreeSet<String> = tables
@@ -149,6 +147,16 @@ fn the_statuses_are_those_of_the_program() {
         .map(|value| value.trim_start_matches("0x").to_owned())
         .collect();
     assert_eq!(listed, named);
+}
+
+#[test]
+fn the_failure_reasons_are_those_of_the_program() {
+    let named = constants(&source("src/commitment/mod.rs"), ": u16");
+    let named: BTreeSet<String> = named
+        .into_values()
+        .map(|value| value.trim_start_matches("0x").to_owned())
+        .collect();
+    assert_eq!(column(&table("Failure Reason"), 0), named);
 }
 
 fn keyword(tag: Tag) -> String {

@@ -3,35 +3,46 @@
 use super::output;
 use super::{End, Failure};
 use crate::archive::{KeptStatus, Status};
+use crate::commitment::CommitmentStatus;
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::forward::PeerStatus;
 
 pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     let (response, running) = super::ask(config, Request::Status)?;
-    let (mut status, peers) = match response {
-        Response::Status { status, peers } => (status, peers),
+    let (mut status, peers, commitment) = match response {
+        Response::Status {
+            status,
+            peers,
+            commitment,
+        } => (status, peers, commitment),
         Response::Failed { reason } => return Err(reason.into()),
         _ => return Err("the server answered something else".into()),
     };
-    for peer in peers.iter().filter(|peer| super::forward::is_late(peer)) {
-        // Every image is as safe as before; but somebody waits for these.
-        if status.state == "ok" {
-            status.state = "degraded".to_owned();
-        }
-        status.actions.push(format!(
-            "what should go to {} has waited for more than a day; see: kura forward list --peer {}",
-            output::plain(&peer.peer),
-            output::plain(&peer.peer)
-        ));
+    // Every image is as safe as before; but somebody waits for these.
+    let late = peers.iter().filter(|peer| super::forward::is_late(peer));
+    let late = late.map(|peer| {
+        let title = output::plain(&peer.peer);
+        format!(
+            "what should go to {title} has waited for more than a day; see: kura forward list --peer {title}"
+        )
+    });
+    // And a modality keeps what it could delete.
+    let actions: Vec<_> = late
+        .chain(commitment.actions().iter().map(|action| output::plain(action)))
+        .collect();
+    if !actions.is_empty() && status.state == "ok" {
+        status.state = "degraded".to_owned();
     }
+    status.actions.extend(actions);
     if json {
         let mut value = serde_json::to_value(&*status)?;
         value["running"] = running.into();
         value["forward"] = serde_json::to_value(&peers)?;
+        value["commitment"] = serde_json::to_value(&commitment)?;
         output::json(&value);
     } else {
-        output::line(&screen(&status, &peers, running));
+        output::line(&screen(&status, &peers, &commitment, running));
     }
     Ok(match status.state.as_str() {
         "ok" => End::Ok,
@@ -133,7 +144,24 @@ fn kept(kept: &KeptStatus) -> String {
     text
 }
 
-fn screen(status: &Status, peers: &[PeerStatus], running: bool) -> String {
+/// Requests of storage commitment that wait.
+fn commitment(waiting: &CommitmentStatus) -> String {
+    let Some(oldest) = &waiting.oldest else {
+        return String::new();
+    };
+    let plural = if waiting.waiting_count == 1 { "" } else { "s" };
+    format!(
+        "commit  {} request{plural} for {} instances not answered yet, the oldest of {oldest}\n",
+        waiting.waiting_count, waiting.instances_count
+    )
+}
+
+fn screen(
+    status: &Status,
+    peers: &[PeerStatus],
+    waiting: &CommitmentStatus,
+    running: bool,
+) -> String {
     let index = &status.index;
     let mut text = format!(
         "state   {}: {} instances in {} studies, {}\n",
@@ -162,6 +190,7 @@ fn screen(status: &Status, peers: &[PeerStatus], running: bool) -> String {
     for line in peers.iter().filter_map(super::forward::peer_line) {
         text.push_str(&format!("forward {line}\n"));
     }
+    text.push_str(&commitment(waiting));
     text.push_str(&kept(&status.kept));
     if index.variants_count > 0 {
         text.push_str(&format!(

@@ -155,6 +155,18 @@ impl Default for Transfers {
     }
 }
 
+/// The part of what `kura init` writes that is about storage commitment.
+pub(super) const COMMITMENT_TEMPLATE: &str = r#"
+[commitment]
+# Good copies that a modality is told of when it asks whether its images are kept: 1, or 2 on two disks. Each is read
+# again before it is told. What it asks for gets its second copy at once in any case.
+copies = 1
+# Minutes that are waited for what may come: the second copy, a disk that is away.
+wait_minutes = 30
+# Days for which a modality that cannot be reached is told again. It needs a [[peer]] of its AE title for that.
+keep_days = 7
+"#;
+
 /// Ten years.
 const DAYS_MAX: u64 = 3_653;
 /// A week.

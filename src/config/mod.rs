@@ -592,6 +592,7 @@ fn template() -> String {
         receiving::TEMPLATE,
         retention::TEMPLATE,
         forward::TEMPLATE,
+        forward::COMMITMENT_TEMPLATE,
         index::TEMPLATE,
     ]
     .concat()

@@ -122,7 +122,7 @@ pub(super) fn peer_of(config: &Config, from: &str) -> Result<PeerEntry, String> 
             .parse()
             .map_err(|reason| format!("{from}: {reason}; expected AE@HOST:PORT"));
     }
-    config.peer(from).cloned().ok_or_else(|| {
+    config.peer(from).ok_or_else(|| {
         format!("{from} is not a configured peer; add a [[peer]], or give AE@HOST:PORT")
     })
 }

@@ -1,6 +1,7 @@
 //! The services we answer: one association from its first message to its end.
 
 mod answer;
+mod commitment;
 mod echo;
 mod find;
 mod identifier;
@@ -63,7 +64,7 @@ pub fn serve(services: &Services, mut association: Association, id: u64) {
         association_id: id,
         ..Counts::default()
     };
-    let end = match messages(services, &mut association, &mut counts) {
+    let end = match messages(services, &mut association, &mut counts, id) {
         Ok(end) => end.to_owned(),
         Err(error) => {
             association.abort();
@@ -81,8 +82,11 @@ fn messages(
     services: &Services,
     association: &mut Association,
     counts: &mut Counts,
+    id: u64,
 ) -> Result<&'static str, NetError> {
+    let mut reports = commitment::Reports::new(services, id);
     loop {
+        reports.tell(association)?;
         let (context_id, command) = match association.next_command()? {
             Received::Command {
                 context_id,
@@ -106,6 +110,9 @@ fn messages(
             dimse::C_GET_RQ => {
                 retrieve::answer_get(services, association, context_id, &command, counts)?
             }
+            dimse::N_ACTION_RQ => reports.answer_request(association, context_id, &command)?,
+            dimse::N_EVENT_REPORT_RQ => reports.answer_report(association, context_id, &command)?,
+            dimse::N_EVENT_REPORT_RSP => reports.take_answer(&command),
             // A cancel that crossed our final response: there is nothing left to cancel.
             dimse::C_CANCEL_RQ => {}
             _ => {

@@ -27,10 +27,23 @@ pub const DATA_SET_MISMATCH: u16 = 0xA900;
 pub const CANNOT_UNDERSTAND: u16 = 0xC000;
 /// The same, for a required UID that is missing.
 pub const MISSING_UID: u16 = 0xC001;
+/// PS3.7 C.5.16: processing failure.
+pub const PROCESSING_FAILURE: u16 = 0x0110;
+/// PS3.7 C.5.17: no such SOP instance.
+pub const NO_SUCH_INSTANCE: u16 = 0x0112;
+/// PS3.7 C.5.6: invalid argument value.
+pub const INVALID_ARGUMENT: u16 = 0x0115;
 /// PS3.7 C.5.10: SOP class not supported.
 pub const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
+/// PS3.7 C.5.12: no such action.
+pub const NO_SUCH_ACTION: u16 = 0x0123;
+/// PS3.3 C.14: the transaction is in use.
+pub const DUPLICATE_TRANSACTION: u16 = 0x0131;
 /// PS3.7 C.5.14: unrecognized operation.
 pub const UNRECOGNIZED_OPERATION: u16 = 0x0211;
+
+/// PS3.7 C.5.25: resource limitation.
+pub const RESOURCE_LIMITATION: u16 = 0x0213;
 
 impl Status {
     pub fn new(code: u16, comment: impl Into<String>) -> Status {

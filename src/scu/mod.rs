@@ -1,10 +1,12 @@
-//! The services that we call on other systems (PS3.4): verification, storage, query, retrieve.
+//! The services that we call on other systems (PS3.4): verification, storage, query, retrieve, storage commitment.
 
+mod commitment;
 mod echo;
 mod find;
 mod retrieve;
 mod store;
 
+pub use commitment::{report_commitment, request_commitment, send_report};
 pub use echo::echo;
 pub use find::find;
 pub use retrieve::{RetrieveOutcome, Store, SubOperations, get, move_to};

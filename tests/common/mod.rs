@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod build;
+pub mod commitment;
 pub mod copies;
 pub mod corrections;
 pub mod cut;

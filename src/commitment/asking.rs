@@ -1,0 +1,234 @@
+//! The other way: a peer is asked to keep what it got from us. Its report comes over the association that asked, or over
+//! one of its own to our AE title.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::PeerEntry;
+use crate::dicom::{AeTitle, Reference, References, ReferencesReader};
+use crate::net::dimse::{self, CommandSet};
+use crate::net::{Association, Received};
+use crate::scu;
+
+use super::reporting::{addresses, is_taken, request};
+use super::{Commitment, reason};
+
+/// Questions that are open at the same moment.
+const ASKED_MAX: usize = 1_000;
+/// So long the association stays open for the report; some peers send it only after the release.
+const THERE_FOR: Duration = Duration::from_secs(20);
+/// Between two looks at whether the report came the other way.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Whom to ask.
+pub struct Asking<'a> {
+    /// Ours.
+    pub calling: &'a AeTitle,
+    pub peer: &'a PeerEntry,
+    /// Used in place of the peer's host where that is `caller`.
+    pub caller: Option<SocketAddr>,
+    /// For the report, from when it was asked.
+    pub patience: Duration,
+}
+
+/// What the peer says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub committed_count: u64,
+    /// SOP Instance UID and Failure Reason; also what the report does not name at all, as 0110H.
+    pub failed: Vec<(String, u16)>,
+}
+
+/// Our questions that are open, by Transaction UID.
+#[derive(Default)]
+pub struct Asked {
+    open: Mutex<HashMap<String, Option<References>>>,
+    came: Condvar,
+}
+
+impl Asked {
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Option<References>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the question when it is dropped.
+struct Question<'a> {
+    asked: &'a Asked,
+    transaction_uid: &'a str,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.asked.open().remove(self.transaction_uid);
+    }
+}
+
+impl Commitment {
+    /// Asks a peer, and waits for its report, wherever it comes. The error is a sentence.
+    pub fn ask(&self, asking: &Asking, instances: &[Reference]) -> Result<Answer, String> {
+        ask(asking, instances, &self.asked)
+    }
+
+    /// A report came for a question of ours; false where there is none of that name.
+    pub fn reported(&self, references: References) -> bool {
+        let mut open = self.asked.open();
+        let Some(place) = open.get_mut(&references.transaction_uid) else {
+            return false;
+        };
+        *place = Some(references);
+        drop(open);
+        self.asked.came.notify_all();
+        true
+    }
+}
+
+impl Answer {
+    /// Asks where no server runs: only a report over the same association can come.
+    pub fn of(asking: &Asking, instances: &[Reference]) -> Result<Answer, String> {
+        ask(asking, instances, &Asked::default())
+    }
+
+    /// Only what was asked counts, and only what the report names as committed is.
+    fn from_report(instances: &[Reference], report: &References) -> Answer {
+        let committed: HashSet<&str> = report
+            .instances
+            .iter()
+            .map(|one| one.sop_instance_uid.as_str())
+            .collect();
+        let failed: HashMap<&str, u16> = report
+            .failed
+            .iter()
+            .map(|(one, reason)| (one.sop_instance_uid.as_str(), *reason))
+            .collect();
+        let mut answer = Answer::default();
+        for one in instances {
+            let sop = one.sop_instance_uid.as_str();
+            match failed.get(sop) {
+                Some(reason) => answer.failed.push((sop.to_owned(), *reason)),
+                None if committed.contains(sop) => answer.committed_count += 1,
+                None => {
+                    let reason = reason::PROCESSING_FAILURE;
+                    answer.failed.push((sop.to_owned(), reason));
+                }
+            }
+        }
+        answer
+    }
+}
+
+fn ask(asking: &Asking, instances: &[Reference], asked: &Asked) -> Result<Answer, String> {
+    let title = &asking.peer.ae_title;
+    let references = References {
+        transaction_uid: format!("2.25.{}", uuid::Uuid::new_v4().as_u128()),
+        instances: instances.to_vec(),
+        ..References::default()
+    };
+    {
+        let mut open = asked.open();
+        if open.len() >= ASKED_MAX {
+            return Err("too many questions of storage commitment are open".to_owned());
+        }
+        open.insert(references.transaction_uid.clone(), None);
+    }
+    let _question = Question {
+        asked,
+        transaction_uid: &references.transaction_uid,
+    };
+    let addresses = addresses(asking.peer, asking.caller).map_err(|error| error.to_string())?;
+    let association = request(asking.calling, asking.peer, &addresses, &[]);
+    let mut association = association.map_err(|error| error.to_string())?;
+    let context = association.contexts().first().map(|context| context.id);
+    let Some(context_id) = context else {
+        drop(association.release());
+        return Err(format!("{title} does not take storage commitment"));
+    };
+    let status = scu::request_commitment(&mut association, context_id, &references);
+    let status = status.map_err(|error| error.to_string())?;
+    if !is_taken(status) {
+        drop(association.release());
+        return Err(format!(
+            "{title} does not take the request: status {status:04X}H"
+        ));
+    }
+    let begun = Instant::now();
+    let mut there = Some(association);
+    loop {
+        if let Some(report) = asked.open().get_mut(&references.transaction_uid)
+            && let Some(report) = report.take()
+        {
+            if let Some(mut association) = there {
+                drop(association.release());
+            }
+            return Ok(Answer::from_report(instances, &report));
+        }
+        if begun.elapsed() > asking.patience {
+            return Err(format!(
+                "{title} did not report within {} s",
+                asking.patience.as_secs()
+            ));
+        }
+        match &mut there {
+            Some(association) if begun.elapsed() < THERE_FOR => {
+                match listen(association, asked, &references.transaction_uid) {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => there = None,
+                }
+            }
+            Some(association) => {
+                drop(association.release());
+                there = None;
+            }
+            None => {
+                let open = asked.open();
+                drop(asked.came.wait_timeout(open, LOOK_EVERY));
+            }
+        }
+    }
+}
+
+/// Takes a report that comes here, waiting a moment; false when the association is over.
+fn listen(
+    association: &mut Association,
+    asked: &Asked,
+    transaction_uid: &str,
+) -> Result<bool, crate::net::NetError> {
+    if !association.comes_within(LOOK_EVERY)? {
+        return Ok(true);
+    }
+    let (context_id, command) = match association.next_command()? {
+        Received::Command {
+            context_id,
+            command,
+        } => (context_id, command),
+        Received::Release => {
+            association.release_reply();
+            return Ok(false);
+        }
+        Received::Abort => return Ok(false),
+    };
+    let syntax = association.context(context_id);
+    let syntax = syntax.map(|context| context.transfer_syntax.clone());
+    let mut reader = ReferencesReader::new(&syntax.unwrap_or_default());
+    let mut good = command.command_field() == Some(dimse::N_EVENT_REPORT_RQ);
+    while let Some(bytes) = association.data_fragment()? {
+        good = good && reader.feed(bytes).is_ok();
+    }
+    let report = reader.finish().ok().filter(|_| good);
+    let report = report.filter(|report| report.transaction_uid == transaction_uid);
+    let status = match report {
+        Some(_) => 0,
+        None => 0x0115,
+    };
+    association.send(context_id, &CommandSet::response_to(&command, status), None)?;
+    if let Some(report) = report {
+        asked
+            .open()
+            .insert(transaction_uid.to_owned(), Some(report));
+    }
+    Ok(true)
+}
