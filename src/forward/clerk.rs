@@ -81,8 +81,10 @@ impl Forwarder {
                 if !begun {
                     begun = self.begin(&mut books);
                 }
-                if begun && !self.rules.is_empty() {
-                    self.look(&mut books);
+                match self.rules().is_empty() {
+                    true => self.pass_over(&mut books),
+                    false if begun => self.look(&mut books),
+                    false => {}
                 }
                 self.tidy(&mut books);
             }
@@ -107,7 +109,7 @@ impl Forwarder {
 
     fn begin(&self, books: &mut Books) -> bool {
         match self.outbox.marks() {
-            Ok(Some(_)) if self.rules.is_empty() => {
+            Ok(Some(_)) if self.rules().is_empty() => {
                 self.outbox.put_marks(None);
                 true
             }
@@ -147,6 +149,17 @@ impl Forwarder {
         match left.is_zero() {
             true => IDLE,
             false => left.min(IDLE),
+        }
+    }
+
+    /// Nobody gets what comes while there is no rule, not by a later one either: that begins with what comes then.
+    fn pass_over(&self, books: &mut Books) {
+        drop(self.archive.take_arrivals());
+        books.early.clear();
+        books.read.clear();
+        books.taken = None;
+        if books.marks.take().is_some() {
+            self.outbox.put_marks(None);
         }
     }
 
@@ -305,6 +318,7 @@ impl Forwarder {
         let view = self.archive.view()?;
         let snapshot = &view.snapshot;
         let mut known = Above::default();
+        let rules = self.rules();
         for arrival in arrivals {
             let Some(entry) = snapshot.by_sop(&arrival.sop_instance_uid)? else {
                 if view.rebuilding_percent.is_some() {
@@ -322,7 +336,7 @@ impl Forwarder {
                 continue;
             };
             let facts = facts_of(&entry, study, series);
-            for route in self.rules.for_instance(&facts) {
+            for route in rules.for_instance(&facts) {
                 let key = Key::new(route.peer.as_str(), &entry.study_instance_uid);
                 let note = notes.entry(key).or_insert_with(|| Note {
                     rule: route.rule.clone(),
@@ -368,7 +382,7 @@ impl Forwarder {
     /// Begins threads for peers that have something to get, and asks those that could not be reached.
     fn serve(self: &Arc<Self>) {
         let (now, local) = (now_ms(), local_now());
-        for peer in &self.peers {
+        for peer in &self.peers.all() {
             let title = peer.ae_title.as_str();
             let mut queues = self.queues();
             let Some(queue) = queues.get_mut(title) else {
@@ -422,7 +436,8 @@ impl Forwarder {
 
     fn leave(&self, peer: &str) {
         if let Some(queue) = self.queues().get_mut(peer) {
-            queue.workers -= 1;
+            // Its peer may have been taken away and added again meanwhile.
+            queue.workers = queue.workers.saturating_sub(1);
             if let Some(unreachable) = &mut queue.unreachable {
                 unreachable.probing = false;
             }
@@ -434,7 +449,7 @@ impl Forwarder {
     /// Is it there again?
     fn probe(&self, title: &str) {
         let Ok(peer) = self.peer(title) else { return };
-        let answered = receipt::echo(&self.calling, peer);
+        let answered = receipt::echo(&self.calling, &peer);
         let mut queues = self.queues();
         let Some(queue) = queues.get_mut(title) else {
             return;

@@ -23,13 +23,13 @@ mod verbs;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
-use crate::config::{self, Config, ForwardPriority, ForwardWhen, PeerEntry};
+use crate::config::{self, Config, ForwardPriority, ForwardWhen, PeerEntry, Peers};
 use crate::dicom::AeTitle;
 use crate::job::Window;
 use crate::transfers::Transfers;
@@ -149,8 +149,8 @@ pub struct Forwarder {
     /// Ours.
     calling: AeTitle,
     config: config::Forward,
-    peers: Vec<PeerEntry>,
-    rules: Rules,
+    peers: Peers,
+    rules: RwLock<Arc<Rules>>,
     transfers: Arc<Transfers>,
     outbox: Outbox,
     /// By AE title as it is configured.
@@ -159,6 +159,8 @@ pub struct Forwarder {
     ended: Condvar,
     /// The queues hold what the outbox does.
     loaded: AtomicBool,
+    /// [`Forwarder::start`] was called.
+    started: AtomicBool,
     stopping: AtomicBool,
     /// At the end: nobody waits any more for the threads that are left.
     abandoned: AtomicBool,
@@ -180,19 +182,20 @@ impl Forwarder {
         config: &Config,
         transfers: &Arc<Transfers>,
     ) -> Result<Arc<Forwarder>, String> {
-        let queues = config.peers.iter();
+        let queues = config.peers.all().into_iter();
         let queues = queues.map(|peer| (peer.ae_title.as_str().to_owned(), Queue::new()));
         let forwarder = Forwarder {
             archive: archive.clone(),
             calling: config.ae_title.clone(),
             config: config.forward.clone(),
             peers: config.peers.clone(),
-            rules: Rules::of(config)?,
+            rules: RwLock::new(Arc::new(Rules::of(config)?)),
             transfers: transfers.clone(),
             outbox: Outbox::open(&config.state),
             queues: Mutex::new(queues.collect()),
             ended: Condvar::new(),
             loaded: AtomicBool::new(false),
+            started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             clerk: Mutex::default(),
@@ -203,20 +206,58 @@ impl Forwarder {
         Ok(Arc::new(forwarder))
     }
 
-    /// From now on these. What waits goes by the rule of its name, if there is one still.
-    pub fn set_rules(&self, _rules: rules::Rules) {}
+    /// From now on these, and the peers that are configured now. What waits goes by the rule of its name, if there is one
+    /// still; what came before goes by no new rule.
+    pub fn set_rules(self: &Arc<Self>, rules: Rules) -> std::io::Result<()> {
+        let some = !rules.is_empty();
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        if some {
+            self.archive.listen_for_arrivals();
+        }
+        let peers = self.peers.all();
+        let mut queues = self.queues();
+        queues.retain(|title, queue| {
+            queue.workers > 0 || peers.iter().any(|peer| peer.ae_title.as_str() == title)
+        });
+        for peer in &peers {
+            let title = peer.ae_title.as_str().to_owned();
+            queues.entry(title).or_insert_with(Queue::new);
+        }
+        drop(queues);
+        if self.loaded.load(Ordering::Relaxed) {
+            self.load();
+        }
+        self.archive.wake_for_arrivals();
+        match self.started.load(Ordering::Relaxed) {
+            true => self.begin_clerk(),
+            false => Ok(()),
+        }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.rules
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
-        if self.peers.is_empty() {
-            return Ok(());
-        }
-        if !self.rules.is_empty() {
+        self.started.store(true, Ordering::Relaxed);
+        if !self.rules().is_empty() {
             self.archive.listen_for_arrivals();
+        }
+        self.begin_clerk()
+    }
+
+    /// Where there are peers, and it is not at work yet.
+    fn begin_clerk(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut clerk = self.clerk.lock().unwrap_or_else(PoisonError::into_inner);
+        if clerk.is_some() || self.is_stopping() || self.peers.all().is_empty() {
+            return Ok(());
         }
         let this = self.clone();
         let thread = std::thread::Builder::new().name("forward".to_owned());
-        let thread = thread.spawn(move || this.keep_books())?;
-        *self.clerk.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *clerk = Some(thread.spawn(move || this.keep_books())?);
         Ok(())
     }
 
@@ -282,12 +323,10 @@ impl Forwarder {
     }
 
     /// The configured peer of that name; the error is a sentence.
-    fn peer(&self, text: &str) -> Result<&PeerEntry, String> {
+    fn peer(&self, text: &str) -> Result<PeerEntry, String> {
         let wanted = text.trim();
-        let is = |peer: &&PeerEntry| peer.ae_title.as_str().eq_ignore_ascii_case(wanted);
-        let found = self.peers.iter().find(is);
-        found.ok_or_else(|| {
-            format!("{wanted} is not a configured peer; add a [[peer]] to kura.toml")
+        self.peers.get(wanted).ok_or_else(|| {
+            format!("{wanted} is not a configured peer; add it: kura peer add {wanted}@HOST:PORT")
         })
     }
 
@@ -324,16 +363,12 @@ impl Forwarder {
 
     /// Puts a study where it belongs by what the outbox says of it.
     fn place(&self, key: &Key, kept: &Kept, now: i64) {
-        let Some(peer) = self
-            .peers
-            .iter()
-            .find(|peer| peer.ae_title.as_str() == &*key.peer)
-        else {
+        let Some(peer) = self.peers.get(&key.peer) else {
             return;
         };
         let route = match kept.by_hand {
             true => None,
-            false => self.rules.route(&kept.rule, &peer.ae_title),
+            false => self.rules().route(&kept.rule, &peer.ae_title),
         };
         let placing = match &route {
             Some(route) => Placing {

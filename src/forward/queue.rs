@@ -93,6 +93,8 @@ impl Queue {
             priority: placing.priority,
             due: BTreeSet::new(),
         });
+        // The rule of that name may be another by now.
+        (lane.window, lane.priority) = (placing.window, placing.priority);
         lane.due.insert((due, study.clone()));
         self.places.insert(study.clone(), (rule, due));
         self.since.insert((since, study.clone()));
@@ -111,8 +113,12 @@ impl Queue {
         }
     }
 
+    /// Without what failed.
     pub fn waiting_count(&self) -> usize {
-        self.places.len()
+        let studies = self.places.keys();
+        studies
+            .filter(|study| !self.failed.contains(*study))
+            .count()
     }
 
     /// Milliseconds since 1970.

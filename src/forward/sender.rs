@@ -13,6 +13,7 @@ use crate::transfers::{Direction, Transfer};
 use super::clerk::{Above, facts_of, stands_for};
 use super::outbox::{Kept, Key};
 use super::ranges::Ranges;
+use super::rules::Rules;
 use super::{Forwarder, local_now, now_ms, receipt};
 
 /// Instances of a study that are sent in one go; what is left follows at once.
@@ -56,8 +57,8 @@ struct Run {
 impl Forwarder {
     /// Sends to a peer until nothing is due.
     pub(super) fn send_what_is_due(&self, title: &str) {
-        let Ok(peer) = self.peer(title) else { return };
         while !self.is_stopping() && self.outbox.trouble().is_none() {
+            let Ok(peer) = self.peer(title) else { return };
             let next = self
                 .queues()
                 .get_mut(title)
@@ -67,7 +68,7 @@ impl Forwarder {
                 peer: title.into(),
                 study,
             };
-            let sent = self.send_study(peer, &key);
+            let sent = self.send_study(&peer, &key);
             if let Some(queue) = self.queues().get_mut(title) {
                 queue.active.remove(&*key.study);
             }
@@ -103,11 +104,16 @@ impl Forwarder {
         let Some(kept) = self.outbox.item(key)? else {
             return Ok(());
         };
-        let groups = self.choose(peer, key, &kept)?;
+        // One set of rules from the choice to the last byte: what is rewritten by a rule never goes without it.
+        let rules = self.rules();
+        if !kept.by_hand && rules.route(&kept.rule, &peer.ae_title).is_none() {
+            return self.has_no_rule(key, &kept.rule);
+        }
+        let groups = self.choose(peer, key, &kept, &rules)?;
         let mut run = Run::default();
         let begun = Instant::now();
         for chosen in &groups {
-            self.send_some(peer, key, &kept, chosen, &mut run)?;
+            self.send_some(peer, key, &kept, (chosen, &rules), &mut run)?;
             if run.stopped || run.is_over() {
                 break;
             }
@@ -135,8 +141,31 @@ impl Forwarder {
         Ok(())
     }
 
+    /// The rule that it waited for is gone, and with it, perhaps, the Patient ID that it was to have there: a person says
+    /// what becomes of it.
+    fn has_no_rule(&self, key: &Key, rule: &str) -> Result<(), String> {
+        let what = match rule {
+            "" => "no default is configured any more".to_owned(),
+            rule => format!("rule {rule} does not send to this peer any more"),
+        };
+        let (study, peer) = (&key.study, &key.peer);
+        self.outbox.change(key, |kept| {
+            kept.given_up = true;
+            kept.next_try = None;
+            kept.reason = format!(
+                "{what}; to send it all the same: kura send {study} --to {peer}, else: kura forward mark-sent {study} --peer {peer}"
+            );
+        })
+    }
+
     /// What of the study is still to be sent, as it is answered now. What is answered no more is not sent any more.
-    fn choose(&self, peer: &PeerEntry, key: &Key, kept: &Kept) -> Result<Vec<Chosen>, String> {
+    fn choose(
+        &self,
+        peer: &PeerEntry,
+        key: &Key,
+        kept: &Kept,
+        rules: &Rules,
+    ) -> Result<Vec<Chosen>, String> {
         let open = kept.open();
         let view = self.archive.view().map_err(|error| error.to_string())?;
         let snapshot = &view.snapshot;
@@ -157,10 +186,10 @@ impl Forwarder {
             };
             let rule = match above.of(snapshot, &entry) {
                 Ok(Some((study, series))) => {
-                    let routes = self.rules.for_instance(&facts_of(&entry, study, series));
+                    let routes = rules.for_instance(&facts_of(&entry, study, series));
                     let route = routes.into_iter().find(|route| route.peer == peer.ae_title);
                     let rule = route.map(|route| route.rule);
-                    rule.filter(|rule| self.rules.rewrite(rule).is_some())
+                    rule.filter(|rule| rules.rewrite(rule).is_some())
                 }
                 Ok(None) => None,
                 Err(error) => {
@@ -214,10 +243,10 @@ impl Forwarder {
         peer: &PeerEntry,
         key: &Key,
         kept: &Kept,
-        chosen: &Chosen,
+        (chosen, rules): (&Chosen, &Rules),
         run: &mut Run,
     ) -> Result<(), String> {
-        let route = self.rules.route(&kept.rule, &peer.ae_title);
+        let route = rules.route(&kept.rule, &peer.ae_title);
         let archive: &Archive = &self.archive;
         let to = To {
             archive,
@@ -230,10 +259,7 @@ impl Forwarder {
                 _ => PRIORITY_MEDIUM,
             },
             originator: None,
-            rewrite: chosen
-                .rule
-                .as_deref()
-                .and_then(|rule| self.rules.rewrite(rule)),
+            rewrite: chosen.rule.as_deref().and_then(|rule| rules.rewrite(rule)),
         };
         let mut numbers = chosen.numbers.iter();
         let mut unwritten = None;

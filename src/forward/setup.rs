@@ -179,10 +179,12 @@ impl Setup {
         .map_err(unchanged)?;
         *now = forward;
         self.peers.set(peers);
-        if let Some(forwarder) = &self.forwarder {
-            forwarder.set_rules(rules);
+        match &self.forwarder {
+            Some(forwarder) => forwarder.set_rules(rules).map_err(|error| {
+                format!("it is written down, but in effect only after a start: {error}")
+            }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A peer that something goes to stays.

@@ -54,7 +54,7 @@ impl Forwarder {
 
     fn list(&self, peer: Option<&str>, all: bool) -> Result<ForwardSaid, String> {
         let only = peer.map(|peer| self.peer(peer)).transpose()?;
-        let only = only.map(|peer| peer.ae_title.as_str());
+        let only = only.as_ref().map(|peer| peer.ae_title.as_str());
         // What fails, then what waits, then what is done; in each the newest first.
         let mut newest: BTreeMap<(u8, i64, String, String), (Key, Kept)> = BTreeMap::new();
         let mut total_count = 0;
@@ -110,8 +110,11 @@ impl Forwarder {
         let study = study.trim();
         let only = peer.map(|peer| self.peer(peer)).transpose()?;
         let mut found = Vec::new();
-        for peer in &self.peers {
-            if only.is_none_or(|only| only.ae_title == peer.ae_title) {
+        for peer in &self.peers.all() {
+            if only
+                .as_ref()
+                .is_none_or(|only| only.ae_title == peer.ae_title)
+            {
                 let key = Key::new(peer.ae_title.as_str(), study);
                 if let Some(kept) = self.outbox.item(&key)? {
                     found.push((key, kept));
@@ -122,10 +125,7 @@ impl Forwarder {
     }
 
     fn item_of(&self, key: &Key, kept: &Kept) -> Item {
-        let is_configured = self
-            .peers
-            .iter()
-            .any(|peer| peer.ae_title.as_str() == &*key.peer);
+        let is_configured = self.peers.get(&key.peer).is_some();
         let (active, unreachable) = match self.queues().get(&*key.peer) {
             Some(queue) => (
                 queue.active.contains(&*key.study),
@@ -179,7 +179,9 @@ impl Forwarder {
             );
         } else {
             self.outbox.each(&mut |key, kept| {
-                let fits = only.is_none_or(|only| only.ae_title.as_str() == &*key.peer);
+                let fits = only
+                    .as_ref()
+                    .is_none_or(|only| only.ae_title.as_str() == &*key.peer);
                 if fits && is_for_retry(&kept) {
                     keys.push(key);
                 }
@@ -200,7 +202,9 @@ impl Forwarder {
         // Who asks has perhaps just switched the peer on.
         for (title, queue) in self.queues().iter_mut() {
             if let Some(unreachable) = &mut queue.unreachable
-                && only.is_none_or(|only| only.ae_title.as_str() == title)
+                && only
+                    .as_ref()
+                    .is_none_or(|only| only.ae_title.as_str() == title)
             {
                 unreachable.next_probe = Instant::now();
             }
@@ -239,7 +243,8 @@ impl Forwarder {
     }
 
     fn pause(&self, peer: &str, paused: bool) -> Result<ForwardSaid, String> {
-        let title = self.peer(peer)?.ae_title.as_str();
+        let peer = self.peer(peer)?;
+        let title = peer.ae_title.as_str();
         let mut queues = self.queues();
         if let Some(queue) = queues.get_mut(title) {
             queue.paused = paused;
@@ -262,7 +267,8 @@ impl Forwarder {
     }
 
     fn send(&self, studies: &[String], peer: &str) -> Result<ForwardSaid, String> {
-        let title = self.peer(peer)?.ae_title.as_str();
+        let peer = self.peer(peer)?;
+        let title = peer.ae_title.as_str();
         if studies.len() > STUDIES_MAX {
             return Err(format!(
                 "{} studies; at most {STUDIES_MAX} at a time, nothing was sent",
