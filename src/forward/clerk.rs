@@ -370,6 +370,7 @@ impl Forwarder {
             }
             kept.noted = now;
             kept.done = None;
+            kept.delivered = None;
             (kept.patient_id, kept.study_date) = (note.patient_id, note.study_date);
             Some(kept.clone())
         })?;
@@ -399,11 +400,13 @@ impl Forwarder {
                 continue;
             }
             let mut threads = 0;
-            // As many as there are studies that are due, but for one that another thread takes meanwhile.
-            while queue.workers < peer.associations && queue.has_due(now, local) && threads < 4 {
-                queue.workers += 1;
-                threads += 1;
+            // One too many ends at once.
+            if queue.has_due(now, local) {
+                threads = peer.associations.saturating_sub(queue.workers);
+            } else if queue.has_receipt(Instant::now()) && queue.workers == 0 {
+                threads = 1;
             }
+            queue.workers += threads;
             drop(queues);
             for _ in 0..threads {
                 self.begin_thread(title, |this, title| this.send_what_is_due(title));

@@ -1,6 +1,6 @@
 //! Who is next: in memory, from what the outbox keeps. No file, no socket and no clock is touched here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,7 +37,13 @@ pub struct Queue {
     since: BTreeSet<(i64, Arc<str>)>,
     since_of: HashMap<Arc<str>, i64>,
     pub receipt: Receipt,
+    /// Studies of which the peer is to be asked what it holds of them, when nothing is to be sent: from when on, and how
+    /// often it was asked.
+    pub receipts: VecDeque<(Instant, Arc<str>, u32)>,
 }
+
+/// More are not asked for.
+const RECEIPTS_MAX: usize = 1_000;
 
 /// Whether a peer says what it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +83,7 @@ impl Queue {
             since: BTreeSet::new(),
             since_of: HashMap::new(),
             receipt: Receipt::Unknown,
+            receipts: VecDeque::new(),
         }
     }
 
@@ -172,6 +179,31 @@ impl Queue {
             self.backlog = false;
         }
         best.map(|(_, _, study)| study)
+    }
+
+    /// The peer is to be asked what it holds of a study, the oldest question going where they are too many.
+    pub fn ask_later(&mut self, study: Arc<str>, when: Instant, tries: u32) {
+        if self.receipt != Receipt::DoesNot {
+            self.receipts.push_back((when, study, tries));
+            if self.receipts.len() > RECEIPTS_MAX {
+                self.receipts.pop_front();
+            }
+        }
+    }
+
+    /// The next question, and how often it was asked.
+    pub fn next_receipt(&mut self, now: Instant) -> Option<(Arc<str>, u32)> {
+        if self.paused || self.unreachable.is_some() {
+            return None;
+        }
+        let at = self.receipts.iter().position(|(due, _, _)| *due <= now)?;
+        let (_, study, tries) = self.receipts.remove(at)?;
+        Some((study, tries))
+    }
+
+    pub fn has_receipt(&self, now: Instant) -> bool {
+        let asks = !self.paused && self.unreachable.is_none();
+        asks && self.receipts.iter().any(|(due, _, _)| *due <= now)
     }
 
     /// When the next becomes due, if windows are open then.

@@ -2,7 +2,7 @@
 
 use std::net::ToSocketAddrs;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::PeerEntry;
 use crate::dicom::{AeTitle, sop, ts};
@@ -10,12 +10,19 @@ use crate::net::{Association, NetError, Timeouts};
 use crate::scu;
 
 use super::Forwarder;
+use super::outbox::Key;
 use super::queue::Receipt;
 
 /// Matches of one query that are counted.
 const MATCHES_MAX: u64 = 100_000;
 /// A workstation may take a moment to file what it has confirmed.
-const LATER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+const LATER: [Duration; 3] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(300),
+];
+/// For the answer to a query: nothing depends on it.
+const QUERY_PATIENCE: Duration = Duration::from_secs(15);
 
 fn open(
     calling: &AeTitle,
@@ -32,7 +39,10 @@ fn open(
         calling,
         &peer.ae_title,
         contexts,
-        Timeouts::default(),
+        Timeouts {
+            response: QUERY_PATIENCE,
+            ..Timeouts::default()
+        },
         &[],
     )
 }
@@ -59,41 +69,44 @@ pub fn echo(calling: &AeTitle, peer: &PeerEntry) -> Result<(), String> {
 }
 
 impl Forwarder {
-    /// Instances of the study that the peer says it holds; `None` where it does not say. Asked again where they are fewer
-    /// than `expected`.
-    pub(super) fn delivered(&self, peer: &PeerEntry, study: &str, expected: u64) -> Option<u64> {
-        let title = peer.ae_title.as_str();
-        let known = self.queues().get(title).map(|queue| queue.receipt);
-        if known == Some(Receipt::DoesNot) {
-            return None;
-        }
-        let mut found = None;
-        for pause in std::iter::once(Duration::ZERO).chain(LATER) {
-            if self.is_stopping() {
-                break;
-            }
-            std::thread::sleep(pause);
-            match self.count_there(peer, study) {
-                Ok(count) => found = Some(count),
-                Err(Unanswered::Never) => {
-                    if let Some(queue) = self.queues().get_mut(title) {
-                        queue.receipt = Receipt::DoesNot;
-                    }
-                    return None;
-                }
-                Err(Unanswered::Now(reason)) => {
-                    tracing::debug!(peer = title, reason, "what a peer holds is not known");
-                    break;
-                }
-            }
-            if let Some(queue) = self.queues().get_mut(title) {
+    /// Asks a peer how many instances it holds of a study, and writes that down. `tries`: how often it was asked before.
+    pub(super) fn ask_what_is_there(&self, peer: &PeerEntry, key: &Key, tries: u32) {
+        let counted = self.count_there(peer, &key.study);
+        let mut queues = self.queues();
+        let Some(queue) = queues.get_mut(&*key.peer) else {
+            return;
+        };
+        let count = match counted {
+            Ok(count) => {
                 queue.receipt = Receipt::Answers;
+                count
             }
-            if found.is_some_and(|count| count >= expected) {
-                break;
+            Err(Unanswered::Never(reason)) if queue.receipt == Receipt::Unknown => {
+                tracing::info!(
+                    peer = &*key.peer,
+                    reason,
+                    "a peer does not say what it holds"
+                );
+                queue.receipt = Receipt::DoesNot;
+                queue.receipts.clear();
+                return;
             }
+            Err(Unanswered::Never(reason) | Unanswered::Now(reason)) => {
+                tracing::debug!(peer = &*key.peer, reason, "what a peer holds is not known");
+                return;
+            }
+        };
+        drop(queues);
+        let written = self.outbox.change(key, |kept| {
+            kept.delivered = Some(count);
+            count < kept.confirmed.count()
+        });
+        if written == Ok(true)
+            && let Some(pause) = LATER.get(tries as usize)
+            && let Some(queue) = self.queues().get_mut(&*key.peer)
+        {
+            queue.ask_later(key.study.clone(), Instant::now() + *pause, tries + 1);
         }
-        found
     }
 
     fn count_there(&self, peer: &PeerEntry, study: &str) -> Result<u64, Unanswered> {
@@ -103,7 +116,7 @@ impl Forwarder {
             .map(|context| context.id)
         else {
             drop(association.release());
-            return Err(Unanswered::Never);
+            return Err(Unanswered::Never("it has no such service".to_owned()));
         };
         let counted = count(&mut association, context_id, study);
         match &counted {
@@ -115,14 +128,19 @@ impl Forwarder {
 }
 
 enum Unanswered {
-    /// It has no such service.
-    Never,
+    /// It has no such service, or none that works.
+    Never(String),
     Now(String),
 }
 
 impl From<NetError> for Unanswered {
     fn from(error: NetError) -> Unanswered {
-        Unanswered::Now(error.to_string())
+        match error {
+            NetError::Timeout { .. } | NetError::Protocol { .. } => {
+                Unanswered::Never(error.to_string())
+            }
+            error => Unanswered::Now(error.to_string()),
+        }
     }
 }
 

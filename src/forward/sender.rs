@@ -55,7 +55,7 @@ struct Run {
 }
 
 impl Forwarder {
-    /// Sends to a peer until nothing is due.
+    /// Sends to a peer until nothing is due, then asks it what it holds of that.
     pub(super) fn send_what_is_due(&self, title: &str) {
         while !self.is_stopping() && self.outbox.trouble().is_none() {
             let Ok(peer) = self.peer(title) else { return };
@@ -63,7 +63,19 @@ impl Forwarder {
                 .queues()
                 .get_mut(title)
                 .and_then(|queue| queue.next(now_ms(), local_now()));
-            let Some(study) = next else { return };
+            let Some(study) = next else {
+                let asked = self
+                    .queues()
+                    .get_mut(title)
+                    .and_then(|queue| queue.next_receipt(Instant::now()));
+                let Some((study, tries)) = asked else { return };
+                let key = Key {
+                    peer: title.into(),
+                    study,
+                };
+                self.ask_what_is_there(peer, &key, tries);
+                continue;
+            };
             let key = Key {
                 peer: title.into(),
                 study,
@@ -134,9 +146,9 @@ impl Forwarder {
             return Err("what was sent cannot be written down".to_owned());
         }
         if ended.done.is_some() && run.stored > 0 && gone.is_none() {
-            let expected = ended.confirmed.count();
-            let delivered = self.delivered(peer, &key.study, expected);
-            self.outbox.change(key, |kept| kept.delivered = delivered)?;
+            if let Some(queue) = self.queues().get_mut(&*key.peer) {
+                queue.ask_later(key.study.clone(), Instant::now(), 0);
+            }
         }
         Ok(())
     }

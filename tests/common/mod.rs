@@ -15,6 +15,7 @@ pub mod dciodvfy;
 pub mod disks;
 pub mod elements;
 pub mod files;
+pub mod forwarding;
 pub mod images;
 pub mod part10;
 pub mod server;
