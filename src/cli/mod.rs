@@ -110,7 +110,7 @@ enum Verb {
     Mirror(mirror::Mirror),
     /// Images leave the volumes that received them, by rule: what would go, and now
     Retention(retention::Retention),
-    /// What became of dead disks, and what left by rule: list, show
+    /// What became of dead disks and of pulls, and what left by rule: list, show
     Report(report::Report),
     /// Every file read again and compared with its checksum: how far it is, or all of it now
     Scrub(scrub::Scrub),

@@ -1,4 +1,4 @@
-//! `kura report`: what became of dead disks, kept for later.
+//! `kura report`: what became of dead disks and of pulls, kept for later.
 
 use super::output;
 use super::{End, Failure};

@@ -178,9 +178,8 @@ impl Pulls {
                     false => '_',
                 };
                 let title: String = title.as_str().chars().map(plain).collect();
-                let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
                 self.new_pull(Task {
-                    name: format!("pull-{title}-{time}"),
+                    name: format!("pull-{title}"),
                     from,
                     keys,
                     get,
@@ -201,7 +200,7 @@ impl Pulls {
     }
 
     /// Whoever asks for what is under way already gets to look at that.
-    fn new_pull(self: &Arc<Self>, task: Task) -> Result<PullStatus, String> {
+    fn new_pull(self: &Arc<Self>, mut task: Task) -> Result<PullStatus, String> {
         if let Some(job) = self.current().as_ref().filter(|job| job.is_running()) {
             return match job.task().is_like(&task) {
                 true => Ok(job.status()),
@@ -212,9 +211,19 @@ impl Pulls {
             };
         }
         self.must_serve()?;
-        let created = task::File::create(&self.disk, &self.state, &task);
-        created.map_err(|error| self.not_written(&error))?;
-        self.begin(Known::new(task))
+        let title = task.name.clone();
+        let mut time = jiff::Timestamp::now();
+        loop {
+            task.name = format!("{title}-{}", time.strftime("%Y%m%dT%H%M%SZ"));
+            match task::File::create(&self.disk, &self.state, &task) {
+                Ok(_) => return self.begin(Known::new(task)),
+                // The one before began within this second.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    time += jiff::SignedDuration::from_secs(1);
+                }
+                Err(error) => return Err(self.not_written(&error)),
+            }
+        }
     }
 
     fn resume(self: &Arc<Self>) -> Result<PullStatus, String> {

@@ -400,8 +400,10 @@ const USUAL_CLASSES: [&str; 8] = [
     "1.2.840.10008.5.1.4.1.1.12.1",  // XA
 ];
 
-/// Each in a context of its own, so that the peer can send what it has as it is.
-const COMPRESSED: [&str; 14] = [
+/// Each in a context of its own, so that the peer can send what it has as it is. Of many classes the first forms have room.
+const FORMS: [&str; 16] = [
+    ts::EXPLICIT_VR_LITTLE_ENDIAN,
+    ts::IMPLICIT_VR_LITTLE_ENDIAN,
     "1.2.840.10008.1.2.4.70",
     "1.2.840.10008.1.2.4.50",
     "1.2.840.10008.1.2.4.90",
@@ -420,8 +422,7 @@ const COMPRESSED: [&str; 14] = [
 
 type Offered = (Vec<(String, Vec<String>)>, Vec<RoleSelection>);
 
-/// Contexts for C-GET and for what comes by it: first each class uncompressed, then the compressed forms as far as there
-/// is room.
+/// Contexts for C-GET and for what comes by it: each class uncompressed, then the compressed forms as far as there is room.
 fn offered(classes: &BTreeSet<String>) -> Offered {
     let usual: BTreeSet<String> = USUAL_CLASSES.map(str::to_owned).into();
     let classes = match classes.is_empty() {
@@ -433,9 +434,8 @@ fn offered(classes: &BTreeSet<String>) -> Offered {
         both.map(str::to_owned).to_vec()
     };
     let mut contexts = vec![(sop::STUDY_ROOT_GET.to_owned(), plain())];
-    let each = classes.iter().take(CONTEXTS_MAX - 1);
-    contexts.extend(each.clone().map(|class| (class.clone(), plain())));
-    for syntax in COMPRESSED {
+    let each = classes.iter().take((CONTEXTS_MAX - 1) / 2);
+    for syntax in FORMS {
         contexts.extend(
             each.clone()
                 .map(|class| (class.clone(), vec![syntax.to_owned()])),
