@@ -29,7 +29,12 @@ pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     });
     // And a modality keeps what it could delete.
     let actions: Vec<_> = late
-        .chain(commitment.actions().iter().map(|action| output::plain(action)))
+        .chain(
+            commitment
+                .actions()
+                .iter()
+                .map(|action| output::plain(action)),
+        )
         .collect();
     if !actions.is_empty() && status.state == "ok" {
         status.state = "degraded".to_owned();

@@ -301,7 +301,7 @@ mod tests {
         let config = Config::parse(&text, Path::new("/srv")).unwrap();
         assert_eq!(config.ae_title.as_str(), "CONQUESTSRV1");
         assert_eq!((config.port, config.volumes.len()), (5678, 3));
-        assert_eq!(config.peers.len(), 2);
+        assert_eq!(config.peers.all().len(), 2);
         for line in super::super::template().lines() {
             assert!(!line.starts_with('#') || text.contains(line), "{line}");
         }

@@ -73,7 +73,7 @@ impl Forwarder {
                     peer: title.into(),
                     study,
                 };
-                self.ask_what_is_there(peer, &key, tries);
+                self.ask_what_is_there(&peer, &key, tries);
                 continue;
             };
             let key = Key {
