@@ -330,7 +330,7 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
             },
         },
         Request::Doctor => Response::Doctor(archive.look_over()),
-        Request::Forward(verb) => match desk.forward.verb(verb) {
+        Request::Forward(verb) => match forward(desk, verb) {
             Ok(said) => Response::Forward(Box::new(said)),
             Err(reason) => Response::Failed { reason },
         },
@@ -343,6 +343,13 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
             reason: "this is answered in pieces".to_owned(),
         },
     }
+}
+
+fn forward(desk: &Desk, verb: ForwardVerb) -> Result<ForwardSaid, String> {
+    if matches!(verb, ForwardVerb::Retry { .. }) {
+        desk.setup.read_maps_again()?;
+    }
+    desk.forward.verb(verb)
 }
 
 /// For [`Request::Setup`], which needs no archive.

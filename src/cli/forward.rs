@@ -107,10 +107,15 @@ pub fn ask(config: &Config, verb: ForwardVerb, json: bool) -> Result<End, Failur
                 true => output::json(
                     &serde_json::json!({ "version": 1, "done": said, "running": running }),
                 ),
-                false => output::line(&output::plain(&match running {
-                    true => said,
-                    false => format!("{said}; no server runs: it goes when one does (kura serve)"),
-                })),
+                false => {
+                    let mut text = output::plain(&said);
+                    if !running {
+                        text.push_str(
+                            "\nserver  not running, nothing is sent; start it with: kura serve",
+                        );
+                    }
+                    output::line(&text);
+                }
             }
             Ok(End::Ok)
         }
@@ -305,11 +310,6 @@ fn meaning(status: u16) -> &'static str {
 /// One study: for each peer how far it is, and what to do.
 fn one(study: &str, items: &[Item]) -> String {
     let study = output::plain(study);
-    if items.is_empty() {
-        return format!(
-            "study {study} goes to nobody: no rule took it\naction  kura send {study} --to PEER\n"
-        );
-    }
     let done = items
         .iter()
         .filter(|item| item.state == State::Sent)

@@ -81,6 +81,9 @@ impl Forwarder {
                 if !begun {
                     begun = self.begin(&mut books);
                 }
+                if self.begins_anew.swap(false, Ordering::Relaxed) {
+                    self.forget_marks(&mut books);
+                }
                 match self.rules().is_empty() {
                     true => self.pass_over(&mut books),
                     false if begun => self.look(&mut books),
@@ -155,6 +158,11 @@ impl Forwarder {
     /// Nobody gets what comes while there is no rule, not by a later one either: that begins with what comes then.
     fn pass_over(&self, books: &mut Books) {
         drop(self.archive.take_arrivals());
+        self.forget_marks(books);
+    }
+
+    /// From now on, as a new outbox.
+    fn forget_marks(&self, books: &mut Books) {
         books.early.clear();
         books.read.clear();
         books.taken = None;

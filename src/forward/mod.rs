@@ -159,6 +159,8 @@ pub struct Forwarder {
     ended: Condvar,
     /// The queues hold what the outbox does.
     loaded: AtomicBool,
+    /// There was no rule for a while: what came before now is not considered.
+    begins_anew: AtomicBool,
     /// [`Forwarder::start`] was called.
     started: AtomicBool,
     stopping: AtomicBool,
@@ -169,8 +171,6 @@ pub struct Forwarder {
 
 /// So long an end waits for the instances at hand; a peer may never answer.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
-/// For what no rule says anything else.
-const QUIET: Duration = Duration::from_secs(60);
 /// The lane of what was asked for by hand: no rule has that name.
 const BY_HAND: &str = "\u{1}by hand";
 
@@ -195,6 +195,7 @@ impl Forwarder {
             queues: Mutex::new(queues.collect()),
             ended: Condvar::new(),
             loaded: AtomicBool::new(false),
+            begins_anew: AtomicBool::new(false),
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
@@ -210,6 +211,11 @@ impl Forwarder {
     /// still; what came before goes by no new rule.
     pub fn set_rules(self: &Arc<Self>, rules: Rules) -> std::io::Result<()> {
         let some = !rules.is_empty();
+        if self.rules().is_empty() {
+            // What came while there was none is nobody's.
+            drop(self.archive.take_arrivals());
+            self.begins_anew.store(true, Ordering::Relaxed);
+        }
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         if some {
             self.archive.listen_for_arrivals();
@@ -387,9 +393,8 @@ impl Forwarder {
         };
         let quiet = match &route {
             Some(route) if route.when == ForwardWhen::Study => route.quiet,
-            Some(_) => Duration::ZERO,
-            None if kept.by_hand => Duration::ZERO,
-            None => QUIET,
+            // By hand; or its rule is gone, which is said at once.
+            Some(_) | None => Duration::ZERO,
         };
         let quiet = i64::try_from(quiet.as_millis()).unwrap_or(i64::MAX);
         let due = kept.noted.saturating_add(quiet);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::config::{Config, Forward, ForwardPriority, ForwardRule, ForwardWhen, Given};
+use crate::config::{Config, Forward, ForwardPriority, ForwardRule, ForwardWhen, Given, PeerEntry};
 use crate::dicom::{AeTitle, Tag, tags};
 use crate::index::Values;
 use crate::job::Window;
@@ -78,10 +78,13 @@ struct Rule {
 impl Rules {
     /// Reads the maps. The error is a sentence.
     pub fn of(config: &Config) -> Result<Rules, String> {
-        let Forward { default, rules, .. } = &config.forward;
-        let titles: HashMap<String, AeTitle> = config
-            .peers
-            .all()
+        Rules::between(&config.forward, config.peers.all())
+    }
+
+    /// As [`Rules::of`].
+    pub fn between(forward: &Forward, peers: Vec<PeerEntry>) -> Result<Rules, String> {
+        let Forward { default, rules, .. } = forward;
+        let titles: HashMap<String, AeTitle> = peers
             .into_iter()
             .map(|peer| (folded(peer.ae_title.as_str()), peer.ae_title))
             .collect();

@@ -118,7 +118,8 @@ impl Forwarder {
         };
         // One set of rules from the choice to the last byte: what is rewritten by a rule never goes without it.
         let rules = self.rules();
-        if !kept.by_hand && rules.route(&kept.rule, &peer.ae_title).is_none() {
+        let by_rule = !kept.by_hand && !kept.rule.is_empty();
+        if by_rule && rules.route(&kept.rule, &peer.ae_title).is_none() {
             return self.has_no_rule(key, &kept.rule);
         }
         let groups = self.choose(peer, key, &kept, &rules)?;
@@ -156,16 +157,12 @@ impl Forwarder {
     /// The rule that it waited for is gone, and with it, perhaps, the Patient ID that it was to have there: a person says
     /// what becomes of it.
     fn has_no_rule(&self, key: &Key, rule: &str) -> Result<(), String> {
-        let what = match rule {
-            "" => "no default is configured any more".to_owned(),
-            rule => format!("rule {rule} does not send to this peer any more"),
-        };
         let (study, peer) = (&key.study, &key.peer);
         self.outbox.change(key, |kept| {
             kept.given_up = true;
             kept.next_try = None;
             kept.reason = format!(
-                "{what}; to send it all the same: kura send {study} --to {peer}, else: kura forward mark-sent {study} --peer {peer}"
+                "rule {rule} does not send to this peer any more; to send it all the same: kura send {study} --to {peer}, else: kura forward mark-sent {study} --peer {peer}"
             );
         })
     }

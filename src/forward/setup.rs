@@ -187,6 +187,21 @@ impl Setup {
         }
     }
 
+    /// Maps may have got another line since. The error is a sentence.
+    pub fn read_maps_again(&self) -> Result<(), String> {
+        let forward = self.forward();
+        let has_map = |rule: &ForwardRule| rule.rewrite.as_ref().is_some_and(|r| r.map.is_some());
+        match &self.forwarder {
+            Some(forwarder) if forward.rules.iter().any(has_map) => {
+                let rules = Rules::between(&forward, self.peers.all())?;
+                forwarder
+                    .set_rules(rules)
+                    .map_err(|error| error.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A peer that something goes to stays.
     fn is_not_used(&self, ae_title: &str) -> Result<(), String> {
         let forward = self.forward();
