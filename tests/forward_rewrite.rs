@@ -22,6 +22,7 @@ const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 const EXPLICIT_BIG: &str = "1.2.840.10008.1.2.2";
 const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
 const ISSUER: Tag = Tag(0x0010, 0x0021);
+const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
 
 /// Sent in one go.
 struct Instance {
@@ -243,6 +244,60 @@ fn only_the_patient_id_differs_in_every_encoding() {
         );
     }
     assert!(changed_count > 30, "{changed_count}");
+}
+
+/// Method: a receiver that takes Implicit VR Little Endian only gets small and large images that are stored otherwise: the
+/// same values, but for Patient ID and issuer.
+#[test]
+fn in_another_encoding_too_only_the_patient_id_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (archive, rules) = archive(folder.path(), "{ prefix = \"H-\", issuer = \"HOSPITAL\" }");
+    let mut instances = instances();
+    instances.retain(|one| one.syntax == EXPLICIT_LITTLE && one.class == CT_IMAGE_STORAGE);
+    let selected: Vec<Selected> = instances.iter().map(|one| store(&archive, one)).collect();
+    let sink = Sink::start();
+    sink.accept_only(&[IMPLICIT_LITTLE]);
+    let outcomes = send(&archive, &sink, rules.rewrite("r"), &selected);
+    let mut received = sink.take().into_iter();
+    assert!(instances.iter().any(|one| one.name.starts_with("large")));
+    for (instance, sent) in instances.iter().zip(&outcomes) {
+        let name = &instance.name;
+        let before = values(&instance.data_set, EXPLICIT_LITTLE);
+        if elements::text(before.get(&PATIENT_ID).map_or(&[], Vec::as_slice)).len() > 62 {
+            continue;
+        }
+        assert!(sent.is_stored(), "{name}: {sent:?}");
+        let received = received.next().unwrap();
+        assert_eq!(received.transfer_syntax, IMPLICIT_LITTLE, "{name}");
+        let after = values(&received.data_set, IMPLICIT_LITTLE);
+        let old = before.get(&PATIENT_ID).map(|value| elements::text(value));
+        let old = old.filter(|old| !old.is_empty());
+        if let Some(old) = &old {
+            assert_eq!(
+                elements::text(&after[&PATIENT_ID]),
+                format!("H-{old}"),
+                "{name}"
+            );
+        }
+        for (tag, value) in &before {
+            // What is in sequences is written anew.
+            let own = old.is_some() && (*tag == PATIENT_ID || *tag == ISSUER);
+            let same = after.get(tag).is_some_and(|new| new == value);
+            assert!(
+                own || same || is_sequence(*tag, &instance.data_set),
+                "{name}: {tag:?}"
+            );
+        }
+        assert_eq!(before.get(&PIXEL_DATA), after.get(&PIXEL_DATA), "{name}");
+    }
+}
+
+fn is_sequence(tag: Tag, data_set: &[u8]) -> bool {
+    let mut header = Vec::new();
+    header.extend(tag.0.to_le_bytes());
+    header.extend(tag.1.to_le_bytes());
+    header.extend(b"SQ");
+    data_set.windows(6).any(|six| six == header)
 }
 
 /// Where the first element behind group 0010 begins, bytes; the end where a sequence is before it (nothing is said then).

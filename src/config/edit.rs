@@ -3,16 +3,25 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 pub use super::edit_forward::{PeerChange, with_peer, with_rule, without_peer, without_rule};
 use super::{Config, RoleName, VolumeEntry};
 
+/// Between reading and writing: two commands must not undo each other.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Writes a `[[volume]]`: in the place of the one named `old_name` (or with the new name), else behind the others.
 ///
 /// The file is replaced as a whole or not at all. The error is a sentence.
 pub fn put_volume(file: &Path, old_name: Option<&str>, entry: &VolumeEntry) -> Result<(), String> {
+    let _guard = one_at_a_time();
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     let text = with_volume(&text, old_name, entry)?;
     replace(file, text.as_bytes()).map_err(|error| error.to_string())
@@ -20,6 +29,7 @@ pub fn put_volume(file: &Path, old_name: Option<&str>, entry: &VolumeEntry) -> R
 
 /// Takes the `[[volume]]` of that name out, if there is one.
 pub fn take_volume(file: &Path, name: &str) -> Result<(), String> {
+    let _guard = one_at_a_time();
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     match without_volume(&text, name)? {
         Some(text) => replace(file, text.as_bytes()).map_err(|error| error.to_string()),
@@ -34,6 +44,7 @@ pub fn change<T>(
     edit: impl FnOnce(&str) -> Result<String, String>,
     then: impl FnOnce(&Config) -> Result<T, String>,
 ) -> Result<T, String> {
+    let _guard = one_at_a_time();
     let unread = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
     let text = fs::read_to_string(file).map_err(unread)?;
     let text = edit(&text)?;

@@ -176,6 +176,7 @@ impl Forwarder {
         rules: &Rules,
     ) -> Result<Vec<Chosen>, String> {
         let open = kept.open();
+        let by_rule = !kept.by_hand && !kept.rule.is_empty();
         let view = self.archive.view().map_err(|error| error.to_string())?;
         let snapshot = &view.snapshot;
         let mut groups: HashMap<Option<String>, Chosen> = HashMap::new();
@@ -198,6 +199,8 @@ impl Forwarder {
                     let routes = rules.for_instance(&facts_of(&entry, study, series));
                     let route = routes.into_iter().find(|route| route.peer == peer.ae_title);
                     let rule = route.map(|route| route.rule);
+                    // It no longer takes the instance, but is what this waits by.
+                    let rule = rule.or_else(|| by_rule.then(|| kept.rule.clone()));
                     rule.filter(|rule| rules.rewrite(rule).is_some())
                 }
                 Ok(None) => None,
