@@ -193,7 +193,11 @@ pub fn send_one(
     let mut outgoing = match outgoing::open(to, instance, form) {
         Ok(outgoing) => outgoing,
         Err(reason) => {
-            tracing::error!(reason, "an instance cannot be sent");
+            tracing::error!(
+                sop_instance_uid = instance.sop_instance_uid,
+                reason,
+                "an instance cannot be sent"
+            );
             return Ok((Sent::NotOurs(reason), 0));
         }
     };

@@ -60,12 +60,9 @@ fn open_unchanged<'a>(
     };
     if !is_encapsulated(&instance.transfer_syntax) {
         let converting = Converting::of(to.archive, instance, explicit);
-        return converting.map(Outgoing::Converting).map_err(|reason| {
-            format!(
-                "{} cannot be converted: {reason}",
-                instance.sop_instance_uid
-            )
-        });
+        return converting
+            .map(Outgoing::Converting)
+            .map_err(|reason| format!("cannot be converted: {reason}"));
     }
     let mut fetched = to
         .archive
@@ -74,12 +71,7 @@ fn open_unchanged<'a>(
     let (syntax, length) = (&instance.transfer_syntax, fetched.length);
     worker::decompress(syntax, explicit, length, &mut |buffer| fetched.read(buffer))
         .map(Outgoing::Decompressed)
-        .map_err(|reason| {
-            format!(
-                "{} cannot be decompressed: {reason}",
-                instance.sop_instance_uid
-            )
-        })
+        .map_err(|reason| format!("cannot be decompressed: {reason}"))
 }
 
 impl Outgoing<'_> {
