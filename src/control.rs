@@ -23,8 +23,9 @@ use crate::archive::{
     ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, VolumeSaid, VolumeVerb,
     WorkStatus, WorkVerb,
 };
-use crate::commitment::{Commitment, CommitmentStatus};
+use crate::commitment::{Answer, Commitment, CommitmentStatus};
 use crate::config::Config;
+use crate::dicom::Reference;
 use crate::forward::setup::{Setup, SetupSaid, SetupVerb};
 use crate::forward::{ForwardSaid, ForwardVerb, Forwarder, PeerStatus};
 use crate::index::Values;
@@ -65,6 +66,11 @@ pub enum Request {
     Pull(PullVerb),
     /// Lines of the journal of transfers, the newest first.
     Journal(transfers::Wanted),
+    /// A peer is asked to keep instances, and waited for.
+    Commit {
+        to: String,
+        instances: Vec<Reference>,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,6 +114,7 @@ pub enum Response {
     /// Some of the journal's lines; more come.
     Transfers(Vec<Transfer>),
     Journal(transfers::SearchEnd),
+    Commit(Answer),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -337,6 +344,10 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
         Request::Setup(verb) => set_up(&desk.setup, verb),
         Request::Pull(verb) => match desk.pulls.verb(verb) {
             Ok(status) => Response::Pull(Box::new(status)),
+            Err(reason) => Response::Failed { reason },
+        },
+        Request::Commit { to, instances } => match desk.commitment.ask_of(&to, &instances) {
+            Ok(answer) => Response::Commit(answer),
             Err(reason) => Response::Failed { reason },
         },
         Request::Find(_) | Request::Stats(_) | Request::Journal(_) => Response::Failed {

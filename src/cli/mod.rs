@@ -3,6 +3,7 @@
 mod adopt;
 mod amend;
 mod changes;
+mod commit;
 mod conflicts;
 mod doctor;
 mod drill;

@@ -7,7 +7,7 @@ use super::output::{self, Bar};
 use super::{End, Failure};
 use crate::config::{Config, PeerEntry};
 use crate::dicom::part10;
-use crate::dicom::{FileMeta, is_conforming};
+use crate::dicom::{FileMeta, Reference, is_conforming};
 use crate::forward::ForwardVerb;
 use crate::net::dimse::PRIORITY_MEDIUM;
 use crate::net::{Association, Timeouts};
@@ -25,6 +25,9 @@ pub struct Send {
     /// Say what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
+    /// Ask it afterwards whether it keeps them (storage commitment), and wait for its report
+    #[arg(long, conflicts_with = "dry_run")]
+    commit: bool,
 }
 
 struct Instance {
@@ -40,6 +43,8 @@ struct Report {
     warnings: u64,
     failed: Vec<(PathBuf, String)>,
     bytes: u64,
+    /// Those that the peer took.
+    stored: Vec<Reference>,
 }
 
 /// Presentation contexts of one association (PS3.8 7.1.1.13).
@@ -84,6 +89,10 @@ pub fn run(verb: &Send, config: &Config, json: bool) -> Result<End, Failure> {
         send(config, &peer, batch, &mut report, &mut bar)?;
     }
     bar.end();
+    let committed = match verb.commit {
+        true => Some(super::commit::ask(config, &verb.to, &peer, &report.stored)?),
+        false => None,
+    };
     for (path, reason) in &report.failed {
         eprintln!(
             "failed: {}: {reason}",
@@ -96,10 +105,14 @@ pub fn run(verb: &Send, config: &Config, json: bool) -> Result<End, Failure> {
             .iter()
             .map(|(path, reason)| serde_json::json!({ "file": path.display().to_string(), "reason": reason }))
             .collect();
-        output::json(&serde_json::json!({
+        let mut value = serde_json::json!({
             "version": 1, "sent": report.sent, "warnings": report.warnings, "failed": failed,
             "skipped": skipped.len(), "bytes": report.bytes,
-        }));
+        });
+        if let Some(committed) = &committed {
+            value["commitment"] = serde_json::to_value(committed)?;
+        }
+        output::json(&value);
     } else {
         output::line(&format!(
             "{} sent to {} ({}), {} with a warning, {} failed, {} skipped",
@@ -110,6 +123,15 @@ pub fn run(verb: &Send, config: &Config, json: bool) -> Result<End, Failure> {
             report.failed.len(),
             skipped.len()
         ));
+        if let Some(committed) = &committed {
+            output::line(&super::commit::screen(committed));
+        }
+    }
+    if let Some(committed) = committed
+        && !committed.failed.is_empty()
+    {
+        let count = committed.failed.len();
+        return Err(format!("{count} instances are not committed; they are not safe there").into());
     }
     if !report.failed.is_empty() {
         return Err(format!(
@@ -270,6 +292,10 @@ fn send(
         )?;
         if outcome.is_stored() {
             report.sent += 1;
+            report.stored.push(Reference {
+                sop_class_uid: meta.sop_class_uid.clone(),
+                sop_instance_uid: meta.sop_instance_uid.clone(),
+            });
             report.warnings += u64::from(outcome.is_warning());
             report.bytes += instance.length;
         } else {

@@ -21,6 +21,8 @@ use super::{Commitment, reason};
 const ASKED_MAX: usize = 1_000;
 /// So long the association stays open for the report; some peers send it only after the release.
 const THERE_FOR: Duration = Duration::from_secs(20);
+/// For a report that a person waits for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at whether the report came the other way.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -69,6 +71,20 @@ impl Drop for Question<'_> {
 }
 
 impl Commitment {
+    /// As [`Commitment::ask`], of a peer by its AE title, or as `AE@HOST:PORT`.
+    pub fn ask_of(&self, to: &str, instances: &[Reference]) -> Result<Answer, String> {
+        let known = self.config.peer(to).map(|peer| PeerEntry::clone(&peer));
+        let peer = known.or_else(|| to.parse().ok());
+        let peer = peer.ok_or_else(|| format!("{to} is not a configured peer"))?;
+        let asking = Asking {
+            calling: &self.config.ae_title,
+            peer: &peer,
+            caller: None,
+            patience: PATIENCE,
+        };
+        self.ask(&asking, instances)
+    }
+
     /// Asks a peer, and waits for its report, wherever it comes. The error is a sentence.
     pub fn ask(&self, asking: &Asking, instances: &[Reference]) -> Result<Answer, String> {
         ask(asking, instances, &self.asked)

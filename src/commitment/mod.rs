@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::dicom::{Reference, References};
 use crate::transfers::{Direction, Transfer, Transfers};
 
-pub use asking::{Answer, Asking};
+pub use asking::{Answer, Asking, PATIENCE};
 
 use kept::{Folder, Kept};
 

@@ -116,7 +116,8 @@ impl Commitment {
             table.requests.get(&number).map(|request| request.address)
         };
         let ae_title = &receiver.0;
-        let peer = self.config.peer(ae_title).ok_or_else(|| {
+        let peer = self.config.peer(ae_title);
+        let peer = peer.map(|peer| PeerEntry::clone(&peer)).ok_or_else(|| {
             format!("{ae_title} is not a [[peer]]: where it listens is not known; add it")
         })?;
         let caller = caller.map(|address| SocketAddr::new(address, peer.port));

@@ -3,6 +3,7 @@
 //! Read piece by piece by a walk that does not recurse; what is kept is bounded.
 
 use dicom_core::VR;
+use serde::{Deserialize, Serialize};
 
 use super::Tag;
 use super::elements::put;
@@ -34,7 +35,7 @@ pub enum ReferencesError {
 }
 
 /// An instance by class and UID.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reference {
     pub sop_class_uid: String,
     pub sop_instance_uid: String,
