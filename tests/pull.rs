@@ -265,21 +265,24 @@ fn an_archive_that_answers_few_studies_at_a_time_is_asked_by_dates() {
     );
 }
 
-/// Method: kill -9 when some of the studies are there; the server that starts again goes on by itself.
+/// Method: kill -9, and SIGTERM, when some of the studies are there; the server that starts again goes on by itself.
 #[test]
-fn a_pull_goes_on_after_kill_9() {
+fn a_pull_goes_on_after_kill_9_and_after_a_stop() {
     let (source, mut here) = pair(Settings::default(), Settings::default());
     let images = studies(30, 2);
     send_all(&source, &images);
     let begun = here.kura_json(&["pull", "--from", "SOURCE", "--all", "--no-wait"]);
     assert_eq!(begun["running"], true, "{begun}");
-    for least in [3, 12] {
+    for (least, hard) in [(3, true), (8, false), (14, true)] {
         let since = Instant::now();
         while count(&here.kura_json(&["pull", "status"]), "studies_complete") < least {
             assert!(since.elapsed() < LIMIT);
             std::thread::sleep(Duration::from_millis(5));
         }
-        here.kill();
+        match hard {
+            true => here.kill(),
+            false => drop(here.terminate()),
+        }
         here.restart();
     }
     let done = wait(&here);
@@ -288,6 +291,77 @@ fn a_pull_goes_on_after_kill_9() {
     assert_eq!(count(&done, "studies_incomplete"), 0, "{done}");
     assert_come_back(&here, &images);
     assert_eq!(here.kura(&["pull", "--resume"]).code, Some(0));
+}
+
+/// Method: the source is killed when some of the studies are there, and comes back when the pull waits for it.
+#[test]
+fn a_peer_that_goes_away_in_the_middle_is_waited_for() {
+    let (mut source, here) = pair(Settings::default(), Settings::default());
+    let images = studies(20, 2);
+    send_all(&source, &images);
+    here.kura_json(&["pull", "--from", "SOURCE", "--all", "--no-wait"]);
+    let until = |is: &dyn Fn(&Value) -> bool| {
+        let since = Instant::now();
+        loop {
+            let status = here.kura_json(&["pull", "status"]);
+            if is(&status) {
+                return;
+            }
+            assert!(since.elapsed() < LIMIT, "{status}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    until(&|status| count(status, "studies_complete") >= 3);
+    source.kill();
+    until(&|status| {
+        status["step"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be reached")
+    });
+    source.restart();
+    let done = wait(&here);
+    assert_eq!(count(&done, "studies_complete"), 20, "{done}");
+    assert_come_back(&here, &images);
+}
+
+#[test]
+fn nothing_that_fits_is_an_answer() {
+    let (_source, here) = pair(Settings::default(), Settings::default());
+    let done = here.kura(&["pull", "--from", "SOURCE", "PatientID=NOBODY"]);
+    assert!(done.success(), "{}", done.text());
+    let report = here.kura(&["report", "show"]);
+    assert!(
+        report.stdout.contains("no study that fits"),
+        "{}",
+        report.text()
+    );
+    assert_eq!(here.kura(&["pull", "--from", "SOURCE"]).code, Some(2));
+}
+
+/// Method: the source sends to another port than ours, where somebody else takes it all.
+#[test]
+fn images_that_are_sent_elsewhere_are_said_to_be() {
+    let sink = common::Sink::start();
+    let source = Server::with(
+        Settings {
+            ae_title: "SOURCE".to_owned(),
+            ..Settings::default()
+        }
+        .peer("KURA", sink.port()),
+    );
+    let here = Server::with(Settings::default().peer("SOURCE", source.port()));
+    send_all(&source, &studies(1, 2));
+    let done = here.kura(&["pull", "--from", "SOURCE", "--all"]);
+    assert_eq!(done.code, Some(1), "{}", done.text());
+    let report = here.kura(&["report", "show"]);
+    assert!(
+        report
+            .stdout
+            .contains("none came here: it has another address"),
+        "{}",
+        report.text()
+    );
 }
 
 /// Method: the pull waits between studies, is cancelled, and goes on by command; a restart alone leaves it.

@@ -82,16 +82,17 @@ pub fn run(verb: Pull, config: &Config, json: bool) -> Result<End, Failure> {
     if waits {
         status = watch(config, status)?;
     }
-    if json {
+    let failed = status.error.clone().filter(|_| waits);
+    if json && failed.is_none() {
         let mut value = serde_json::to_value(&status)?;
         if let Some(object) = value.as_object_mut() {
             object.insert("version".to_owned(), 1.into());
         }
         output::json(&value);
-    } else {
+    } else if !json {
         output::line(&screen(&status));
     }
-    if waits && let Some(error) = status.error {
+    if let Some(error) = failed {
         return Err(error.into());
     }
     Ok(match status.studies_incomplete {

@@ -167,6 +167,13 @@ wait_minutes = 30
 keep_days = 7
 "#;
 
+/// The part of what `kura init` writes that is about the journal of transfers.
+pub(super) const TRANSFERS_TEMPLATE: &str = r#"
+[transfers]
+# Days for which kura journal knows what came and went.
+keep_days = 400
+"#;
+
 /// Ten years.
 const DAYS_MAX: u64 = 3_653;
 /// A week.

@@ -594,6 +594,7 @@ fn template() -> String {
         forward::TEMPLATE,
         forward::COMMITMENT_TEMPLATE,
         index::TEMPLATE,
+        forward::TRANSFERS_TEMPLATE,
     ]
     .concat()
 }

@@ -8,10 +8,12 @@
 //! | `dates` | ranges of dates, and their halves |
 //! | `study` | one study: both sides compared, what is missing asked for |
 //! | `peer` | the associations: C-FIND, C-MOVE, C-GET |
+//! | `get` | what a C-GET proposes, and what comes by it |
 //! | `task` | what is done, so that it goes on after a crash |
 //! | `report` | what is kept at the end |
 
 mod dates;
+mod get;
 mod peer;
 mod report;
 mod running;

@@ -49,6 +49,9 @@ pub(super) fn write(
     let name = known.task.name.clone();
     archive.keep_report(&name, &mut |write| {
         let mut text = match status.studies_incomplete {
+            0 if status.studies_total == 0 => {
+                format!("{} has no study that fits.\n", peer.ae_title)
+            }
             0 => format!(
                 "All {} studies that {} has are here; their {} instances were compared on both sides.\n",
                 status.studies_total, peer.ae_title, status.instances_total

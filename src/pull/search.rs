@@ -17,6 +17,9 @@ use super::task::Study;
 pub(super) const STUDIES_MAX: usize = 500_000;
 /// From so many on it is tried whether the peer ends its answers without a word; no archive has a lower limit.
 const SUSPICIOUS_MIN: u64 = 20;
+/// Answers that were cut short and brought nothing new, one after the other: then the peer does not look at the dates. A day
+/// with many studies has about twenty, as the same ones come first each time.
+const FRUITLESS_MAX: u32 = 100;
 /// Remarks for the report.
 const NOTES_MAX: usize = 1_000;
 
@@ -119,11 +122,24 @@ impl Search<'_> {
             Some((older, newer)) => vec![older, newer],
             None => return self.by_hours(days),
         };
+        let mut fruitless_count = 0;
         while let Some(days) = left.pop() {
+            let known = self.found.len();
             let answered = self.ask_days(days)?;
             let full = self.limit.is_some_and(|limit| answered.count >= limit);
             if !answered.cut && !full {
                 continue;
+            }
+            fruitless_count = match self.found.len() > known {
+                true => 0,
+                false => fruitless_count + 1,
+            };
+            if fruitless_count > FRUITLESS_MAX {
+                return Err(Trouble::Ends(format!(
+                    "{} answers {} studies whatever dates it is asked for, so that what it has cannot be listed; \
+                     pull by keys that fit fewer",
+                    self.other.peer.ae_title, answered.count
+                )));
             }
             match days.halves() {
                 Some((older, newer)) => left.extend([older, newer]),
@@ -278,3 +294,6 @@ impl Search<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,8 +142,11 @@ impl Transfers {
     /// An instance came, or was refused. Its study's line is noted when the study is over: see `arrivals`.
     pub fn arrived(&self, arrived: &Arrived) {
         let mut lines = self.shared.lines();
-        if let Some(over) = lines.arrivals.add(arrived, Instant::now()) {
-            lines.push(over);
+        match lines.arrivals.add(arrived, Instant::now()) {
+            Some(over) => lines.push(over),
+            // The thread looks by itself, not for each instance.
+            None if lines.begun => return,
+            None => {}
         }
         self.wake(lines);
     }
