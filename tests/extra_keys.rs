@@ -289,6 +289,46 @@ fn an_amended_study_is_filled_from_what_is_answered() {
     assert_all_are_found(&server, 2, 3);
 }
 
+/// Method: two makers reserved the block that is configured, one of them another block in a third study; asked with the
+/// creator of one and without.
+#[test]
+fn a_private_key_is_found_by_its_number_whoever_reserved_it() {
+    let mut settings = settings();
+    settings.extra.push_str(KEYS);
+    let server = Server::with(settings);
+    let image = |study: u32, creator: &str, block: u16| {
+        let mut image = Image::new(study, 1, 1_000);
+        let mut values = elements::elements(&image.data_set);
+        values.push((Tag(0x0009, block), creator.as_bytes().to_vec()));
+        values.push((Tag(0x0009, block << 8 | 0x10), b"same".to_vec()));
+        values.sort_by_key(|(tag, _)| *tag);
+        image.data_set.clear();
+        for (tag, value) in &values {
+            let syntax = Syntax::IMPLICIT_LITTLE;
+            build::put(&mut image.data_set, syntax, *tag, "LO", value);
+        }
+        image
+    };
+    let all = [
+        image(0, "MAKER A", 0x10),
+        image(1, "MAKER B", 0x10),
+        image(2, "MAKER A", 0x11),
+    ];
+    send_all(&server, &all);
+    let told = [Tag(0x0020, 0x000D)];
+    let both = [["2.25.90"], ["2.25.91"]];
+    assert_eq!(find(&server, "SERIES", (PRIVATE, "same"), &told), both);
+    let identifier = ident(&[
+        (Tag(0x0008, 0x0052), "CS", "SERIES"),
+        (Tag(0x0009, 0x0010), "LO", "MAKER A"),
+        (PRIVATE, "LO", "same"),
+    ]);
+    let mut client = server.associate(ALL);
+    let found = client.c_find(FIND, &identifier).expect("C-FIND");
+    client.release().expect("release");
+    assert_eq!((found.status, found.answers().len()), (0, 2));
+}
+
 /// Method: the verb without a server; a key that cannot be kept.
 #[test]
 fn keys_are_filled_without_a_server_and_refused_in_words() {

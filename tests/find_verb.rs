@@ -5,7 +5,7 @@ mod common;
 use std::process::Stdio;
 
 use common::build::{Ct, Tag, put};
-use common::elements::Syntax;
+use common::elements::{self, Syntax};
 use common::images::{self, Image, send_all};
 use common::{Server, Settings};
 use serde_json::Value;
@@ -196,6 +196,118 @@ fn long_answers_come_whole_and_more_is_said_where_there_is_more() {
     drop(child.stdout.take());
     let ended = child.wait().expect("its end");
     assert_eq!(ended.code(), Some(0));
+}
+
+/// Method: the same key with and without `--fuzzy`, with a server and without one.
+#[test]
+fn fuzzy_takes_the_words_of_a_name_in_any_order() {
+    let mut server = Server::start();
+    send_all(&server, &hospital());
+    for running in [true, false] {
+        if !running {
+            assert!(server.terminate().success());
+        }
+        for (key, fuzzy, ids) in [
+            ("PatientName=john smith", false, &[][..]),
+            ("PatientName=john smith", true, &["1"]),
+            ("PatientName=Jane D", true, &["2"]),
+            ("PatientName=john doe", true, &[]),
+            ("PatientName=*MITH^J*", true, &["1"]),
+            ("PatientID=2 1", true, &[]),
+        ] {
+            let mut arguments = vec!["find", key];
+            arguments.extend(fuzzy.then_some("--fuzzy"));
+            let found = server.kura_json(&arguments);
+            assert_eq!(column(&found, "PatientID"), ids, "{arguments:?}");
+        }
+    }
+}
+
+/// An image of a series that was made for these steps, each with its procedure.
+fn requested(series: u32, items: &[(&str, &str)]) -> Image {
+    let syntax = Syntax::IMPLICIT_LITTLE;
+    let mut image = Image::new(5, series, 100);
+    let mut sequence = Vec::new();
+    for (step, procedure) in items {
+        let mut item = Vec::new();
+        put(
+            &mut item,
+            syntax,
+            Tag(0x0040, 0x0009),
+            "SH",
+            step.as_bytes(),
+        );
+        put(
+            &mut item,
+            syntax,
+            Tag(0x0040, 0x1001),
+            "SH",
+            procedure.as_bytes(),
+        );
+        sequence.extend(b"\xFE\xFF\0\xE0");
+        sequence.extend((item.len() as u32).to_le_bytes());
+        sequence.extend(item);
+    }
+    let mut values = elements::elements(&image.data_set);
+    values.retain(|(tag, _)| *tag != Tag(0x0020, 0x000E));
+    let uid = format!("2.25.95.{series}").into_bytes();
+    values.push((Tag(0x0020, 0x000E), uid));
+    values.push((Tag(0x0040, 0x0275), sequence));
+    values.sort_by_key(|(tag, _)| *tag);
+    image.data_set.clear();
+    for (tag, value) in &values {
+        put(&mut image.data_set, syntax, *tag, "UN", value);
+    }
+    image
+}
+
+/// Method: two keys of one sequence must fit in one item, those of the next are asked of another series.
+#[test]
+fn keys_in_a_sequence_must_fit_in_one_item_and_come_back_as_items() {
+    let server = Server::start();
+    send_all(
+        &server,
+        &[
+            requested(1, &[("S1", "P1"), ("S2", "P2")]),
+            requested(2, &[("S1", "P2")]),
+            requested(3, &[]),
+        ],
+    );
+    let step = "RequestAttributesSequence.ScheduledProcedureStepID";
+    let procedure = "RequestAttributesSequence.RequestedProcedureID";
+    for (keys, series) in [
+        (vec![format!("{step}=S1")], &["2.25.95.1", "2.25.95.2"][..]),
+        (
+            vec![format!("{step}=S1"), format!("{procedure}=P2")],
+            &["2.25.95.2"],
+        ),
+        (
+            vec![format!("{step}=s?"), format!("{procedure}=*1")],
+            &["2.25.95.1"],
+        ),
+        (vec![format!("{step}=S2"), format!("{procedure}=P1")], &[]),
+        (
+            vec!["(0040,0275).(0040,0009)=S2".to_owned()],
+            &["2.25.95.1"],
+        ),
+    ] {
+        let mut arguments = vec!["find", "--level", "series", "SeriesInstanceUID"];
+        arguments.extend(keys.iter().map(String::as_str));
+        let found = server.kura_json(&arguments);
+        let mut told = column(&found, "SeriesInstanceUID");
+        told.sort();
+        assert_eq!(told, series, "{keys:?}");
+    }
+    let found = server.kura_json(&[
+        "find",
+        "--level",
+        "series",
+        "SeriesInstanceUID=2.25.95.1",
+        "RequestAttributesSequence",
+    ]);
+    let items = &found["matches"][0]["RequestAttributesSequence"];
+    assert_eq!(items.as_array().map(Vec::len), Some(2), "{found}");
+    assert_eq!(items[1]["ScheduledProcedureStepID"], "S2", "{found}");
 }
 
 #[test]

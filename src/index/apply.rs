@@ -295,7 +295,7 @@ impl<'a> Batch<'a> {
         let table = Table::CorrectionSeries;
         let mut found = Vec::new();
         let range = key::prefix_range(number_key(number));
-        let visit = &mut |key: &[u8], _| {
+        let visit = &mut |key: &[u8], _: &[u8]| {
             let unpacked = key::unpack(&key[8..]).and_then(|(study, rest)| {
                 let (series, _) = key::unpack(rest)?;
                 Some((study, series))
@@ -311,7 +311,7 @@ impl<'a> Batch<'a> {
         let table = Table::CorrectionInstance;
         let mut found = Vec::new();
         let range = key::prefix_range(number_key(number));
-        let visit = &mut |key: &[u8], _| {
+        let visit = &mut |key: &[u8], _: &[u8]| {
             let (sop, _) = key::unpack(&key[8..]).ok_or_else(|| damaged(table))?;
             found.push(sop);
             Ok(ControlFlow::Continue(()))

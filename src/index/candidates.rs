@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use super::engine::{Direction, Table};
 use super::find::Search;
+use super::glance::{Passes, Texts};
 use super::matching::{self, Test};
 use super::mixed::Part;
 use super::plan::{Plan, date_range};
@@ -239,12 +240,17 @@ impl Search<'_> {
         beginnings: Option<Beginnings>,
     ) -> Result<Found, IndexError> {
         let mut found = Found::Few(BTreeSet::new());
+        let pieces = test.pieces();
         let ranges = match beginnings {
             Some(beginnings) => beginnings.iter().map(range_of).collect(),
             None => vec![(Vec::new(), Vec::new())],
         };
         for range in ranges {
-            let each = &mut |key: &[u8], _| {
+            let each = &mut |key: &[u8], _: &[u8]| {
+                // Nearly every entry ends here: before it is taken apart.
+                if !pieces.may_be_in(key) {
+                    return Ok(self.look());
+                }
                 let end = key.iter().position(|byte| *byte == 0);
                 let parts = end.and_then(|end| Some((key.get(..end)?, key.get(end + 1..)?)));
                 let (value, packed) = parts.ok_or_else(|| damaged(table))?;
@@ -288,12 +294,20 @@ impl Search<'_> {
         uids: impl Iterator<Item = String>,
         visit: &mut dyn FnMut(Part) -> Visited,
     ) -> Visited {
+        let may_be_mixed = self.plan.by_patient && self.snapshot.has_mixed_studies()?;
+        let passes = |values: &dyn Texts| self.plan.study_may_match(values);
+        let passes = (!self.plan.study.is_empty()).then_some(&passes as Passes);
         let mut parts = Vec::new();
         for uid in uids {
             if self.look().is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            let Some(study) = self.snapshot.study(&uid)? else {
+            let passes = match may_be_mixed && self.snapshot.is_mixed(&uid)? {
+                // What it says itself is of one of its patients.
+                true => None,
+                false => passes,
+            };
+            let Some(study) = self.snapshot.study_if(&uid, passes)? else {
                 continue;
             };
             let of_study = match self.plan.by_patient {
@@ -322,7 +336,7 @@ impl Search<'_> {
         let mut day = Vec::new();
         let mut uids: Vec<String> = Vec::new();
         let mut stopped = false;
-        let each = &mut |key: &[u8], _| {
+        let each = &mut |key: &[u8], _: &[u8]| {
             let (date, packed) = key
                 .split_at_checked(8)
                 .ok_or_else(|| damaged(Table::Date))?;

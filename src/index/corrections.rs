@@ -27,7 +27,7 @@ impl Snapshot {
             Direction::Forward,
             &mut |key, content| {
                 let (sop, _) = key::unpack(key).ok_or_else(|| damaged(Table::Hidden))?;
-                Ok(f(sop, decode(Table::Hidden, &content)?))
+                Ok(f(sop, decode(Table::Hidden, content)?))
             },
         )
     }
@@ -70,7 +70,7 @@ impl Snapshot {
             (Vec::new(), Vec::new()),
             Direction::Backward,
             &mut |key, content| {
-                let kept: KeptCorrection = decode(Table::Correction, &content)?;
+                let kept: KeptCorrection = decode(Table::Correction, content)?;
                 Ok(f(kept.into_record(number_of(key)?)))
             },
         )

@@ -54,7 +54,7 @@ impl Snapshot {
             Direction::Forward,
             &mut |key, content| {
                 let (uid, _) = key::unpack(key).ok_or_else(|| damaged(Table::Study))?;
-                let kept: KeptStudy = decode(Table::Study, &content)?;
+                let kept: KeptStudy = decode(Table::Study, content)?;
                 let on_volumes = kept.volumes.iter();
                 let volumes = on_volumes
                     .map(|(id, there)| (id.clone(), (there.instances, there.bytes)))
@@ -96,7 +96,7 @@ impl Snapshot {
             &mut |key, content| {
                 let unpacked = key::unpack(&key[length..]);
                 let (series, _) = unpacked.ok_or_else(|| damaged(Table::Series))?;
-                let kept: KeptSeries = decode(Table::Series, &content)?;
+                let kept: KeptSeries = decode(Table::Series, content)?;
                 let bytes = kept.spread.values().map(|tally| tally.bytes).sum();
                 let record = kept.into_record(uid, &series);
                 let Some(record) = record.filter(|record| record.instances_count > 0) else {

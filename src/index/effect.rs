@@ -172,7 +172,7 @@ impl<'a> Effects<'a> {
             all,
             Direction::Forward,
             &mut |key, content| {
-                let kept: KeptCorrection = decode(Table::Correction, &content)?;
+                let kept: KeptCorrection = decode(Table::Correction, content)?;
                 if kept.is_said_by(volume_id) {
                     numbers.push(number_of(key)?);
                 }

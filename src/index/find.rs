@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::candidates::Located;
+use super::glance::{Passes, Texts};
 use super::matching::Test;
 use super::mixed::Part;
 use super::people::{Patient, People, identity_of, patient_of};
@@ -132,6 +133,14 @@ impl Search<'_> {
         }
     }
 
+    /// For a record that may have passed a test, which looked already.
+    fn flow_or_look(&self, passes: Option<Passes>) -> ControlFlow<()> {
+        match passes {
+            Some(_) => self.flow(),
+            None => self.look(),
+        }
+    }
+
     /// UIDs of the query in a study, by series.
     fn only(&self, study: &StudyRecord) -> Option<&BTreeMap<String, Vec<String>>> {
         self.located
@@ -242,9 +251,13 @@ impl Search<'_> {
         }
         let expected = part.expected(study.series_count);
         let mut visited = Ok(ControlFlow::Continue(()));
+        // All go on to where they are told to stop.
+        let test =
+            |values: &dyn Texts| self.look().is_break() || self.plan.series_may_match(values);
+        let passes = (!self.plan.series.is_empty()).then_some(&test as Passes);
         self.snapshot
-            .series_within(study_uid, expected, &mut |series| {
-                if self.look().is_break() {
+            .series_within(study_uid, expected, passes, &mut |series| {
+                if self.flow_or_look(passes).is_break() {
                     visited = Ok(ControlFlow::Break(()));
                     return ControlFlow::Break(());
                 }
@@ -320,13 +333,17 @@ impl Search<'_> {
             return Ok(ControlFlow::Continue(()));
         }
         let mut result = Ok(ControlFlow::Continue(()));
+        let test =
+            |values: &dyn Texts| self.look().is_break() || self.plan.instance_may_match(values);
+        let passes = (!self.plan.instance.is_empty()).then_some(&test as Passes);
         let facts = &series.facts;
         self.snapshot.instances_within(
             &facts.study_instance_uid,
             Some(&facts.series_instance_uid),
             part.expected(series.instances_count),
+            passes,
             &mut |entry| {
-                if self.look().is_break() {
+                if self.flow_or_look(passes).is_break() {
                     result = Ok(ControlFlow::Break(()));
                     return ControlFlow::Break(());
                 }
@@ -391,13 +408,12 @@ impl Search<'_> {
             &part.study.facts.study_instance_uid,
             None,
             part.expected(part.study.instances_count),
+            Some(&|values| self.look().is_break() || test.matches(values.text(IMAGE_COMMENTS))),
             &mut |entry| {
-                found = part.has(&entry)
-                    && test.matches(entry.record.values.get(&IMAGE_COMMENTS).map(String::as_str));
-                if found {
-                    ControlFlow::Break(())
-                } else {
-                    self.look()
+                found = self.flow().is_continue() && part.has(&entry);
+                match found {
+                    true => ControlFlow::Break(()),
+                    false => self.flow(),
                 }
             },
         )?;
@@ -418,6 +434,7 @@ impl Search<'_> {
         self.snapshot.series_within(
             &part.study.facts.study_instance_uid,
             part.expected(part.study.series_count),
+            None,
             &mut |series| {
                 let Some(series) = part.series(series) else {
                     return self.look();

@@ -119,9 +119,11 @@ pub fn fold_untrimmed(text: &str) -> String {
 
 /// Whether a folded value, as it is found in a key, may be the beginning of a longer one.
 pub fn may_be_cut(kept: &str) -> bool {
-    // A character has up to four bytes, of which the last did not fit.
-    kept.len() + 4 > FOLDED_BYTES_MAX
+    kept.len() >= CUT_BYTES_MIN
 }
+
+/// What is shorter was not cut: a character has up to four bytes, of which the last did not fit.
+pub const CUT_BYTES_MIN: usize = FOLDED_BYTES_MAX - 3;
 
 /// One folded value, cut on a character boundary so that it fits a key.
 pub fn cut(folded: &str) -> &str {

@@ -168,6 +168,21 @@ impl Test {
         beginnings.collect()
     }
 
+    /// What the key of every value that [`Test::may_match_kept`] has in it.
+    pub fn pieces(&self) -> Pieces {
+        let all = match self {
+            Test::Text(patterns, _) | Test::Name(patterns) => {
+                let longest = |pattern: &Pattern| {
+                    let piece = pattern.longest_piece();
+                    (!piece.is_empty()).then(|| piece.as_bytes().to_vec())
+                };
+                patterns.iter().map(longest).collect()
+            }
+            _ => None,
+        };
+        Pieces(all)
+    }
+
     /// Can what a table of values keeps of a value, or of one component group of a name, be of a match? The record
     /// decides. None: such a test is not of text.
     pub fn may_match_kept(&self, folded: &str) -> Option<bool> {
@@ -188,6 +203,30 @@ impl Test {
             _ => return None,
         })
     }
+}
+
+/// For each pattern a piece of text that every match has in it; None: nothing can be said.
+pub(super) struct Pieces(Option<Vec<Vec<u8>>>);
+
+impl Pieces {
+    /// Of a key of a table of values: it begins with the value, of which a long one is cut.
+    pub fn may_be_in(&self, key: &[u8]) -> bool {
+        let Some(pieces) = &self.0 else {
+            return true;
+        };
+        key.len() >= key::CUT_BYTES_MIN || pieces.iter().any(|piece| is_in(piece, key))
+    }
+}
+
+/// Not empty.
+fn is_in(piece: &[u8], mut bytes: &[u8]) -> bool {
+    while let Some(at) = bytes.iter().position(|byte| *byte == piece[0]) {
+        if bytes[at..].starts_with(piece) {
+            return true;
+        }
+        bytes = &bytes[at + 1..];
+    }
+    false
 }
 
 /// A key of names. A component group of wildcards alone says nothing beside one that says something.
@@ -266,6 +305,40 @@ pub(super) fn fold_name(group: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Method: values and patterns of few letters, so that many match; what matches must not be passed over.
+        #[test]
+        fn every_value_that_may_match_has_one_of_the_pieces(
+            values in prop::collection::vec("[ab^é山 ]{0,6}", 1..8),
+            asked in "[abé山]{0,2}[*?^]{0,2}[ab^]{0,3}[*?]{0,1}",
+        ) {
+            for vr in [VR::PN, VR::LO] {
+                let Some(test) = Test::new(vr, &asked, false) else { continue };
+                for value in &values {
+                    let folded = match vr {
+                        VR::PN => fold_name(value),
+                        _ => key::fold(value),
+                    };
+                    let kept = key::value_key(&folded, "1.2.3");
+                    let may_match = test.may_match_kept(&folded) == Some(true);
+                    prop_assert!(!may_match || test.pieces().may_be_in(&kept), "{} {}", asked, value);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn most_values_are_passed_over_by_a_piece_of_the_pattern() {
+        let test = Test::new(VR::PN, "*AMAD*", false).unwrap();
+        let may_be_in = |name: &str| test.pieces().may_be_in(&key::value_key(name, "1.2.3"));
+        assert!(may_be_in("yamada^tarou") && !may_be_in("suzuki^hanako"));
+        // A cut value may go on with it.
+        assert!(may_be_in(&"x".repeat(300)));
+        let test = Test::new(VR::PN, "smith^^", false).unwrap();
+        assert!(test.pieces().may_be_in(b"smith\0"));
+    }
 
     fn matches(vr: VR, key: &str, value: &str) -> bool {
         Test::new(vr, key, false).is_none_or(|test| test.matches(Some(value)))

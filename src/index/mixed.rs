@@ -118,7 +118,7 @@ impl Snapshot {
         let mut told: BTreeMap<Who, Values> = BTreeMap::new();
         let mut tallies: BTreeMap<Option<Who>, Tallies> = BTreeMap::new();
         let expected = Some(study.instances_count);
-        self.instances_within(&uid, None, expected, &mut |entry| {
+        self.instances_within(&uid, None, expected, None, &mut |entry| {
             let values = &entry.record.values;
             let mut who = other_patient(own, values);
             if let Some(other) = &who
@@ -141,7 +141,7 @@ impl Snapshot {
             return Ok(vec![Part::whole(study)]);
         }
         let mut modalities: BTreeMap<String, String> = BTreeMap::new();
-        self.series_within(&uid, Some(study.series_count), &mut |series| {
+        self.series_within(&uid, Some(study.series_count), None, &mut |series| {
             if let Some(text) = series.facts.values.get(&super::record::MODALITY) {
                 let uid = series.facts.series_instance_uid;
                 modalities.insert(uid, text.trim().to_owned());
@@ -178,7 +178,7 @@ impl Snapshot {
     }
 
     /// Did an instance of the study say another patient when it came?
-    fn is_mixed(&self, study: &str) -> Result<bool, IndexError> {
+    pub(super) fn is_mixed(&self, study: &str) -> Result<bool, IndexError> {
         let (from, to) = key::prefix_range(key::pack(&[study]));
         let table = Table::AnotherPatient;
         let first = self
@@ -210,7 +210,7 @@ impl Snapshot {
                 }
                 let mut flow = ControlFlow::Continue(());
                 let expected = part.expected(part.study.instances_count);
-                self.instances_within(&uid, None, expected, &mut |entry| {
+                self.instances_within(&uid, None, expected, None, &mut |entry| {
                     if part.has(&entry) {
                         flow = f(entry);
                     }

@@ -34,6 +34,7 @@ mod effect;
 pub mod engine;
 mod find;
 mod fuzzy;
+mod glance;
 mod identities;
 pub mod key;
 mod matching;

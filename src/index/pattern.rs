@@ -97,6 +97,16 @@ impl Pattern {
         self.length - self.tokens.iter().filter(wild).count()
     }
 
+    /// The longest text that stands in every match, also in a name that [`Pattern::matches_name`].
+    pub fn longest_piece(&self) -> &str {
+        let pieces = self.tokens.iter().map(|token| match token {
+            // At the end of a name they may be missing.
+            Token::Text(text) => text.trim_end_matches('^'),
+            Token::One | Token::Many => "",
+        });
+        pieces.max_by_key(|piece| piece.len()).unwrap_or_default()
+    }
+
     /// What every match begins with, and whether that is all of it.
     pub fn beginning(&self) -> (&str, bool) {
         match self.tokens.first() {

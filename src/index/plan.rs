@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::glance::Texts;
 use super::matching::Test;
 use super::mixed::is_of_patient;
 use super::query::*;
 use super::times::Combined;
-use super::{InstanceEntry, SeriesRecord, StudyRecord, Values};
+use super::{InstanceEntry, SeriesRecord, StudyRecord};
 use crate::dicom::{Level, Tag, level_of};
 
 /// Dates that are asked for together with a time.
@@ -113,9 +114,9 @@ impl Plan {
     }
 
     /// What is asked of these values at their level.
-    fn fulfilled(&self, level: Level, tests: &[(u32, Test)], values: &Values) -> bool {
+    fn fulfilled(&self, level: Level, tests: &[(u32, Test)], values: &dyn Texts) -> bool {
         let text = |tag: u32| {
-            let text = values.get(&tag).map(String::as_str);
+            let text = values.text(tag);
             match tag {
                 // Sorted into the table of dates by the first of several, against the standard, that allows one.
                 STUDY_DATE => text.and_then(|text| text.split('\\').next()),
@@ -127,6 +128,21 @@ impl Plan {
                 let at = self::level(pair.date).map(|at| at.max(Level::Study));
                 at != Some(level) || pair.matches(text(pair.date), text(pair.time))
             })
+    }
+
+    /// Can a study match, by its values alone?
+    pub fn study_may_match(&self, values: &dyn Texts) -> bool {
+        self.fulfilled(Level::Study, &self.study, values)
+    }
+
+    /// Can a series match, by its values alone?
+    pub fn series_may_match(&self, values: &dyn Texts) -> bool {
+        self.fulfilled(Level::Series, &self.series, values)
+    }
+
+    /// Can an instance match, by its values alone?
+    pub fn instance_may_match(&self, values: &dyn Texts) -> bool {
+        self.fulfilled(Level::Instance, &self.instance, values)
     }
 
     pub fn study_matches(&self, study: &StudyRecord) -> bool {

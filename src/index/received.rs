@@ -69,7 +69,7 @@ impl Snapshot {
             (from.as_bytes().to_vec(), after),
             Direction::Forward,
             &mut |_, content| {
-                let day: Received = decode(Table::Received, &content)?;
+                let day: Received = decode(Table::Received, content)?;
                 sum.instances_count += day.instances_count;
                 sum.bytes += day.bytes;
                 Ok(ControlFlow::Continue(()))

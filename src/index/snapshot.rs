@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use serde::de::DeserializeOwned;
 
 use super::engine::{Direction, Reader, Table, unseal};
+use super::glance::{self, Passes};
 use super::merge::{KeptSeries, KeptStudy};
 use super::mixed::AnyMixed;
 use super::{
@@ -116,26 +117,28 @@ pub(super) fn each(
     table: Table,
     (mut from, mut to): (Vec<u8>, Vec<u8>),
     direction: Direction,
-    visit: &mut dyn FnMut(&[u8], Vec<u8>) -> Visited,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Visited,
 ) -> Result<(), IndexError> {
     let mut chunk = CHUNK_MIN;
     loop {
         let entries = reader.range(table, &from, &to, direction, chunk)?;
         let last = entries.len() < chunk;
-        if let Some((key, _)) = entries.last() {
+        if let Some((key, _)) = entries.len().checked_sub(1).and_then(|at| entries.get(at)) {
             match direction {
                 Direction::Forward => {
-                    from.clone_from(key);
+                    from.clear();
+                    from.extend_from_slice(key);
                     from.push(0);
                 }
-                Direction::Backward => to.clone_from(key),
+                Direction::Backward => key.clone_into(&mut to),
             }
         }
-        for (key, sealed) in entries {
-            let content = unseal(table, &key, sealed)?;
-            if visit(&key, content)?.is_break() {
+        let mut at = 0;
+        while let Some((key, content)) = entries.unsealed(at)? {
+            if visit(key, content)?.is_break() {
                 return Ok(());
             }
+            at += 1;
         }
         // An empty `to` would mean "to the end" and begin again.
         if last || (direction == Direction::Backward && to.is_empty()) {
@@ -164,7 +167,7 @@ impl Snapshot {
         table: Table,
         range: (Vec<u8>, Vec<u8>),
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], Vec<u8>) -> Visited,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visited,
     ) -> Result<(), IndexError> {
         each(&*self.reader, table, range, direction, visit)
     }
@@ -185,6 +188,25 @@ impl Snapshot {
         Ok(kept.and_then(|kept| kept.into_record(study_instance_uid)))
     }
 
+    /// As [`Snapshot::study`], if its values pass; of the others nothing more is decoded.
+    pub(super) fn study_if(
+        &self,
+        study_instance_uid: &str,
+        passes: Option<Passes>,
+    ) -> Result<Option<StudyRecord>, IndexError> {
+        let key = key::pack(&[study_instance_uid]);
+        let Some(content) = get(&*self.reader, Table::Study, &key)? else {
+            return Ok(None);
+        };
+        if let Some(passes) = passes
+            && !passes(&glance::of_study(&content)?)
+        {
+            return Ok(None);
+        }
+        let kept: KeptStudy = decode(Table::Study, &content)?;
+        Ok(kept.into_record(study_instance_uid))
+    }
+
     /// The UIDs of up to `most` studies behind that one, of all that were ever heard of, in the order of the table.
     pub fn studies_after(
         &self,
@@ -193,7 +215,7 @@ impl Snapshot {
     ) -> Result<Vec<String>, IndexError> {
         let from = after.map_or_else(Vec::new, |uid| key::prefix_range(key::pack(&[uid])).1);
         let mut found = Vec::new();
-        let visit = &mut |key: &[u8], _| {
+        let visit = &mut |key: &[u8], _: &[u8]| {
             let (uid, _) = key::unpack(key).ok_or_else(|| damaged(Table::Study))?;
             found.push(uid);
             Ok(match found.len() < most {
@@ -277,14 +299,16 @@ impl Snapshot {
         study_instance_uid: &str,
         f: &mut dyn FnMut(SeriesRecord) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
-        self.series_within(study_instance_uid, None, f)
+        self.series_within(study_instance_uid, None, None, f)
     }
 
-    /// As [`Snapshot::series_of`], where the study's record was read already: `expected` is what it says.
+    /// As [`Snapshot::series_of`], of those whose values pass; where the study's record was read already, `expected` is what
+    /// it says.
     pub(super) fn series_within(
         &self,
         study_instance_uid: &str,
         expected: Option<u64>,
+        passes: Option<Passes>,
         f: &mut dyn FnMut(SeriesRecord) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
         let prefix = key::pack(&[study_instance_uid]);
@@ -295,9 +319,18 @@ impl Snapshot {
             key::prefix_range(prefix),
             Direction::Forward,
             &mut |key, content| {
+                if let Some(passes) = passes {
+                    let Some((values, instances_count)) = glance::of_series(content)? else {
+                        return Ok(ControlFlow::Continue(()));
+                    };
+                    if !passes(&values) {
+                        count += u64::from(instances_count > 0);
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                }
                 let (series, _) =
                     key::unpack(&key[length..]).ok_or_else(|| damaged(Table::Series))?;
-                let kept: KeptSeries = decode(Table::Series, &content)?;
+                let kept: KeptSeries = decode(Table::Series, content)?;
                 let Some(record) = kept.into_record(study_instance_uid, &series) else {
                     return Ok(ControlFlow::Continue(()));
                 };
@@ -330,15 +363,17 @@ impl Snapshot {
         series_instance_uid: Option<&str>,
         f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
-        self.instances_within(study_instance_uid, series_instance_uid, None, f)
+        self.instances_within(study_instance_uid, series_instance_uid, None, None, f)
     }
 
-    /// As [`Snapshot::instances`], where the record above was read already: `expected` is what it says.
+    /// As [`Snapshot::instances`], of those whose values pass; where the record above was read already, `expected` is what
+    /// it says.
     pub(super) fn instances_within(
         &self,
         study_instance_uid: &str,
         series_instance_uid: Option<&str>,
         expected: Option<u64>,
+        passes: Option<Passes>,
         f: &mut dyn FnMut(InstanceEntry) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
         let mut prefix = key::pack(&[study_instance_uid]);
@@ -352,7 +387,12 @@ impl Snapshot {
             Direction::Forward,
             &mut |key, content| {
                 count += 1;
-                let flow = f(entry_of(key, &content)?);
+                if let Some(passes) = passes
+                    && !passes(&glance::of_instance(content)?)
+                {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let flow = f(entry_of(key, content)?);
                 whole = flow.is_continue();
                 Ok(flow)
             },
@@ -382,7 +422,7 @@ impl Snapshot {
             Table::Instance,
             (Vec::new(), Vec::new()),
             Direction::Forward,
-            &mut |key, content| Ok(f(entry_of(key, &content)?)),
+            &mut |key, content| Ok(f(entry_of(key, content)?)),
         )
     }
 

@@ -137,7 +137,7 @@ impl Snapshot {
                     Some((study, series))
                 });
                 let (study, series) = unpacked.ok_or_else(|| damaged(Table::Series))?;
-                Ok(match decode(study, series, &content)? {
+                Ok(match decode(study, series, content)? {
                     Some(spread) => f(spread),
                     None => ControlFlow::Continue(()),
                 })

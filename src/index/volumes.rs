@@ -49,7 +49,7 @@ impl Snapshot {
             key::prefix_range(key_of(volume_id, &[])),
             Direction::Forward,
             &mut |_, content| {
-                let kept: KeptVolumeStudy = decode(Table::VolumeStudy, &content)?;
+                let kept: KeptVolumeStudy = decode(Table::VolumeStudy, content)?;
                 totals.instances_count += kept.there.instances;
                 totals.bytes += kept.there.bytes;
                 totals.studies_count += 1;

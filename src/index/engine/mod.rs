@@ -135,7 +135,75 @@ pub enum Direction {
     Backward,
 }
 
-pub type Entry = (Vec<u8>, Vec<u8>);
+/// Entries of a range, one behind the other in one piece of memory: a walk over a table takes no memory for each.
+pub struct Entries {
+    table: Table,
+    /// Of each the number of its table, its key, its value: in the order in which the checksum takes them.
+    bytes: Vec<u8>,
+    /// Where key and value of each end.
+    ends: Vec<(usize, usize)>,
+}
+
+pub type KeyAndValue<'a> = (&'a [u8], &'a [u8]);
+
+impl Entries {
+    fn new(table: Table) -> Entries {
+        Entries {
+            table,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes.push(self.table as u8);
+        self.bytes.extend_from_slice(key);
+        let end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((end, self.bytes.len()));
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// With the number of the table, and where in it the value begins.
+    fn sealed(&self, at: usize) -> Option<(&[u8], usize)> {
+        let (key_end, end) = *self.ends.get(at)?;
+        let begin = match at.checked_sub(1) {
+            Some(before) => self.ends.get(before)?.1,
+            None => 0,
+        };
+        Some((&self.bytes[begin..end], key_end - begin))
+    }
+
+    /// Key and value as they are.
+    pub fn get(&self, at: usize) -> Option<KeyAndValue<'_>> {
+        let (sealed, value) = self.sealed(at)?;
+        Some((&sealed[1..value], &sealed[value..]))
+    }
+
+    /// Key and content, if the checksum is right; None behind the last.
+    pub fn unsealed(&self, at: usize) -> Result<Option<KeyAndValue<'_>>, EngineError> {
+        let Some((sealed, value)) = self.sealed(at) else {
+            return Ok(None);
+        };
+        let damaged = || EngineError::Damaged { table: self.table };
+        let length = sealed
+            .len()
+            .checked_sub(4)
+            .filter(|length| *length >= value);
+        let (content, crc) = sealed.split_at(length.ok_or_else(damaged)?);
+        if crc != crc32fast::hash(content).to_le_bytes() {
+            return Err(damaged());
+        }
+        Ok(Some((&content[1..value], &content[value..])))
+    }
+}
 
 /// An open engine. Values are opaque bytes here.
 pub trait Store: Send + Sync {
@@ -158,7 +226,7 @@ pub trait Reader: Send {
         to: &[u8],
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<Entry>, EngineError>;
+    ) -> Result<Entries, EngineError>;
 }
 
 /// Opens or creates the engine's store in `folder`.

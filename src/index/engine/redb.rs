@@ -5,7 +5,7 @@ use std::path::Path;
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition};
 
-use super::{Direction, EngineError, Entry, Reader, Store, TABLES, Table, Write, guarded};
+use super::{Direction, EngineError, Entries, Reader, Store, TABLES, Table, Write, guarded};
 
 type Bytes = &'static [u8];
 type ReadTable = redb::ReadOnlyTable<Bytes, Bytes>;
@@ -168,9 +168,10 @@ impl Reader for RedbReader {
         to: &[u8],
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<Entry>, EngineError> {
+    ) -> Result<Entries, EngineError> {
+        let mut entries = Entries::new(table);
         if !to.is_empty() && from >= to {
-            return Ok(Vec::new());
+            return Ok(entries);
         }
         guarded(|| -> Result<_, redb::Error> {
             let table = self.table(table)?;
@@ -179,7 +180,6 @@ impl Reader for RedbReader {
             } else {
                 table.range(from..to)?
             };
-            let mut entries = Vec::new();
             while entries.len() < limit {
                 let next = match direction {
                     Direction::Forward => range.next(),
@@ -187,9 +187,10 @@ impl Reader for RedbReader {
                 };
                 let Some(entry) = next else { break };
                 let (key, value) = entry?;
-                entries.push((key.value().to_vec(), value.value().to_vec()));
+                entries.push(key.value(), value.value());
             }
-            Ok(entries)
-        })
+            Ok(())
+        })?;
+        Ok(entries)
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use super::{Direction, EngineError, Entry, Reader, Store, Table, Write, guarded};
+use super::{Direction, EngineError, Entries, Reader, Store, Table, Write, guarded};
 
 /// sled's page cache, in bytes.
 const CACHE_BYTES: u64 = 256 << 20;
@@ -208,7 +208,8 @@ impl Reader for SledReader {
         to: &[u8],
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<Entry>, EngineError> {
+    ) -> Result<Entries, EngineError> {
+        let mut entries = Entries::new(table);
         let from = full_key(table, from);
         let to = if to.is_empty() {
             vec![table as u8 + 1]
@@ -216,7 +217,7 @@ impl Reader for SledReader {
             full_key(table, to)
         };
         if from >= to {
-            return Ok(Vec::new());
+            return Ok(entries);
         }
         let bounds = (Bound::Included(from), Bound::Excluded(to));
         let state = self.shared.read();
@@ -241,7 +242,6 @@ impl Reader for SledReader {
             };
             // Two ordered streams made one; where both have a key, what was kept wins.
             let (mut left, mut right) = (next_found()?, next_kept());
-            let mut entries = Vec::new();
             while entries.len() < limit {
                 let order = match (&left, &right) {
                     (None, None) => break,
@@ -258,15 +258,18 @@ impl Reader for SledReader {
                 if then.is_some() {
                     right = next_kept();
                 }
-                let now = now.map(|(key, value)| (key[1..].to_vec(), value.to_vec()));
                 match then.and_then(|(key, held)| self.kept(held).map(|value| (key, value))) {
-                    Some((key, value)) => {
-                        entries.extend(value.clone().map(|value| (key[1..].to_vec(), value)))
+                    Some((key, Some(value))) => entries.push(&key[1..], value),
+                    Some((_, None)) => {}
+                    None => {
+                        if let Some((key, value)) = now {
+                            entries.push(&key[1..], &value);
+                        }
                     }
-                    None => entries.extend(now),
                 }
             }
-            Ok(entries)
-        })
+            Ok(())
+        })?;
+        Ok(entries)
     }
 }

@@ -16,6 +16,7 @@ mod availability;
 mod corrections;
 mod filled;
 mod find;
+mod glance;
 mod gone;
 mod identities;
 mod order;
@@ -161,7 +162,7 @@ fn everything(index: &Index) -> Vec<String> {
     let snapshot = index.snapshot().unwrap();
     let mut seen = Vec::new();
     for table in engine::TABLES {
-        let add = &mut |key: &[u8], content: Vec<u8>| {
+        let add = &mut |key: &[u8], content: &[u8]| {
             if (table, key) == (Table::Meta, super::SEQUENCE_KEY) {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -260,11 +261,10 @@ type OnVolumes = BTreeMap<(String, String), (u64, u64, u64, BTreeSet<String>)>;
 fn assert_volumes_are_exact(snapshot: &Snapshot, expected: &OnVolumes) {
     let mut kept = OnVolumes::new();
     let all = (Vec::new(), Vec::new());
-    let each = &mut |key: &[u8], content: Vec<u8>| {
+    let each = &mut |key: &[u8], content: &[u8]| {
         let (volume_id, rest) = key::unpack(key).unwrap();
         let (study, _) = key::unpack(rest).unwrap();
-        let entry: super::volumes::KeptVolumeStudy =
-            snapshot::decode(Table::VolumeStudy, &content)?;
+        let entry: super::volumes::KeptVolumeStudy = snapshot::decode(Table::VolumeStudy, content)?;
         let record = snapshot.study(&study)?.unwrap();
         assert_eq!(entry.date_folder, record.facts.date_folder);
         let there = entry.there;
