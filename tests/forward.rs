@@ -456,3 +456,71 @@ fn a_damaged_outbox_is_set_aside_with_a_sentence_and_what_comes_then_goes_on() {
     assert!(server.log_text().contains("the outbox was damaged"));
     until("listed", || list(&server).0.len() == 1);
 }
+
+/// Resident memory of a process, bytes.
+fn memory_of(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kilobytes * 1_024
+}
+
+/// Method: studies of one image are stored for a peer that is dead and one that lives; the server starts again, and is
+/// compared with itself without its outbox. 100,000 studies in the long campaign.
+#[test]
+fn what_waits_for_a_dead_peer_takes_little_memory() {
+    let count: u32 = if common::long() { 100_000 } else { 2_000 };
+    let (live, dead_port) = (Sink::start(), free_port());
+    let mut server = Server::with(settings(&[("DEAD", dead_port), ("LIVE", live.port())]));
+    let done = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = server.associate(common::images::ALL);
+                loop {
+                    let study = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if study >= count {
+                        break;
+                    }
+                    let (status, comment) = Image::new(study, 0, 100).send(&mut client).unwrap();
+                    assert_eq!(status, 0, "{comment:?}");
+                }
+                client.release().unwrap();
+            });
+        }
+    });
+    let wanted = usize::try_from(count).unwrap();
+    let start = Instant::now();
+    while live.count() < wanted {
+        assert!(
+            start.elapsed() < PATIENCE * 20,
+            "{} of {count}",
+            live.count()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let peer = wait_for_peer(&server, "DEAD", |peer| {
+        peer.waiting_count == u64::from(count)
+    });
+    assert!(peer.unreachable.is_some(), "{peer:?}");
+    server.terminate();
+    server.restart();
+    wait_for_peer(&server, "DEAD", |peer| {
+        peer.waiting_count == u64::from(count)
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    let with = memory_of(&server);
+    server.terminate();
+    std::fs::rename(server.state().join("outbox"), server.state().join("away")).unwrap();
+    server.restart();
+    std::thread::sleep(Duration::from_secs(3));
+    let without = memory_of(&server);
+    let outbox = std::fs::metadata(server.state().join("away/outbox.redb"))
+        .unwrap()
+        .len();
+    eprintln!("{count} studies: {with} bytes of memory, {without} without; outbox {outbox} bytes");
+    assert!(with.saturating_sub(without) < 100 << 20, "{with} {without}");
+}

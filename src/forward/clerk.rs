@@ -377,6 +377,7 @@ impl Forwarder {
                 kept.rule = note.rule;
             }
             kept.noted = now;
+            kept.at_once = false;
             kept.done = None;
             kept.delivered = None;
             (kept.patient_id, kept.study_date) = (note.patient_id, note.study_date);

@@ -372,7 +372,8 @@ impl Forwarder {
         let Some(peer) = self.peers.get(&key.peer) else {
             return;
         };
-        let route = match kept.by_hand {
+        let is_asked_for = kept.by_hand || kept.at_once;
+        let route = match is_asked_for {
             true => None,
             false => self.rules().route(&kept.rule, &peer.ae_title),
         };
@@ -385,7 +386,7 @@ impl Forwarder {
             None => Placing {
                 rule: BY_HAND,
                 window: Window::ALWAYS,
-                priority: match kept.by_hand {
+                priority: match is_asked_for {
                     true => ForwardPriority::High,
                     false => ForwardPriority::Medium,
                 },

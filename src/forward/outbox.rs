@@ -7,8 +7,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
@@ -41,6 +40,8 @@ pub struct Kept {
     pub rule: String,
     /// Somebody asked for it; no rule has to be waited for.
     pub by_hand: bool,
+    /// Somebody asked for it now, whatever the hour, by its rule.
+    pub at_once: bool,
     /// Archive-wide numbers of the instances that the peer is to have.
     pub wanted: Ranges,
     /// Of these, what it has confirmed.
@@ -146,9 +147,8 @@ struct Inner {
     changes: Changes,
     /// On their way to the disk.
     writing: Arc<Changes>,
-    /// Rises when changes are taken for writing, and when they are durable.
+    /// Rises when changes are taken for writing.
     begun: u64,
-    durable: u64,
     /// Why nothing can be written, in words.
     trouble: Option<String>,
 }
@@ -156,8 +156,6 @@ struct Inner {
 pub struct Outbox {
     folder: PathBuf,
     inner: Mutex<Inner>,
-    /// Told after each commit, and when there is something to commit.
-    told: Condvar,
     /// One commit at a time.
     committing: Mutex<()>,
 }
@@ -179,7 +177,6 @@ impl Outbox {
         let outbox = Outbox {
             folder: state.join(FOLDER),
             inner: Mutex::default(),
-            told: Condvar::new(),
             committing: Mutex::default(),
         };
         if Disk::default()
@@ -400,7 +397,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Makes durable what was changed before the call. The error is a sentence; the changes stay, for the next call.
+    /// Makes durable what was changed before the call; those who call meanwhile share the next flush. The error is a
+    /// sentence; the changes stay, for the next call.
     pub fn commit(&self) -> Result<(), String> {
         let _one = self
             .committing
@@ -412,13 +410,13 @@ impl Outbox {
         if !self.try_open() {
             return Err(self.trouble().unwrap_or_default());
         }
-        let (database, changes, turn) = {
+        let (database, changes) = {
             let mut inner = self.lock();
             let changes = Arc::new(std::mem::take(&mut inner.changes));
             inner.writing = changes.clone();
             inner.begun += 1;
             let database = inner.database.clone().expect("just opened");
-            (database, changes, inner.begun)
+            (database, changes)
         };
         let written = write(&database, &changes);
         drop(database);
@@ -426,11 +424,7 @@ impl Outbox {
         let kept = std::mem::take(&mut inner.writing);
         drop(changes);
         match written {
-            Ok(()) => {
-                inner.durable = turn;
-                self.told.notify_all();
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(reason) => {
                 // Later changes of the same record go before.
                 let Changes {
@@ -458,20 +452,6 @@ impl Outbox {
                 Err(words)
             }
         }
-    }
-
-    /// Waits until what was changed before the call is durable: somebody commits. False: not within that time.
-    pub fn wait_durable(&self, patience: Duration) -> bool {
-        let inner = self.lock();
-        let turn = match inner.changes.is_empty() {
-            true => inner.begun,
-            false => inner.begun + 1,
-        };
-        let waited = self
-            .told
-            .wait_timeout_while(inner, patience, |inner| inner.durable < turn);
-        let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        inner.durable >= turn
     }
 }
 

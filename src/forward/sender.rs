@@ -22,8 +22,6 @@ const RUN_COUNT: usize = 20_000;
 const REFUSED_MAX: u32 = 3;
 /// So many broken associations one after the other: it is not one bad instance.
 const BROKEN_MAX: u32 = 2;
-/// So long is waited until what was confirmed is durable.
-const DURABLE: Duration = Duration::from_secs(30);
 /// Until what cannot be read now (the index is being made anew) is looked at again, milliseconds.
 const UNREADABLE_MS: i64 = 30_000;
 /// SOP Class not supported (PS3.7 C.5.7).
@@ -143,9 +141,8 @@ impl Forwarder {
         if run.stored + run.failed + run.not_taken > 0 {
             self.note_transfer(peer, key, &run, begun.elapsed());
         }
-        if !self.outbox.wait_durable(DURABLE) {
-            return Err("what was sent cannot be written down".to_owned());
-        }
+        // Not in a moment, with the clerk's: a study that was sent is sent.
+        self.outbox.commit()?;
         if ended.done.is_some() && run.stored > 0 && gone.is_none() {
             if let Some(queue) = self.queues().get_mut(&*key.peer) {
                 queue.ask_later(key.study.clone(), Instant::now(), 0);
@@ -318,6 +315,7 @@ impl Forwarder {
                 kept.next_try = None;
                 kept.given_up = false;
                 kept.by_hand = false;
+                kept.at_once = false;
                 kept.status = None;
                 let (confirmed, not_taken) = (kept.confirmed.count(), kept.not_taken.count());
                 if not_taken == 0 {

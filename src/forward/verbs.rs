@@ -337,8 +337,9 @@ fn is_for_retry(kept: &Kept) -> bool {
     kept.is_open() || kept.given_up || !kept.not_taken.is_empty()
 }
 
-/// As if it had never failed.
+/// As if it had never failed; at once.
 fn again(kept: &mut Kept) {
+    kept.at_once = true;
     kept.not_taken = Ranges::default();
     kept.failures = 0;
     kept.next_try = None;
