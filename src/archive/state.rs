@@ -4,6 +4,7 @@
 //! <state>/archive.json   the archive's id, and every volume it ever had
 //! <state>/index/         the engine's files; may be deleted at any time
 //! <state>/ledgers/       copies of the volumes' ledgers
+//! <state>/outbox/        what goes to which peers by itself
 //! <state>/kura.sock      the running server's local socket
 //! <state>/kura.lock      held by the process that owns the state
 //! ```
