@@ -53,12 +53,12 @@ impl<'a> Plain<'a> {
             pixels_length: 0,
         };
         let mut replacing = Replacing {
-            // What is left out is an icon that is compressed too.
+            // What is left out are icons that are compressed too.
             without: found.nested.clone(),
             ..Replacing::default()
         };
-        let is_icon = |tag: &Tag| *tag == tags::ICON_IMAGE_SEQUENCE;
-        if !found.nested.iter().all(is_icon) {
+        let may_go = |tag: &Tag| *tag == tags::ICON_IMAGE_SEQUENCE || tag.group() % 2 == 1;
+        if !found.nested.iter().all(may_go) {
             return Err(PixelError::Unsupported(
                 "an image with compressed images in its sequences",
             ));

@@ -127,10 +127,8 @@ pub fn decode(data: &[u8], samples_max: usize) -> Result<Samples, PixelError> {
                 }
                 _ => return Err(PixelError::Unsupported("JPEG-LS with a mapping table")),
             },
-            DRI => {
-                if segment.iter().any(|&byte| byte != 0) {
-                    return Err(PixelError::Unsupported("JPEG-LS with restart intervals"));
-                }
+            DRI if segment.iter().any(|&byte| byte != 0) => {
+                return Err(PixelError::Unsupported("JPEG-LS with restart intervals"));
             }
             0xE8 if segment.starts_with(b"mrfx") && segment.get(4).is_some_and(|&b| b != 0) => {
                 return Err(PixelError::Unsupported("JPEG-LS with a colour transform"));
@@ -209,15 +207,13 @@ pub fn decode(data: &[u8], samples_max: usize) -> Result<Samples, PixelError> {
 
 /// Skips to the next marker.
 fn next_marker(data: &[u8], at: &mut usize) -> Result<u8, PixelError> {
-    loop {
-        let rest = data.get(*at..).unwrap_or_default();
-        let found = rest
-            .windows(2)
-            .position(|pair| pair[0] == 0xFF && (0xC0..0xFF).contains(&pair[1]));
-        let found = found.ok_or(broken("it ends in the middle"))?;
-        *at += found + 2;
-        return Ok(rest[found + 1]);
-    }
+    let rest = data.get(*at..).unwrap_or_default();
+    let found = rest
+        .windows(2)
+        .position(|pair| pair[0] == 0xFF && (0xC0..0xFF).contains(&pair[1]));
+    let found = found.ok_or(broken("it ends in the middle"))?;
+    *at += found + 2;
+    Ok(rest[found + 1])
 }
 
 /// Bits of a scan; after FFH a byte has seven. Source: T.87 A.1.

@@ -28,7 +28,7 @@ pub trait Rewrite: Send + Sync {
 pub enum Outgoing<'a> {
     AsStored(Fetched<'a>),
     Rewritten(Rewritten<'a>),
-    Converting(Converting<'a>),
+    Converting(Box<Converting<'a>>),
     Decompressed(Decompressed),
 }
 
@@ -61,7 +61,7 @@ fn open_unchanged<'a>(
     if !is_encapsulated(&instance.transfer_syntax) {
         let converting = Converting::of(to.archive, instance, explicit);
         return converting
-            .map(Outgoing::Converting)
+            .map(|converting| Outgoing::Converting(Box::new(converting)))
             .map_err(|reason| format!("cannot be converted: {reason}"));
     }
     let mut fetched = to

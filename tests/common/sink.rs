@@ -20,6 +20,8 @@ struct Shared {
     status: AtomicU16,
     /// While set, C-STORE requests are taken and not answered.
     stalled: AtomicBool,
+    /// Nothing is kept, and each answer comes so many milliseconds late.
+    discards: Mutex<Option<Duration>>,
     /// Transfer syntaxes taken; empty = every one.
     only: Mutex<Vec<String>>,
     closed: AtomicBool,
@@ -94,6 +96,11 @@ impl Sink {
     /// Holds back answers until called with `false`.
     pub fn stall(&self, on: bool) {
         self.shared.stalled.store(on, Ordering::Relaxed);
+    }
+
+    /// Keeps nothing from now on, and answers so late.
+    pub fn discard(&self, late: Duration) {
+        *lock(&self.shared.discards) = Some(late);
     }
 
     /// Waits until at least `count` instances are here; fails after `limit`.
@@ -211,7 +218,13 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Result<(), WireError> {
                     let response = wire::store_rsp(&message, status);
                     let syntax = syntaxes.get(&context_id).cloned().unwrap_or_default();
                     message.context_id = context_id;
-                    lock(&shared.received).push(wire::received_of(message, syntax));
+                    let discards = *lock(&shared.discards);
+                    match discards {
+                        Some(late) => std::thread::sleep(late),
+                        None => {
+                            lock(&shared.received).push(wire::received_of(message, syntax));
+                        }
+                    }
                     while shared.stalled.load(Ordering::Relaxed) {
                         std::thread::sleep(Duration::from_millis(2));
                     }
