@@ -164,3 +164,36 @@ impl Folder {
         self.disk.remove(&self.file(number))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_left_and_the_rest_is_read() {
+        let state = tempfile::TempDir::new().unwrap();
+        let folder = Folder::new(state.path());
+        assert!(folder.read(10).unwrap().requests.is_empty());
+        let instance = Reference {
+            sop_class_uid: "1.2".to_owned(),
+            sop_instance_uid: "1.2.3".to_owned(),
+        };
+        let kept = Kept::new("CT1", [10, 0, 0, 1].into(), "2.25.1", &[instance]);
+        for number in [7, 9, 12] {
+            folder.keep(number, &kept).unwrap();
+        }
+        let garbage = folder.file(8);
+        std::fs::write(&garbage, b"{\"version\": 1, \"at\": \"20").unwrap();
+        let newer = Kept {
+            version: 2,
+            ..kept.clone()
+        };
+        folder.keep(10, &newer).unwrap();
+        std::fs::write(folder.file(11).with_extension("new"), b"{").unwrap();
+        folder.forget(12).unwrap();
+        let found = folder.read(10).unwrap();
+        assert_eq!(found.requests, [(7, kept.clone()), (9, kept)]);
+        assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
+        assert!(garbage.exists() && folder.file(10).exists());
+    }
+}

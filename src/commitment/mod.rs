@@ -45,6 +45,10 @@ pub mod reason {
 const REQUESTS_MAX: usize = 100_000;
 /// Instances that these name; some 250 MB on disk.
 const INSTANCES_MAX: u64 = 2_000_000;
+/// Of these, requests by who is no peer, and can only be told over the association that asked.
+const STRANGERS_MAX: usize = 1_000;
+/// Who could not be told for so long is an administrator's business.
+const LATE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// A verdict older than this is not told: it is judged again.
 const VERDICT_FOR: Duration = Duration::from_secs(600);
 
@@ -96,6 +100,8 @@ struct Request {
     at: Timestamp,
     instances_count: u64,
     digest: u32,
+    /// By who was no peer then.
+    stranger: bool,
     /// On which it came, as long as that is open.
     association: Option<u64>,
     /// Times that the requestor refused the report.
@@ -124,8 +130,10 @@ pub struct Verdict {
 struct Trouble {
     tries: u32,
     again: Instant,
-    since: String,
+    since: Timestamp,
     reason: String,
+    /// It does not pass by itself.
+    stays: bool,
 }
 
 /// Why a request is not taken.
@@ -160,20 +168,33 @@ pub struct CommitmentStatus {
     pub instances_count: u64,
     /// When the oldest came, RFC 3339.
     pub oldest: Option<String>,
-    /// Requestors that cannot be told: AE title, since when, why.
-    pub troubles: Vec<(String, String, String)>,
+    pub untold: Vec<Untold>,
     /// What is wrong with the state, a sentence each.
     pub notes: Vec<String>,
+}
+
+/// A requestor that cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    pub ae_title: String,
+    /// RFC 3339
+    pub since: String,
+    pub reason: String,
+    /// For a day, or it does not pass by itself.
+    pub is_late: bool,
 }
 
 impl CommitmentStatus {
     /// What is wrong and what to do, a sentence each.
     pub fn actions(&self) -> Vec<String> {
-        let troubles = self.troubles.iter();
-        let troubles = troubles.map(|(ae_title, since, reason)| {
-            format!("storage commitment is not reported to {ae_title} since {since}: {reason}")
+        let late = self.untold.iter().filter(|untold| untold.is_late);
+        let late = late.map(|untold| {
+            format!(
+                "storage commitment is not reported to {} since {}: {}",
+                untold.ae_title, untold.since, untold.reason
+            )
         });
-        troubles.chain(self.notes.iter().cloned()).collect()
+        late.chain(self.notes.iter().cloned()).collect()
     }
 }
 
@@ -191,7 +212,8 @@ impl Commitment {
             Ok(found) => {
                 table.notes = found.notes;
                 for (number, kept) in found.requests {
-                    table.put(number, &kept, None);
+                    let stranger = config.peer(&kept.ae_title).is_none();
+                    table.put(number, &kept, None, stranger);
                 }
             }
             Err(error) => table.notes.push(format!(
@@ -247,6 +269,7 @@ impl Commitment {
         let uid = &references.transaction_uid;
         let kept = Kept::new(asker.ae_title, asker.address, uid, &references.instances);
         let name = (asker.ae_title.to_ascii_uppercase(), uid.clone());
+        let stranger = self.config.peer(asker.ae_title).is_none();
         let number = {
             let mut table = self.table();
             if let Some(&number) = table.by_name.get(&name) {
@@ -261,7 +284,10 @@ impl Commitment {
                 return Ok(());
             }
             let count = kept.instances_count() as u64;
-            if table.requests.len() >= REQUESTS_MAX || table.instances_count + count > INSTANCES_MAX
+            let strangers = || table.requests.values().filter(|one| one.stranger).count();
+            if table.requests.len() >= REQUESTS_MAX
+                || table.instances_count + count > INSTANCES_MAX
+                || (stranger && strangers() >= STRANGERS_MAX)
             {
                 return Err(Refused::TooMany);
             }
@@ -277,7 +303,7 @@ impl Commitment {
         // Whoever calls can be called.
         let receiver = self.receiver(asker.ae_title, asker.address);
         table.troubles.remove(&receiver);
-        table.put(number, &kept, Some(asker.association));
+        table.put(number, &kept, Some(asker.association), stranger);
         drop(table);
         self.changed.notify_all();
         Ok(())
@@ -300,7 +326,15 @@ impl Commitment {
     /// The next report for the requestor at the other end of this association.
     pub fn next_on(&self, association: u64) -> Option<Report> {
         let number = *self.table().to_tell_there.get(&association)?.first()?;
-        self.begin_telling(number)
+        match self.begin_telling(number) {
+            Ok(report) => report,
+            Err(reason) => {
+                tracing::error!(reason, "storage commitment is not reported for now");
+                // It is tried again, over another association.
+                self.left(association);
+                None
+            }
+        }
     }
 
     /// The association is over: what is left is told over another.
@@ -323,13 +357,15 @@ impl Commitment {
         }
     }
 
-    /// Takes a judged request to tell it.
-    fn begin_telling(&self, number: u64) -> Option<Report> {
+    /// Takes a judged request to tell it; `None`: somebody else did. The error is a sentence.
+    fn begin_telling(&self, number: u64) -> Result<Option<Report>, String> {
         let verdict = {
             let mut table = self.table();
-            let request = table.requests.get_mut(&number)?;
+            let Some(request) = table.requests.get_mut(&number) else {
+                return Ok(None);
+            };
             let Stage::Judged(verdict) = &request.stage else {
-                return None;
+                return Ok(None);
             };
             let verdict = verdict.clone();
             request.stage = Stage::Telling(verdict.clone());
@@ -340,9 +376,8 @@ impl Commitment {
         let kept = match self.folder.one(number) {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::error!(%error, "a request of storage commitment cannot be read back");
                 self.not_told(number);
-                return None;
+                return Err(format!("its request cannot be read back: {error}"));
             }
         };
         let mut references = References {
@@ -356,7 +391,7 @@ impl Commitment {
                 None => references.instances.push(reference),
             }
         }
-        Some(Report { number, references })
+        Ok(Some(Report { number, references }))
     }
 
     /// The requestor took the report.
@@ -438,32 +473,36 @@ impl Commitment {
     pub fn status(&self) -> CommitmentStatus {
         let table = self.table();
         let oldest = table.requests.values().map(|request| request.at).min();
-        let mut troubles: Vec<_> = table
-            .troubles
-            .iter()
-            .map(|((ae_title, _), trouble)| {
-                let trouble = (trouble.since.clone(), trouble.reason.clone());
-                (ae_title.clone(), trouble.0, trouble.1)
+        let now = Timestamp::now();
+        let troubles = table.troubles.iter();
+        let mut untold: Vec<Untold> = troubles
+            .map(|((ae_title, _), trouble)| Untold {
+                ae_title: ae_title.clone(),
+                since: trouble.since.to_string(),
+                reason: trouble.reason.clone(),
+                is_late: trouble.stays
+                    || now.duration_since(trouble.since)
+                        > LATE_AFTER.try_into().unwrap_or_default(),
             })
             .collect();
-        troubles.sort_unstable();
-        troubles.truncate(TROUBLES_SHOWN);
+        untold.sort_by(|a, b| a.ae_title.cmp(&b.ae_title));
+        untold.truncate(UNTOLD_SHOWN);
         CommitmentStatus {
             waiting_count: table.requests.len() as u64,
             instances_count: table.instances_count,
             oldest: oldest.map(|at| at.to_string()),
-            troubles,
+            untold,
             notes: table.notes.clone(),
         }
     }
 }
 
 /// More than a hospital has requestors.
-const TROUBLES_SHOWN: usize = 100;
+const UNTOLD_SHOWN: usize = 100;
 
 impl Table {
     /// A request that is to be judged at once.
-    fn put(&mut self, number: u64, kept: &Kept, association: Option<u64>) {
+    fn put(&mut self, number: u64, kept: &Kept, association: Option<u64>, stranger: bool) {
         let now = Instant::now();
         let request = Request {
             ae_title: kept.ae_title.clone(),
@@ -472,6 +511,7 @@ impl Table {
             at: kept.at.parse().unwrap_or_else(|_| Timestamp::now()),
             instances_count: kept.instances_count() as u64,
             digest: kept.digest(),
+            stranger,
             association,
             refused: 0,
             stage: Stage::Waiting(now, judging::Sofar::default()),

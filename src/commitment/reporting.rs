@@ -4,6 +4,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::config::PeerEntry;
 use crate::dicom::{sop, ts};
 use crate::net::{Association, NetError, RoleSelection, Timeouts};
@@ -29,7 +31,23 @@ pub fn pause(failures: u32) -> Duration {
 struct Reporting<'a> {
     commitment: &'a Commitment,
     receiver: Receiver,
-    failed: Option<String>,
+    failed: Option<Failed>,
+}
+
+/// Why a requestor could not be told.
+struct Failed {
+    reason: String,
+    /// It does not pass by itself.
+    stays: bool,
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Failed {
+        Failed {
+            reason,
+            stays: false,
+        }
+    }
 }
 
 impl Drop for Reporting<'_> {
@@ -38,10 +56,10 @@ impl Drop for Reporting<'_> {
         table.reporting.remove(&self.receiver);
         match self.failed.take() {
             None => drop(table.troubles.remove(&self.receiver)),
-            Some(reason) => {
+            Some(Failed { reason, stays }) => {
                 let before = table.troubles.get(&self.receiver);
                 let tries = before.map_or(0, |trouble| trouble.tries) + 1;
-                let since = before.map(|trouble| trouble.since.clone());
+                let since = before.map(|trouble| trouble.since);
                 tracing::warn!(
                     peer = self.receiver.0,
                     reason,
@@ -50,8 +68,9 @@ impl Drop for Reporting<'_> {
                 let trouble = Trouble {
                     tries,
                     again: Instant::now() + pause(tries),
-                    since: since.unwrap_or_else(crate::archive::now),
+                    since: since.unwrap_or_else(Timestamp::now),
                     reason,
+                    stays,
                 };
                 table.troubles.insert(self.receiver.clone(), trouble);
             }
@@ -87,7 +106,7 @@ impl Commitment {
                 let mut reporting = Reporting {
                     commitment: &commitment,
                     receiver: of,
-                    failed: Some("it broke off".to_owned()),
+                    failed: Some("it broke off".to_owned().into()),
                 };
                 reporting.failed = commitment.report_to(&reporting.receiver).err();
             });
@@ -95,7 +114,7 @@ impl Commitment {
                 drop(Reporting {
                     commitment: self,
                     receiver,
-                    failed: Some(error.to_string()),
+                    failed: Some(error.to_string().into()),
                 });
             }
         }
@@ -107,7 +126,7 @@ impl Commitment {
         table.to_tell.get(receiver)?.first().copied()
     }
 
-    fn report_to(&self, receiver: &Receiver) -> Result<(), String> {
+    fn report_to(&self, receiver: &Receiver) -> Result<(), Failed> {
         let Some(number) = self.first_for(receiver) else {
             return Ok(());
         };
@@ -117,9 +136,14 @@ impl Commitment {
         };
         let ae_title = &receiver.0;
         let peer = self.config.peer(ae_title);
-        let peer = peer.map(|peer| PeerEntry::clone(&peer)).ok_or_else(|| {
-            format!("{ae_title} is not a [[peer]]: where it listens is not known; add it")
-        })?;
+        let peer = peer
+            .map(|peer| PeerEntry::clone(&peer))
+            .ok_or_else(|| Failed {
+                reason: format!(
+                    "{ae_title} is not a [[peer]]: where it listens is not known; add it"
+                ),
+                stays: true,
+            })?;
         let caller = caller.map(|address| SocketAddr::new(address, peer.port));
         let addresses = addresses(&peer, caller).map_err(|error| error.to_string())?;
         let (mut association, context_id) = self.connect(&peer, &addresses)?;
@@ -131,8 +155,8 @@ impl Commitment {
                 self.judge_again(number);
                 continue;
             }
-            let Some(report) = self.begin_telling(number) else {
-                return Err("a request cannot be read back".to_owned());
+            let Some(report) = self.begin_telling(number)? else {
+                continue;
             };
             let status = scu::report_commitment(&mut association, context_id, &report.references);
             match status {
@@ -140,7 +164,7 @@ impl Commitment {
                 Ok(status) => self.refused(number, status),
                 Err(error) => {
                     self.not_told(number);
-                    return Err(error.to_string());
+                    return Err(error.to_string().into());
                 }
             }
         }
