@@ -116,7 +116,7 @@ mod tests {
         for _ in 0..5_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005) + 1;
             let number = (random >> 33) % 300;
-            if (random >> 60) % 3 == 0 {
+            if (random >> 60).is_multiple_of(3) {
                 ranges.remove(number);
                 plain.remove(&number);
             } else {

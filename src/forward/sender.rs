@@ -143,10 +143,12 @@ impl Forwarder {
         }
         // Not in a moment, with the clerk's: a study that was sent is sent.
         self.outbox.commit()?;
-        if ended.done.is_some() && run.stored > 0 && gone.is_none() {
-            if let Some(queue) = self.queues().get_mut(&*key.peer) {
-                queue.ask_later(key.study.clone(), Instant::now(), 0);
-            }
+        if ended.done.is_some()
+            && run.stored > 0
+            && gone.is_none()
+            && let Some(queue) = self.queues().get_mut(&*key.peer)
+        {
+            queue.ask_later(key.study.clone(), Instant::now(), 0);
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub trait Rewrite: Send + Sync {
 }
 
 pub enum Outgoing<'a> {
-    AsStored(Fetched<'a>),
+    AsStored(Box<Fetched<'a>>),
     Rewritten(Rewritten<'a>),
     Converting(Box<Converting<'a>>),
     Decompressed(Decompressed),
@@ -53,7 +53,7 @@ fn open_unchanged<'a>(
         Form::AsStored => {
             let fetched = to.archive.fetch(instance);
             return fetched
-                .map(Outgoing::AsStored)
+                .map(|fetched| Outgoing::AsStored(Box::new(fetched)))
                 .map_err(|error| error.to_string());
         }
         Form::Plain { explicit } => explicit,
