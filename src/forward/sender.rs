@@ -202,7 +202,9 @@ impl Forwarder {
                     let rule = rule.or_else(|| by_rule.then(|| kept.rule.clone()));
                     rule.filter(|rule| rules.rewrite(rule).is_some())
                 }
-                Ok(None) => None,
+                Ok(None) => by_rule
+                    .then(|| kept.rule.clone())
+                    .filter(|rule| rules.rewrite(rule).is_some()),
                 Err(error) => {
                     failed = Some(error);
                     return ControlFlow::Break(());
