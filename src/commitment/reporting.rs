@@ -136,14 +136,10 @@ impl Commitment {
         };
         let ae_title = &receiver.0;
         let peer = self.config.peer(ae_title);
-        let peer = peer
-            .map(|peer| PeerEntry::clone(&peer))
-            .ok_or_else(|| Failed {
-                reason: format!(
-                    "{ae_title} is not a [[peer]]: where it listens is not known; add it"
-                ),
-                stays: true,
-            })?;
+        let peer = peer.cloned().ok_or_else(|| Failed {
+            reason: format!("{ae_title} is not a [[peer]]: where it listens is not known; add it"),
+            stays: true,
+        })?;
         let caller = caller.map(|address| SocketAddr::new(address, peer.port));
         let addresses = addresses(&peer, caller).map_err(|error| error.to_string())?;
         let (mut association, context_id) = self.connect(&peer, &addresses)?;
