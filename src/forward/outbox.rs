@@ -38,7 +38,7 @@ pub struct Kept {
     pub study_date: String,
     /// By which it goes; empty: the default, or by hand.
     pub rule: String,
-    /// Somebody asked for it; no rule has to be waited for.
+    /// Somebody asked for it last, not a rule: none has to be there for it, also when it is sent again.
     pub by_hand: bool,
     /// Somebody asked for it now, whatever the hour, by its rule.
     pub at_once: bool,
@@ -603,4 +603,86 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "the engine gave up".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(numbers: std::ops::Range<u64>) -> Kept {
+        let mut kept = Kept::default();
+        numbers.for_each(|number| drop(kept.wanted.insert(number)));
+        kept
+    }
+
+    /// Method: a record is committed, another is not; the outbox is dropped and opened again.
+    #[test]
+    fn what_was_committed_is_there_after_another_opening() {
+        let state = tempfile::TempDir::new().unwrap();
+        let (one, two) = (Key::new("HOROS", "1.2.3"), Key::new("A B", "1.2.4"));
+        let marks = Marks {
+            sequence: 7,
+            ..Marks::default()
+        };
+        {
+            let outbox = Outbox::open(state.path());
+            assert!(!outbox.path().exists(), "a look leaves nothing behind");
+            outbox.change(&one, |record| *record = kept(5..9)).unwrap();
+            outbox.put_marks(Some(marks.clone()));
+            outbox.commit().unwrap();
+            outbox.change(&two, |record| *record = kept(1..2)).unwrap();
+            assert_eq!(outbox.item(&two).unwrap(), Some(kept(1..2)));
+        }
+        let outbox = Outbox::open(state.path());
+        assert_eq!(outbox.trouble(), None);
+        assert_eq!(outbox.item(&one).unwrap(), Some(kept(5..9)));
+        assert_eq!(outbox.item(&two).unwrap(), None);
+        assert_eq!(outbox.marks().unwrap(), Some(marks));
+        outbox
+            .change(&one, |record| {
+                assert!(record.is_confirmed(5));
+                assert!(!record.is_confirmed(5) && !record.is_not_taken(5));
+                assert!(record.is_not_taken(6) && !record.is_confirmed(99));
+                assert_eq!(record.open().count(), 2);
+            })
+            .unwrap();
+        let mut seen = Vec::new();
+        let each = outbox.each(&mut |key, record| {
+            seen.push((key, record.confirmed.count()));
+            true
+        });
+        each.unwrap();
+        assert_eq!(seen, [(one, 1)]);
+    }
+
+    #[test]
+    fn an_outbox_of_a_newer_version_stays_as_it_is_and_is_said() {
+        let state = tempfile::TempDir::new().unwrap();
+        let key = Key::new("HOROS", "1.2.3");
+        let path = {
+            let outbox = Outbox::open(state.path());
+            outbox.change(&key, |record| *record = kept(5..9)).unwrap();
+            outbox.commit().unwrap();
+            let database = outbox.lock().database.clone().unwrap();
+            let transaction = database.begin_write().unwrap();
+            let newer = seal(&(SCHEMA + 1));
+            transaction
+                .open_table(META)
+                .unwrap()
+                .insert(SCHEMA_KEY, newer.as_slice())
+                .unwrap();
+            transaction.commit().unwrap();
+            outbox.path()
+        };
+        let outbox = Outbox::open(state.path());
+        let trouble = outbox.trouble().expect("it is said");
+        assert!(trouble.contains("newer Kura"), "{trouble}");
+        outbox.change(&key, |record| *record = kept(1..2)).unwrap();
+        assert_eq!(outbox.commit(), Err(trouble));
+        assert!(path.exists());
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1
+        );
+    }
 }

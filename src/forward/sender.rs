@@ -318,7 +318,6 @@ impl Forwarder {
                 kept.failures = 0;
                 kept.next_try = None;
                 kept.given_up = false;
-                kept.by_hand = false;
                 kept.at_once = false;
                 kept.status = None;
                 let (confirmed, not_taken) = (kept.confirmed.count(), kept.not_taken.count());
