@@ -73,7 +73,7 @@ impl Drop for Question<'_> {
 impl Commitment {
     /// As [`Commitment::ask`], of a peer by its AE title, or as `AE@HOST:PORT`.
     pub fn ask_of(&self, to: &str, instances: &[Reference]) -> Result<Answer, String> {
-        let known = self.config.peer(to).cloned();
+        let known = self.config.peer(to);
         let peer = known.or_else(|| to.parse().ok());
         let peer = peer.ok_or_else(|| format!("{to} is not a configured peer"))?;
         let asking = Asking {

@@ -136,7 +136,7 @@ impl Commitment {
         };
         let ae_title = &receiver.0;
         let peer = self.config.peer(ae_title);
-        let peer = peer.cloned().ok_or_else(|| Failed {
+        let peer = peer.ok_or_else(|| Failed {
             reason: format!("{ae_title} is not a [[peer]]: where it listens is not known; add it"),
             stays: true,
         })?;

@@ -51,7 +51,7 @@ impl Converter {
         Converter::replacing(from, explicit, Replacing::default())
     }
 
-    /// Where Pixel Data are replaced, [`Converter::pixels_at`] says where they belong in what was written.
+    /// Where Pixel Data are replaced, `Converter::pixels_at` says where they belong in what was written.
     pub fn replacing(from: &str, explicit: bool, replacing: Replacing) -> Converter {
         let deflated = encoding_of(from) == Encoding::DeflatedLittle;
         Converter {

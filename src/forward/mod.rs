@@ -142,8 +142,8 @@ pub enum ForwardSaid {
 
 /// Sends what the rules say, and what is sent by hand.
 ///
-/// A clerk ([`clerk`]) notes what came in the outbox, says who is next, and begins threads for peers that have something
-/// to get; each thread ([`sender`]) sends one study at a time and ends when there is none. Peers share nothing but that.
+/// A clerk (`clerk`) notes what came in the outbox, says who is next, and begins threads for peers that have something
+/// to get; each thread (`sender`) sends one study at a time and ends when there is none. Peers share nothing but that.
 pub struct Forwarder {
     archive: Arc<Archive>,
     /// Ours.

@@ -1,6 +1,6 @@
 //! Decompression in a process of its own, which may be slow, hungry, or die: the same program, started once more.
 //!
-//! The server writes a [`Job`] and the data set; the worker answers in [`Say`]s. What it needs too long for, or dies of,
+//! The server writes a `Job` and the data set; the worker answers in `Say`s. What it needs too long for, or dies of,
 //! costs that one instance. It ends when it hears no more, and when the server is gone.
 
 use std::io::{self, BufRead, Read, Write};
@@ -34,7 +34,7 @@ const WAIT: Duration = Duration::from_secs(5 * 60);
 const JOBS_MAX: u32 = 1000;
 /// What was decoded up to this length is taken from the worker at once, bytes.
 const AT_ONCE_BYTES_MAX: u64 = 64 << 20;
-/// Longest payload of one [`Say`], bytes.
+/// Longest payload of one `Say`, bytes.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// Work for a worker: a line of JSON, then `length` bytes of data set.
