@@ -98,6 +98,20 @@ fn a_bad_copy_on_the_mirror_volume_is_not_served_and_is_healed_at_once() {
     bad_copies_are_not_served("M");
 }
 
+/// Method: an image comes to a series of which a copy is bad; that is found and healed; then the rest is copied by hand.
+#[test]
+fn what_waits_beside_a_healed_copy_gets_its_own_when_it_is_its_turn() {
+    let (server, mut images) = mirrored(&[40_000]);
+    images.push(Image::new(1, 1, 40_000));
+    send_all(&server, &images[1..]);
+    DAMAGES[0].1(&path_of(&server.volume("A"), &images[0]));
+    assert_come_back(&server, &images);
+    wait_until(&server, "healed", |now| now["healed_count"] == 1);
+    kura(&server, &["mirror", "run"]);
+    wait_until_mirrored(&server);
+    assert_same_images(&server.volume("A"), &server.volume("M"));
+}
+
 /// Method: a third of the images is bad on one side, a third on the other, one on both; what C-MOVE brings is what was
 /// sent, and only that one is missing and named.
 #[test]

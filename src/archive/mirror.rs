@@ -412,6 +412,7 @@ impl Archive {
             _ => self.mirror_config.bytes_per_second,
         };
         self.mirror.pace().set(cap);
+        let begun = Instant::now();
         let mut places = job.series.iter();
         loop {
             let mut tasks = Vec::new();
@@ -433,6 +434,9 @@ impl Archive {
             self.look_again(&seen, judge, ended)?;
             if ended {
                 break;
+            }
+            if matches!(job.cause, Cause::Alone | Cause::Heal) {
+                self.calm(&seen, judge, begun)?;
             }
         }
         let mut told = self.mirror.told();
@@ -548,6 +552,33 @@ impl Archive {
                     pending.series.insert((*place).clone(), due);
                 }
                 None => drop(pending.series.remove(*place)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left of a series when its bad copies are made again waits for its turn like any other. `begun`: what turned
+    /// out bad since then is still urgent.
+    fn calm(
+        &self,
+        places: &[&(String, String)],
+        judge: &Judge,
+        begun: Instant,
+    ) -> Result<(), IndexError> {
+        for place in places {
+            let mut left = Vec::new();
+            self.tasks_of(place, Cause::Heal, judge, &mut left)?;
+            let mut pending = self.mirror.pending();
+            if left.is_empty()
+                && pending
+                    .urgent
+                    .get(*place)
+                    .is_some_and(|since| *since < begun)
+            {
+                pending.urgent.remove(*place);
+                if let Some(due) = pending.series.get_mut(*place) {
+                    due.again = None;
+                }
             }
         }
         Ok(())
