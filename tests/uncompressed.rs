@@ -503,3 +503,29 @@ fn damaged_images_end_in_words() {
     }
     assert!(count > 0);
 }
+
+/// Method: a receiver that takes everything, configured as one that is to get uncompressed images.
+#[test]
+fn a_peer_gets_uncompressed_what_it_would_take_compressed() {
+    const RLE: &str = "1.2.840.10008.1.2.5";
+    let sink = Sink::start();
+    let server = Server::with(Settings {
+        extra: format!(
+            "[[peer]]\nae_title = \"SINK\"\nhost = \"127.0.0.1\"\nport = {}\nuncompressed = true\n",
+            sink.port()
+        ),
+        ..Settings::default()
+    });
+    let goods = files::good_below(&files::testdata());
+    let good = goods
+        .iter()
+        .find(|good| good.file.transfer_syntax == RLE)
+        .expect("one in testdata/");
+    assert!(store(&server, good));
+    let moved = move_study(&server, &good.uids.study, "SINK");
+    assert_eq!(moved.status, 0, "{moved:?}");
+    let received = sink.take();
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].transfer_syntax, EXPLICIT_LITTLE);
+    assert!(received[0].data_set.len() > good.file.data_set.len() / 2);
+}

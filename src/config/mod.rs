@@ -128,6 +128,8 @@ pub struct PeerEntry {
     pub fuzzy_names: bool,
     /// Associations to it at the same moment, for what goes to it by itself. Default 2.
     pub associations: usize,
+    /// Compressed images go to it uncompressed where we can do that, also if it would take them as they are. Default false.
+    pub uncompressed: bool,
 }
 
 /// Where nothing is configured.
@@ -151,6 +153,7 @@ impl PeerEntry {
             port,
             fuzzy_names: false,
             associations: PEER_ASSOCIATIONS,
+            uncompressed: false,
         }
     }
 
@@ -285,6 +288,8 @@ struct PeerFile {
     #[serde(default)]
     fuzzy_names: bool,
     associations: Option<usize>,
+    #[serde(default)]
+    uncompressed: bool,
 }
 
 #[derive(Deserialize)]
@@ -376,6 +381,7 @@ impl Config {
             peers.push(PeerEntry {
                 fuzzy_names: peer.fuzzy_names,
                 associations,
+                uncompressed: peer.uncompressed,
                 ..PeerEntry::new(ae_title, &peer.host, peer.port)
             });
         }
@@ -551,6 +557,8 @@ role = "archive"
 # port = 11112
 # Its queries find person names whatever the order of their parts, also if it does not ask for that.
 # fuzzy_names = false
+# Compressed images go to it uncompressed, also if it says that it takes them as they are.
+# uncompressed = false
 # Associations to it at the same moment, for what goes to it by itself: 1 to 16.
 # associations = 2
 

@@ -73,9 +73,16 @@ pub fn batches(selected: &[Selected]) -> Vec<&[Selected]> {
 }
 
 /// For each SOP class one context for each stored transfer syntax, and one each for explicit and implicit VR little
-/// endian, so that the peer's choice within a context cannot hide one from us.
-pub fn offered(batch: &[Selected]) -> Vec<(String, Vec<String>)> {
-    let pairs: BTreeSet<_> = batch.iter().flat_map(pairs).collect();
+/// endian, so that the peer's choice within a context cannot hide one from us. `uncompressed`: a compressed one only where
+/// we cannot decompress it.
+pub fn offered(batch: &[Selected], uncompressed: bool) -> Vec<(String, Vec<String>)> {
+    let wanted = |instance: &Selected, syntax: &str| {
+        !(uncompressed && is_encapsulated(syntax) && can_be_plain(instance))
+    };
+    let pairs: BTreeSet<_> = batch
+        .iter()
+        .flat_map(|instance| pairs(instance).filter(move |(_, syntax)| wanted(instance, syntax)))
+        .collect();
     // What is stored comes first: some peers take the first of a class and no other.
     let stored: BTreeSet<_> = batch
         .iter()
@@ -137,7 +144,13 @@ mod tests {
             instance(ct, ts::JPEG_2000),
             instance(ct, ts::IMPLICIT_VR_LITTLE_ENDIAN),
         ];
-        let offered = offered(&batch);
+        let plain = super::offered(&batch, true);
+        assert!(
+            plain
+                .iter()
+                .all(|(_, syntaxes)| PLAIN.contains(&&*syntaxes[0]))
+        );
+        let offered = offered(&batch, false);
         assert!(
             offered
                 .iter()
@@ -164,7 +177,11 @@ mod tests {
             "1.2.3.4",
             ts::JPIP_REFERENCED_DEFLATE,
         ] {
-            assert_eq!(offered(&[instance("1.2", syntax)]).len(), 1, "{syntax}");
+            assert_eq!(
+                offered(&[instance("1.2", syntax)], false).len(),
+                1,
+                "{syntax}"
+            );
         }
     }
 
@@ -177,7 +194,7 @@ mod tests {
         assert!(batches.len() > 1);
         assert_eq!(batches.iter().map(|batch| batch.len()).sum::<usize>(), 100);
         for batch in batches {
-            assert!(offered(batch).len() <= CONTEXTS_MAX);
+            assert!(offered(batch, false).len() <= CONTEXTS_MAX);
         }
     }
 }

@@ -170,7 +170,7 @@ fn connect(to: &To, batch: &[Selected]) -> Result<Association, NetError> {
         to.addresses()?.as_slice(),
         to.calling,
         &to.peer.ae_title,
-        contexts::offered(batch),
+        contexts::offered(batch, to.peer.uncompressed),
         Timeouts::default(),
         &[],
     )
