@@ -258,6 +258,24 @@ pub(super) struct KeptStudy {
     layers: Layers,
 }
 
+impl KeptStudy {
+    /// What of `tags` was told before each correction that is in effect now; none for a study that nobody corrected.
+    pub fn told_before(&self, tags: &[u32]) -> Vec<Values> {
+        let mut told = Values::new();
+        let mut before = Vec::new();
+        for layer in self.layers.values().filter(|layer| layer.in_effect) {
+            before.push(told.clone());
+            for (tag, text) in &layer.merged.values {
+                if tags.contains(tag) {
+                    told.insert(*tag, text.clone());
+                }
+            }
+        }
+        before.retain(|told| !told.is_empty());
+        before
+    }
+}
+
 /// What of a study is on a volume. An instance belongs to the study it is answered from, with all that is kept under
 /// its SOP Instance UID.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,8 +34,8 @@ pub(super) struct Part {
 struct Limits {
     /// None: the study's patient.
     who: Option<Who>,
-    /// What the study says of its patient, and who the others are.
-    mixed: Rc<(Values, BTreeSet<Who>)>,
+    /// What the study says of its patient, and said before it was corrected, and who the others are.
+    mixed: Rc<(Vec<Values>, BTreeSet<Who>)>,
     series: Tallies,
 }
 
@@ -81,11 +81,15 @@ fn text(values: &Values, tag: u32) -> &str {
     values.get(&tag).map_or("", |text| text.trim())
 }
 
-/// Who an instance says its patient is, if that is not whom its study says. The study may have been amended since it came.
-fn other_patient(study: &Values, own: &Values) -> Option<Who> {
+/// Who an instance says its patient is, if that is not whom its study says. The study may have been amended since it came;
+/// and a modality goes on saying what the study was amended from, which makes it nobody else's.
+fn other_patient(told: &[Values], own: &Values) -> Option<Who> {
     let (id, name) = (text(own, PATIENT_ID), text(own, PATIENT_NAME));
-    let same_id = id.is_empty() || id == text(study, PATIENT_ID);
-    if same_id && names_agree(name, text(study, PATIENT_NAME)) {
+    let says = |study: &Values| {
+        let same_id = id.is_empty() || id == text(study, PATIENT_ID);
+        same_id && names_agree(name, text(study, PATIENT_NAME))
+    };
+    if told.iter().any(says) {
         return None;
     }
     let groups = name.split(['\\', '=']).map(matching::fold_name);
@@ -114,13 +118,16 @@ impl Snapshot {
         if !self.has_mixed_studies()? || !self.is_mixed(&uid)? {
             return Ok(vec![Part::whole(study)]);
         }
-        let own = &study.facts.values;
+        let mut own = vec![study.facts.values.clone()];
+        if let Some(kept) = self.kept_study(&uid)? {
+            own.extend(kept.told_before(&[PATIENT_ID, PATIENT_NAME]));
+        }
         let mut told: BTreeMap<Who, Values> = BTreeMap::new();
         let mut tallies: BTreeMap<Option<Who>, Tallies> = BTreeMap::new();
         let expected = Some(study.instances_count);
         self.instances_within(&uid, None, expected, None, &mut |entry| {
             let values = &entry.record.values;
-            let mut who = other_patient(own, values);
+            let mut who = other_patient(&own, values);
             if let Some(other) = &who
                 && !told.contains_key(other)
             {
@@ -148,7 +155,7 @@ impl Snapshot {
             }
             ControlFlow::Continue(())
         })?;
-        let mixed = Rc::new((own.clone(), told.keys().cloned().collect()));
+        let mixed = Rc::new((own, told.keys().cloned().collect()));
         let part = |(who, series): (Option<Who>, Tallies)| {
             let mut study = study.clone();
             if let Some(values) = who.as_ref().and_then(|who| told.get(who)) {
