@@ -23,12 +23,15 @@ use crate::archive::{
     ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, VolumeSaid, VolumeVerb,
     WorkStatus, WorkVerb,
 };
+use crate::audit::{Audit, Who};
 use crate::commitment::{Answer, Commitment, CommitmentStatus};
 use crate::config::Config;
 use crate::dicom::Reference;
 use crate::forward::setup::{Setup, SetupSaid, SetupVerb};
 use crate::forward::{ForwardSaid, ForwardVerb, Forwarder, PeerStatus};
 use crate::index::Values;
+use crate::metrics::{Ended, Hour, Metrics};
+use crate::probe::{self, ProbeReport};
 use crate::pull::{PullStatus, PullVerb, Pulls};
 use crate::transfers::{self, Transfer, Transfers};
 
@@ -66,6 +69,12 @@ pub enum Request {
     Pull(PullVerb),
     /// Lines of the journal of transfers, the newest first.
     Journal(transfers::Wanted),
+    /// What came and went lately.
+    Seen,
+    /// What a configured peer can do is tried out.
+    Probe {
+        peer: String,
+    },
     /// A peer is asked to keep instances, and waited for.
     Commit {
         to: String,
@@ -115,11 +124,37 @@ pub enum Response {
     Transfers(Vec<Transfer>),
     Journal(transfers::SearchEnd),
     Commit(Answer),
+    Seen {
+        /// The newest first.
+        associations: Vec<Ended>,
+        /// The newest first; hours in which nothing came are left out.
+        hours: Vec<Hour>,
+    },
+    Probe(Box<ProbeReport>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
         reason: String,
     },
+}
+
+impl Request {
+    /// Something is another way afterwards: it is noted who asked for it.
+    pub fn is_a_change(&self) -> bool {
+        !matches!(
+            self,
+            Request::Status
+                | Request::Find(_)
+                | Request::Stats(_)
+                | Request::Restoring { .. }
+                | Request::Report(_)
+                | Request::Checked
+                | Request::Doctor
+                | Request::Journal(_)
+                | Request::Seen
+                | Request::Probe { .. }
+        )
+    }
 }
 
 const SOCKET: &str = "kura.sock";
@@ -142,6 +177,9 @@ pub struct Desk {
     pub setup: Setup,
     pub pulls: Arc<Pulls>,
     pub commitment: Arc<Commitment>,
+    pub metrics: Arc<Metrics>,
+    pub audit: Arc<Audit>,
+    pub config: Config,
 }
 
 impl Desk {
@@ -156,6 +194,9 @@ impl Desk {
             pulls: Pulls::open(&archive, config, &transfers)?,
             commitment: Commitment::open(&archive, config, &transfers)?,
             transfers,
+            metrics: Arc::new(Metrics::new()),
+            audit: Arc::new(Audit::open(&config.state)),
+            config: config.clone(),
             archive,
         })
     }
@@ -167,12 +208,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub fn start(state: &Path, desk: Desk) -> std::io::Result<Listener> {
+    pub fn start(state: &Path, desk: Arc<Desk>) -> std::io::Result<Listener> {
         let folder = open_folder(state)?;
         // The state folder is locked by this process, so a socket that is there is a dead server's.
         remove_socket(state)?;
         let listener = UnixListener::bind(short(&folder))?;
-        let desk = Arc::new(desk);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         std::thread::Builder::new()
@@ -234,6 +274,7 @@ fn short(folder: &std::os::fd::OwnedFd) -> std::path::PathBuf {
 }
 
 fn serve(desk: &Desk, stream: &UnixStream) -> std::io::Result<()> {
+    let who = Who::of_user(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw());
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     let mut line = String::new();
@@ -242,7 +283,7 @@ fn serve(desk: &Desk, stream: &UnixStream) -> std::io::Result<()> {
         Ok(request @ (Request::Find(_) | Request::Stats(_) | Request::Journal(_))) => {
             stream.set_write_timeout(Some(READER_PATIENCE))?;
             let mut written = Ok(());
-            answer_each(desk, request, &mut |response| {
+            answer_each(desk, &who, request, &mut |response| {
                 written = write(stream, &response);
                 match written {
                     Ok(()) => ControlFlow::Continue(()),
@@ -251,7 +292,7 @@ fn serve(desk: &Desk, stream: &UnixStream) -> std::io::Result<()> {
             });
             return written;
         }
-        Ok(request) => answer(desk, request),
+        Ok(request) => answer(desk, &who, request),
         Err(error) => Response::Failed {
             reason: format!("not a request of this version: {error}"),
         },
@@ -266,7 +307,22 @@ fn write(mut stream: &UnixStream, response: &Response) -> std::io::Result<()> {
 }
 
 /// The one meaning of each request, whether it comes over the socket or from a verb that opened the archive itself.
-pub fn answer(desk: &Desk, request: Request) -> Response {
+pub fn answer(desk: &Desk, who: &Who, request: Request) -> Response {
+    if !request.is_a_change() {
+        return act(desk, request);
+    }
+    let what = serde_json::to_string(&request).unwrap_or_default();
+    let response = act(desk, request);
+    let outcome = match &response {
+        Response::Failed { reason } => reason,
+        Response::Said(said) => said,
+        _ => "done",
+    };
+    desk.audit.note(who, &what, outcome);
+    response
+}
+
+fn act(desk: &Desk, request: Request) -> Response {
     let archive = &desk.archive;
     match request {
         Request::Status => Response::Status {
@@ -346,6 +402,18 @@ pub fn answer(desk: &Desk, request: Request) -> Response {
             Ok(status) => Response::Pull(Box::new(status)),
             Err(reason) => Response::Failed { reason },
         },
+        Request::Seen => Response::Seen {
+            associations: desk.metrics.associations(),
+            hours: desk.metrics.hours(),
+        },
+        Request::Probe { peer } => match desk.config.peer(&peer) {
+            Some(peer) => Response::Probe(Box::new(probe::probe(archive, &desk.config, &peer))),
+            None => Response::Failed {
+                reason: format!(
+                    "{peer} is not a configured peer; add it: kura peer add {peer}@HOST:PORT"
+                ),
+            },
+        },
         Request::Commit { to, instances } => match desk.commitment.ask_of(&to, &instances) {
             Ok(answer) => Response::Commit(answer),
             Err(reason) => Response::Failed { reason },
@@ -374,6 +442,7 @@ pub fn set_up(setup: &Setup, verb: SetupVerb) -> Response {
 /// As [`answer`], for requests that are answered in pieces too: `give` gets those, and the end, until it breaks.
 pub fn answer_each(
     desk: &Desk,
+    who: &Who,
     request: Request,
     give: &mut dyn FnMut(Response) -> ControlFlow<()>,
 ) {
@@ -399,7 +468,7 @@ pub fn answer_each(
         }
         Request::Journal(wanted) => journal::search(&desk.transfers, &wanted, give),
         request => {
-            let _ = give(answer(desk, request));
+            let _ = give(answer(desk, who, request));
         }
     }
 }

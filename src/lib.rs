@@ -4,13 +4,16 @@
 //! |---|---|
 //! | [`cli`] | one file per verb; screens and JSON |
 //! | [`server`] | start and stop order of the listener and the associations |
+//! | [`web`] | the administrator's page and the JSON API |
 //! | [`scp`] | the services we answer: echo, store, find, retrieve |
 //! | [`control`] | what the command line asks of a running server |
 //! | [`forward`] | new studies to the peers that read them: rules, outbox |
 //! | [`commitment`] | storage commitment: what we were asked to keep, and when that is true |
 //! | [`pull`] | studies from another archive to here |
+//! | [`probe`] | what a peer can do, tried out |
 //! | [`sending`] | instances to a peer: presentation contexts, bytes, what became of each |
 //! | [`transfers`] | the journal of what came and went |
+//! | [`audit`] | who changed what |
 //! | [`archive`] | the promise: durable, indexed, then "yes" |
 //! | [`scu`] | the services we call: echo, store, find |
 //! | [`net`] | PDUs, associations, DIMSE messages (PS3.8, PS3.7) |
@@ -19,9 +22,11 @@
 //! | [`index`] | answers queries; may be deleted at any time |
 //! | [`config`] | the TOML file in, checked values out |
 //! | [`dicom`] | values from bytes (PS3.5, PS3.6, PS3.10) |
+//! | [`metrics`] | what this server has done since it started |
 //! | [`job`] | when long work runs, and how fast |
 
 pub mod archive;
+pub mod audit;
 pub mod cli;
 pub mod commitment;
 pub mod config;
@@ -30,8 +35,10 @@ pub mod dicom;
 pub mod forward;
 pub mod index;
 pub mod job;
+pub mod metrics;
 pub mod net;
 pub mod pixels;
+pub mod probe;
 pub mod pull;
 pub mod scp;
 pub mod scu;
@@ -39,3 +46,4 @@ pub mod sending;
 pub mod server;
 pub mod transfers;
 pub mod volume;
+pub mod web;

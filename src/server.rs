@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::control;
 use crate::net::{self, AcceptPolicy, Association, AssociationHandle, Timeouts, pdu};
 use crate::scp::{self, Services};
+use crate::web::Web;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -51,16 +52,19 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     let archive = Arc::new(Archive::open(&config, Mode::Create)?);
     let watch = Watch::start(&archive).map_err(ServeError::Start)?;
     let desk = control::Desk::of(archive.clone(), &config).map_err(ServeError::Keeping)?;
+    let desk = Arc::new(desk);
     let transfers = desk.transfers.clone();
     let commitment = desk.commitment.clone();
     let (forward, pulls) = (desk.forward.clone(), desk.pulls.clone());
-    let control = control::Listener::start(&config.state, desk).map_err(ServeError::Start)?;
+    let control =
+        control::Listener::start(&config.state, desk.clone()).map_err(ServeError::Start)?;
     let shared = Arc::new(Shared {
         services: Services {
             archive: archive.clone(),
             config,
             transfers: transfers.clone(),
             commitment: commitment.clone(),
+            metrics: desk.metrics.clone(),
         },
         associations: Mutex::default(),
         ended: Condvar::new(),
@@ -71,11 +75,16 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     forward.start().map_err(ServeError::Start)?;
     commitment.start().map_err(ServeError::Start)?;
     pulls.start();
+    let web = show_page(&runtime, desk);
     tracing::info!(%address, ae_title = %config.ae_title, "kura is listening");
     runtime
         .block_on(listen(listener, &shared))
         .map_err(ServeError::Start)?;
     tracing::info!("stopping: no new associations; what is in flight is finished");
+    if let Some(web) = &web {
+        web.stop();
+    }
+    drop(web);
     control.stop();
     pulls.stop();
     forward.stop();
@@ -88,6 +97,20 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     archive.leave_in_order();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Images come first: without the page everything else runs.
+fn show_page(runtime: &tokio::runtime::Runtime, desk: Arc<control::Desk>) -> Option<Web> {
+    let admin = desk.config.admin.clone();
+    if !admin.enabled {
+        return None;
+    }
+    let web = Web::start(runtime.handle(), desk);
+    web.inspect_err(|error| {
+        tracing::error!(%error, "there is no administrator's page: {}:{} cannot be opened; choose another [admin] port",
+            admin.bind, admin.port);
+    })
+    .ok()
 }
 
 async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -4,15 +4,18 @@ use std::path::{Path, PathBuf};
 
 /// A module and its row; a row never uses its own row or one above.
 const ROWS: &[(&str, u32)] = &[
-    ("cli", 7),
-    ("server", 6),
+    ("cli", 8),
+    ("server", 7),
+    ("web", 6),
     ("scp", 5),
     ("control", 5),
     ("forward", 4),
     ("commitment", 4),
     ("pull", 4),
+    ("probe", 4),
     ("sending", 3),
     ("transfers", 2),
+    ("audit", 2),
     ("archive", 2),
     ("scu", 2),
     ("volume", 1),
@@ -21,6 +24,7 @@ const ROWS: &[(&str, u32)] = &[
     ("pixels", 1),
     ("config", 1),
     ("dicom", 0),
+    ("metrics", 0),
     ("job", 0),
 ];
 

@@ -10,6 +10,7 @@ use super::output::{self, Bar};
 use super::remove::{Why, confirm};
 use super::{End, Failure};
 use crate::archive::{self, AmendPlan, AmendSaid, AmendStatus, AmendVerb, Correction, Differs};
+use crate::audit::Who;
 use crate::config::Config;
 use crate::control::{self, Desk, Request, Response};
 use crate::dicom::{Level, Tag};
@@ -117,7 +118,7 @@ impl Server<'_> {
         let response = match self {
             Server::Running(config) => control::ask(&config.state, &request)?
                 .ok_or("the server stopped; kura changes list shows what was done")?,
-            Server::Here(desk) => control::answer(desk, request),
+            Server::Here(desk) => control::answer(desk, &Who::here(), request),
         };
         match response {
             Response::Amend(said) => Ok(said),

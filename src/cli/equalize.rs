@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::output::{self, Bar};
 use super::{End, Failure};
 use crate::archive::{Depth, VolumeReport, WorkStatus, WorkVerb};
+use crate::audit::Who;
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 
@@ -96,8 +97,14 @@ pub fn wait(config: &Config, work: WorkVerb) -> Result<WorkStatus, Failure> {
         });
     }
     let desk = super::open(config)?;
-    look(control::answer(&desk, Request::Work(work)))?;
-    progress(|| look(control::answer(&desk, Request::Work(WorkVerb::Look))))
+    look(control::answer(&desk, &Who::here(), Request::Work(work)))?;
+    progress(|| {
+        look(control::answer(
+            &desk,
+            &Who::here(),
+            Request::Work(WorkVerb::Look),
+        ))
+    })
 }
 
 fn progress(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::output::{self, Bar};
 use super::{End, Failure};
 use crate::archive::{MirrorStatus, MirrorVerb};
+use crate::audit::Who;
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 
@@ -93,7 +94,7 @@ fn by_hand(config: &Config, verb: MirrorVerb, no_wait: bool, json: bool) -> Resu
     let Some(response) = control::ask(&config.state, &Request::Mirror(verb.clone()))? else {
         let desk = super::open(config)?;
         let archive = &desk.archive;
-        look(control::answer(&desk, Request::Mirror(verb)))?;
+        look(control::answer(&desk, &Who::here(), Request::Mirror(verb)))?;
         archive.mirror_asked()?;
         let status = archive.mirror_status(false)?;
         return said(&status, json);

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use crate::archive::{Archive, Mode};
+use crate::audit::Who;
 use crate::config::Config;
 use crate::control::{self, Desk, Request, Response};
 use crate::sending::worker;
@@ -199,7 +200,10 @@ fn ask(config: &Config, request: Request) -> Result<(Response, bool), Failure> {
     if let Some(response) = control::ask(&config.state, &request)? {
         return Ok((response, true));
     }
-    Ok((control::answer(&open(config)?, request), false))
+    Ok((
+        control::answer(&open(config)?, &Who::here(), request),
+        false,
+    ))
 }
 
 /// The archive without a server, its locks taken.
@@ -215,7 +219,7 @@ fn ask_each(
     give: &mut dyn FnMut(Response) -> ControlFlow<()>,
 ) -> Result<(), Failure> {
     if !control::ask_each(&config.state, &request, give)? {
-        control::answer_each(&open(config)?, request, give);
+        control::answer_each(&open(config)?, &Who::here(), request, give);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::output::{self, Bar};
 use super::{End, Failure};
 use crate::archive::{Counted, ReplaceStatus, ReportVerb, VolumeVerb};
+use crate::audit::Who;
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 
@@ -35,7 +36,7 @@ pub fn run(verb: Replace, config: &Config, json: bool) -> Result<End, Failure> {
     let Some(response) = control::ask(&config.state, &request)? else {
         let desk = super::open(config)?;
         let archive = &desk.archive;
-        let first = look(control::answer(&desk, request))?;
+        let first = look(control::answer(&desk, &Who::here(), request))?;
         if !waits {
             show(&first, json);
             return Ok(End::Ok);
@@ -44,7 +45,9 @@ pub fn run(verb: Replace, config: &Config, json: bool) -> Result<End, Failure> {
         let mut waiting = Waiting::new(&first);
         let last = archive.restore(&verb.name, &mut |status| waiting.at(status))?;
         waiting.bar.end();
-        return end(&last, json, |request| Ok(control::answer(&desk, request)));
+        return end(&last, json, |request| {
+            Ok(control::answer(&desk, &Who::here(), request))
+        });
     };
     let first = look(response)?;
     if !waits {

@@ -15,11 +15,17 @@ pub struct Serve {
     /// Log every message of every association (for a fault; may show identifiers)
     #[arg(long)]
     trace_association: bool,
+    /// TCP port of the administrator's page: a number, 0 for any that is free, or off
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<String>,
 }
 
 pub fn run(verb: Serve, mut config: Config) -> Result<End, Failure> {
     for peer in &verb.peer {
         config.add_peer(peer)?;
+    }
+    if let Some(port) = &verb.admin_port {
+        config.admin.set_port(port)?;
     }
     let default = if verb.trace_association {
         "info,association=trace"

@@ -3,6 +3,7 @@
 //! Every key has a default, so an absent file is a complete configuration (the *embedded default*: one volume under
 //! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
 
+mod admin;
 pub mod conquest;
 mod corrections;
 pub mod edit;
@@ -28,6 +29,7 @@ use crate::dicom::AeTitle;
 use index::IndexFile;
 use intake::IntakeFile;
 
+pub use admin::Admin;
 pub use corrections::Corrections;
 pub use forward::{
     Commitment, Forward, ForwardPriority, ForwardRule, ForwardWhen, Given,
@@ -75,6 +77,7 @@ pub struct Config {
     pub forward: Forward,
     pub commitment: Commitment,
     pub transfers: Transfers,
+    pub admin: Admin,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -265,18 +268,8 @@ struct File {
     commitment: Commitment,
     #[serde(default)]
     transfers: Transfers,
-    /// Read so that one file serves every version; the administrator's page will use it.
-    #[serde(rename = "admin")]
-    _admin: Option<AdminFile>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AdminFile {
-    #[serde(rename = "bind")]
-    _bind: Option<IpAddr>,
-    #[serde(rename = "port")]
-    _port: Option<u16>,
+    #[serde(default)]
+    admin: Admin,
 }
 
 #[derive(Deserialize)]
@@ -366,6 +359,11 @@ impl Config {
         file.retention.check()?;
         file.commitment.check()?;
         file.transfers.check()?;
+        let mut admin = file.admin;
+        admin.check()?;
+        for file in [&mut admin.certificate, &mut admin.key] {
+            *file = file.take().map(|path| base.join(path));
+        }
         let mut peers: Vec<PeerEntry> = Vec::new();
         for peer in file.peer {
             let ae_title = title(&peer.ae_title)?;
@@ -434,6 +432,7 @@ impl Config {
             forward,
             commitment: file.commitment,
             transfers: file.transfers,
+            admin,
         })
     }
 

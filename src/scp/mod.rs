@@ -17,6 +17,7 @@ use std::time::Instant;
 use crate::archive::Archive;
 use crate::commitment::Commitment;
 use crate::config::Config;
+use crate::metrics::{Ended, Metrics};
 use crate::net::dimse::{self, CommandSet};
 use crate::net::{Association, NetError, Received};
 use crate::sending::Sent;
@@ -30,6 +31,7 @@ pub struct Services {
     pub config: Config,
     pub transfers: Arc<Transfers>,
     pub commitment: Arc<Commitment>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// What went over one association; the line in the log at its end.
@@ -60,14 +62,17 @@ pub fn serve(services: &Services, mut association: Association, id: u64) {
     let peer = association.peer();
     tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
         implementation = peer.implementation_version_name, "association opened");
+    let opened = jiff::Timestamp::now();
     let mut counts = Counts {
         association_id: id,
         ..Counts::default()
     };
+    let mut failed = false;
     let end = match messages(services, &mut association, &mut counts, id) {
         Ok(end) => end.to_owned(),
         Err(error) => {
             association.abort();
+            failed = true;
             format!("aborted: {error}")
         }
     };
@@ -76,6 +81,19 @@ pub fn serve(services: &Services, mut association: Association, id: u64) {
     tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
         instances_count = counts.instances, bytes = counts.bytes, ms = begun.elapsed().as_millis() as u64, end,
         "association closed");
+    services.metrics.association_ended(Ended {
+        association_id: id,
+        address: peer.address.ip().to_string(),
+        calling: peer.calling.clone(),
+        called: peer.called.clone(),
+        implementation: peer.implementation_version_name.clone(),
+        begun: opened.to_string(),
+        seconds: begun.elapsed().as_secs_f64(),
+        instances_count: counts.instances,
+        bytes: counts.bytes,
+        end,
+        failed,
+    });
 }
 
 fn messages(

@@ -90,6 +90,8 @@ pub fn answer(
                 None,
             );
             kept.answered();
+            let bytes = counts.bytes - bytes_before;
+            services.metrics.stored(bytes, begun.elapsed());
             sent
         }
         Err(error) => {

@@ -218,6 +218,11 @@ impl Server {
         let errors = log.try_clone().expect("log of the server");
         let mut command = self.command(&["serve"]);
         command.args(&self.settings.arguments);
+        // Tests of the page say so; no other wants a port for it.
+        let mut arguments = self.settings.arguments.iter();
+        if !arguments.any(|argument| argument == "--admin-port") {
+            command.args(["--admin-port", "off"]);
+        }
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         let log_before = fs::metadata(&self.log).map_or(0, |log| log.len() as usize);
         self.child = Some(command.spawn().expect("start kura serve"));

@@ -1,0 +1,58 @@
+//! `[admin]`: the administrator's page and the JSON API.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// TCP port of the page where none is configured.
+const PORT_DEFAULT: u16 = 8112;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// False: there is no page.
+    pub enabled: bool,
+    /// Anything but a loopback address wants a password and a certificate.
+    pub bind: IpAddr,
+    /// 0: any that is free; the log says which.
+    pub port: u16,
+    /// PEM files. Relative to the folder of `kura.toml`.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin {
+            enabled: true,
+            bind: IpAddr::from([127, 0, 0, 1]),
+            port: PORT_DEFAULT,
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+impl Admin {
+    pub(super) fn check(&self) -> Result<(), String> {
+        match (&self.certificate, &self.key) {
+            (Some(_), None) | (None, Some(_)) => {
+                Err("[admin] certificate and key go together".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `--admin-port` of `kura serve`: a number, or `off`.
+    pub fn set_port(&mut self, text: &str) -> Result<(), String> {
+        if text == "off" {
+            self.enabled = false;
+            return Ok(());
+        }
+        let port = text.parse();
+        self.port = port.map_err(|_| format!("--admin-port {text}: a number, or off"))?;
+        self.enabled = true;
+        Ok(())
+    }
+}
