@@ -50,15 +50,30 @@ fn every_sentence_of_the_status_is_explained() {
     assert!(count > 15, "only {count} sentences were found");
 }
 
-/// String literals behind `actions.push(`, up to the end of that statement.
+/// String literals in the brackets of each `actions.push(…)`.
 fn sentences(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     for part in source.split("actions.push(").skip(1) {
-        let end = part.find(");\n").unwrap_or(part.len());
-        let literals = part[..end].split('"').skip(1).step_by(2);
-        let whole = literals.filter(|literal| literal.split(' ').count() > 4);
-        // What goes into the hole of another sentence stands on its own line there.
-        found.extend(whole.filter(|text| !text.starts_with("{what}")).map(str::to_owned));
+        let (mut depth, mut literal) = (1, None::<String>);
+        for character in part.chars() {
+            match (&mut literal, character) {
+                (Some(text), '"') => {
+                    // What goes into the hole of another sentence stands in a statement of its own.
+                    if text.split(' ').count() > 4 && !text.starts_with("{what}") {
+                        found.push(std::mem::take(text));
+                    }
+                    literal = None;
+                }
+                (Some(text), other) => text.push(other),
+                (None, '"') => literal = Some(String::new()),
+                (None, '(') => depth += 1,
+                (None, ')') => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
     }
     found
 }
