@@ -89,6 +89,8 @@ pub enum Response {
         status: Box<Status>,
         /// To which something goes by itself.
         peers: Vec<PeerStatus>,
+        /// What a person should know or do about that, a sentence each.
+        forward_notes: Vec<String>,
         /// Requests of storage commitment that are not answered yet.
         commitment: CommitmentStatus,
     },
@@ -188,11 +190,17 @@ impl Desk {
         let keep_days = config.transfers.keep_days;
         let transfers = Arc::new(Transfers::open(&config.state, keep_days));
         let forward = Forwarder::open(&archive, config, &transfers)?;
+        let commitment = Commitment::open(&archive, config, &transfers)?;
+        let asks = Arc::downgrade(&forward);
+        commitment.also_asks(move |report| {
+            let forward = asks.upgrade();
+            forward.is_some_and(|forward| forward.take_report(report))
+        });
         Ok(Desk {
             setup: Setup::of(config, Some(forward.clone())),
             forward,
             pulls: Pulls::open(&archive, config, &transfers)?,
-            commitment: Commitment::open(&archive, config, &transfers)?,
+            commitment,
             transfers,
             metrics: Arc::new(Metrics::new()),
             audit: Arc::new(Audit::open(&config.state)),
@@ -328,6 +336,7 @@ fn act(desk: &Desk, request: Request) -> Response {
         Request::Status => Response::Status {
             status: Box::new(archive.status()),
             peers: desk.forward.status(),
+            forward_notes: desk.forward.notes(),
             commitment: desk.commitment.status(),
         },
         Request::IndexRebuild => {

@@ -166,5 +166,5 @@ fn a_report_over_another_association_finds_the_question() {
     assert!(outcome.stdout.contains(&named), "{text}");
     line.clear();
     said.read_line(&mut line).expect("a line");
-    assert_eq!(line, "told 0000\n");
+    assert_eq!(line, "told 0000 of 4\n");
 }

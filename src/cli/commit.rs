@@ -6,6 +6,7 @@ use crate::config::{Config, PeerEntry};
 use crate::control::{self, Request, Response};
 use crate::dicom::Reference;
 use crate::dicom::references::REFERENCES_MAX;
+use crate::scu;
 
 /// Not committed ones named on the screen; JSON has all.
 const SHOWN: usize = 10;
@@ -53,21 +54,8 @@ pub fn screen(answer: &Answer) -> String {
         text.push_str(&format!(
             "\n  {}: {reason:04X}H {}",
             output::plain(sop),
-            words(*reason)
+            scu::failure_reason(*reason)
         ));
     }
     text
-}
-
-/// PS3.3 C.14.1.1.
-fn words(reason: u16) -> &'static str {
-    match reason {
-        0x0110 => "processing failure",
-        0x0112 => "it is not there",
-        0x0119 => "another SOP class is there",
-        0x0122 => "its SOP class is not supported there",
-        0x0131 => "the transaction is in use",
-        0x0213 => "resource limitation",
-        _ => "for a reason of its own",
-    }
 }

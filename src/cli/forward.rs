@@ -58,6 +58,8 @@ enum Action {
     Pause { peer: String },
     /// Go on sending to that peer
     Resume { peer: String },
+    /// You know that the outbox was damaged; kura status does not say it any more
+    Acknowledge,
     /// Which images go to which peers
     Rules,
     /// Write a rule into kura.toml, in effect at once
@@ -85,6 +87,7 @@ pub fn run(verb: Forward, config: &Config, json: bool) -> Result<End, Failure> {
         Action::Unmark { study, peer } => ForwardVerb::Unmark { study, peer },
         Action::Pause { peer } => ForwardVerb::Pause { peer },
         Action::Resume { peer } => ForwardVerb::Resume { peer },
+        Action::Acknowledge => ForwardVerb::Acknowledge,
     };
     ask(config, verb, json)
 }
@@ -166,6 +169,10 @@ pub fn peer_line(peer: &PeerStatus) -> Option<String> {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
+    }
+    if let Some(reason) = &peer.not_asked {
+        let reason = output::plain(reason);
+        parts.push(format!("not asked whether it keeps them: {reason}"));
     }
     if parts.is_empty() && peer.unreachable.is_none() && !peer.paused {
         return None;
@@ -268,6 +275,9 @@ fn sent(item: &Item) -> String {
     if let Some(delivered) = item.delivered_count {
         text.push_str(&format!(", delivered {delivered}/{}", item.total_count));
     }
+    if let Some(committed) = item.committed_count {
+        text.push_str(&format!(", committed {committed}/{}", item.total_count));
+    }
     text
 }
 
@@ -278,6 +288,11 @@ fn why(item: &Item) -> String {
     let parts: Vec<String> = status
         .into_iter()
         .chain(Some(output::plain(&item.reason)).filter(|reason| !reason.is_empty()))
+        .chain(
+            Some(&item.not_committed)
+                .filter(|reason| !reason.is_empty())
+                .map(|reason| format!("not committed: {}", output::plain(reason))),
+        )
         .collect();
     match parts.is_empty() {
         true => "-".to_owned(),
@@ -362,6 +377,8 @@ mod tests {
             reason: "disk full".to_owned(),
             next_try: Some("2026-01-15T10:20:30Z".to_owned()),
             delivered_count: None,
+            committed_count: None,
+            not_committed: String::new(),
         }
     }
 
@@ -370,6 +387,9 @@ mod tests {
             peer: "HOROS".to_owned(),
             waiting_count: 0,
             failed_count: 0,
+            given_up_count: 0,
+            not_committed_count: 0,
+            not_asked: None,
             sending_count: 0,
             paused: false,
             unreachable: None,
@@ -406,12 +426,15 @@ mod tests {
             reason: String::new(),
             next_try: None,
             delivered_count: Some(412),
+            committed_count: Some(411),
+            not_committed: "1 refused".to_owned(),
             ..item(State::Sent)
         };
         let text = one("1.2.3", &[delivered]);
         assert!(
             text.starts_with("forward sent to 1 of 1 peers\n")
-                && text.contains("412 of 412, delivered 412/412"),
+                && text.contains("412 of 412, delivered 412/412, committed 411/412")
+                && text.contains("not committed: 1 refused"),
             "{text}"
         );
     }

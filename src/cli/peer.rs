@@ -26,6 +26,9 @@ enum Action {
         /// Its queries find person names whatever the order of their parts
         #[arg(long)]
         fuzzy_names: Option<bool>,
+        /// Ask it, after a study went there by itself, whether it keeps it
+        #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+        commitment: Option<bool>,
     },
     /// Take it out of kura.toml, in effect at once
     Remove {
@@ -50,10 +53,12 @@ pub fn run(verb: Peer, config: &Config, json: bool) -> Result<End, Failure> {
             peer,
             associations,
             fuzzy_names,
+            commitment,
         } => SetupVerb::AddPeer {
             peer,
             associations,
             fuzzy_names,
+            commitment,
         },
         Action::Remove { peer } => SetupVerb::RemovePeer { ae_title: peer },
     };

@@ -10,12 +10,13 @@ use crate::forward::PeerStatus;
 
 pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     let (response, running) = super::ask(config, Request::Status)?;
-    let (mut status, peers, commitment) = match response {
+    let (mut status, peers, notes, commitment) = match response {
         Response::Status {
             status,
             peers,
+            forward_notes,
             commitment,
-        } => (status, peers, commitment),
+        } => (status, peers, forward_notes, commitment),
         Response::Failed { reason } => return Err(reason.into()),
         _ => return Err("the server answered something else".into()),
     };
@@ -29,6 +30,7 @@ pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     });
     // And a modality keeps what it could delete.
     let actions: Vec<_> = late
+        .chain(notes.iter().map(|note| output::plain(note)))
         .chain(
             commitment
                 .actions()

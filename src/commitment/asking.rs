@@ -9,12 +9,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PeerEntry;
-use crate::dicom::{AeTitle, Reference, References, ReferencesReader};
-use crate::net::dimse::{self, CommandSet};
-use crate::net::{Association, Received};
-use crate::scu;
+use crate::dicom::{AeTitle, Reference, References};
+use crate::scu::{self, Heard};
 
-use super::reporting::{addresses, is_taken, request};
+use super::reporting::{addresses, request};
 use super::{Commitment, reason};
 
 /// Questions that are open at the same moment.
@@ -53,6 +51,17 @@ pub struct Asked {
 }
 
 impl Asked {
+    fn take(&self, references: References) -> bool {
+        let mut open = self.open();
+        let Some(place) = open.get_mut(&references.transaction_uid) else {
+            return false;
+        };
+        *place = Some(references);
+        drop(open);
+        self.came.notify_all();
+        true
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<String, Option<References>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,14 +101,17 @@ impl Commitment {
 
     /// A report came for a question of ours; false where there is none of that name.
     pub fn reported(&self, references: References) -> bool {
-        let mut open = self.asked.open();
-        let Some(place) = open.get_mut(&references.transaction_uid) else {
-            return false;
-        };
-        *place = Some(references);
-        drop(open);
-        self.asked.came.notify_all();
-        true
+        if let Some(others) = self.others.get()
+            && others(&references)
+        {
+            return true;
+        }
+        self.asked.take(references)
+    }
+
+    /// Who else asks, and takes what is reported to that; false: it was not theirs. Once.
+    pub fn also_asks(&self, take: impl Fn(&References) -> bool + Send + Sync + 'static) {
+        drop(self.others.set(Box::new(take)));
     }
 }
 
@@ -163,9 +175,10 @@ fn ask(asking: &Asking, instances: &[Reference], asked: &Asked) -> Result<Answer
         drop(association.release());
         return Err(format!("{title} does not take storage commitment"));
     };
-    let status = scu::request_commitment(&mut association, context_id, &references);
+    let take = &mut |report| asked.take(report);
+    let status = scu::request_commitment(&mut association, context_id, &references, take);
     let status = status.map_err(|error| error.to_string())?;
-    if !is_taken(status) {
+    if !scu::is_taken(status) {
         drop(association.release());
         return Err(format!(
             "{title} does not take the request: status {status:04X}H"
@@ -190,9 +203,9 @@ fn ask(asking: &Asking, instances: &[Reference], asked: &Asked) -> Result<Answer
         }
         match &mut there {
             Some(association) if begun.elapsed() < THERE_FOR => {
-                match listen(association, asked, &references.transaction_uid) {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => there = None,
+                match scu::hear_report(association, LOOK_EVERY, take) {
+                    Ok(Heard::Over) | Err(_) => there = None,
+                    Ok(_) => {}
                 }
             }
             Some(association) => {
@@ -205,46 +218,4 @@ fn ask(asking: &Asking, instances: &[Reference], asked: &Asked) -> Result<Answer
             }
         }
     }
-}
-
-/// Takes a report that comes here, waiting a moment; false when the association is over.
-fn listen(
-    association: &mut Association,
-    asked: &Asked,
-    transaction_uid: &str,
-) -> Result<bool, crate::net::NetError> {
-    if !association.comes_within(LOOK_EVERY)? {
-        return Ok(true);
-    }
-    let (context_id, command) = match association.next_command()? {
-        Received::Command {
-            context_id,
-            command,
-        } => (context_id, command),
-        Received::Release => {
-            association.release_reply();
-            return Ok(false);
-        }
-        Received::Abort => return Ok(false),
-    };
-    let syntax = association.context(context_id);
-    let syntax = syntax.map(|context| context.transfer_syntax.clone());
-    let mut reader = ReferencesReader::new(&syntax.unwrap_or_default());
-    let mut good = command.command_field() == Some(dimse::N_EVENT_REPORT_RQ);
-    while let Some(bytes) = association.data_fragment()? {
-        good = good && reader.feed(bytes).is_ok();
-    }
-    let report = reader.finish().ok().filter(|_| good);
-    let report = report.filter(|report| report.transaction_uid == transaction_uid);
-    let status = match report {
-        Some(_) => 0,
-        None => 0x0115,
-    };
-    association.send(context_id, &CommandSet::response_to(&command, status), None)?;
-    if let Some(report) = report {
-        asked
-            .open()
-            .insert(transaction_uid.to_owned(), Some(report));
-    }
-    Ok(true)
 }

@@ -19,7 +19,7 @@ mod reporting;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -64,7 +64,10 @@ pub struct Commitment {
     stopping: AtomicBool,
     /// Our own requests.
     asked: asking::Asked,
+    others: OnceLock<Box<TakeReport>>,
 }
+
+type TakeReport = dyn Fn(&References) -> bool + Send + Sync;
 
 #[derive(Default)]
 struct Table {
@@ -232,6 +235,7 @@ impl Commitment {
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
             asked: asking::Asked::default(),
+            others: OnceLock::new(),
         }))
     }
 

@@ -156,7 +156,7 @@ impl Commitment {
             };
             let status = scu::report_commitment(&mut association, context_id, &report.references);
             match status {
-                Ok(status) if is_taken(status) => self.told(&report),
+                Ok(status) if scu::is_taken(status) => self.told(&report),
                 Ok(status) => self.refused(number, status),
                 Err(error) => {
                     self.not_told(number);
@@ -240,9 +240,4 @@ pub fn addresses(peer: &PeerEntry, caller: Option<SocketAddr>) -> std::io::Resul
         return Ok(vec![SocketAddr::new(caller.ip(), peer.port)]);
     }
     Ok((peer.host.as_str(), peer.port).to_socket_addrs()?.collect())
-}
-
-/// Success or a warning. Source: PS3.7 C.
-pub fn is_taken(status: u16) -> bool {
-    matches!(status, 0x0000 | 0x0001 | 0x0107 | 0x0116 | 0xB000..=0xBFFF)
 }

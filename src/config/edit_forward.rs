@@ -11,6 +11,7 @@ pub struct PeerChange {
     pub peer: PeerEntry,
     pub associations: Option<usize>,
     pub fuzzy_names: Option<bool>,
+    pub commitment: Option<bool>,
 }
 
 /// With this peer, or with the peer of that AE title as this says. The error is a sentence.
@@ -32,6 +33,9 @@ pub fn with_peer(text: &str, change: &PeerChange) -> Result<String, String> {
     }
     if let Some(fuzzy_names) = change.fuzzy_names {
         entries.push(("fuzzy_names", fuzzy_names.into()));
+    }
+    if let Some(commitment) = change.commitment {
+        entries.push(("commitment", commitment.into()));
     }
     let place = peers
         .iter()
@@ -209,6 +213,7 @@ mod tests {
             peer: text.parse().unwrap(),
             associations: None,
             fuzzy_names: None,
+            commitment: None,
         }
     }
 

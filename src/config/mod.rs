@@ -133,6 +133,8 @@ pub struct PeerEntry {
     pub associations: usize,
     /// Compressed images go to it uncompressed where we can do that, also if it would take them as they are. Default false.
     pub uncompressed: bool,
+    /// It is asked whether it keeps what it got by forwarding (storage commitment). Default false.
+    pub commitment: bool,
 }
 
 /// Where nothing is configured.
@@ -157,6 +159,7 @@ impl PeerEntry {
             fuzzy_names: false,
             associations: PEER_ASSOCIATIONS,
             uncompressed: false,
+            commitment: false,
         }
     }
 
@@ -283,6 +286,8 @@ struct PeerFile {
     associations: Option<usize>,
     #[serde(default)]
     uncompressed: bool,
+    #[serde(default)]
+    commitment: bool,
 }
 
 #[derive(Deserialize)]
@@ -380,6 +385,7 @@ impl Config {
                 fuzzy_names: peer.fuzzy_names,
                 associations,
                 uncompressed: peer.uncompressed,
+                commitment: peer.commitment,
                 ..PeerEntry::new(ae_title, &peer.host, peer.port)
             });
         }
@@ -558,6 +564,8 @@ role = "archive"
 # fuzzy_names = false
 # Compressed images go to it uncompressed, also if it says that it takes them as they are.
 # uncompressed = false
+# It is asked, after a study went there by itself, whether it keeps it (storage commitment); it must know us for that.
+# commitment = false
 # Associations to it at the same moment, for what goes to it by itself: 1 to 16.
 # associations = 2
 

@@ -18,6 +18,7 @@ use crate::archive::{Arrival, Marks, Taken};
 use crate::index::{IndexError, InstanceEntry, SeriesRecord, Snapshot, StudyRecord};
 
 use super::outbox::{KeptPeer, Key};
+use super::queue::Queue;
 use super::ranges::Ranges;
 use super::rules::Facts;
 use super::{Forwarder, Unreachable, local_now, now_ms, receipt};
@@ -32,6 +33,8 @@ const VIEW_COUNT: usize = 2_000;
 const MARK_EVERY: Duration = Duration::from_secs(5);
 /// Until something that did not work is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// A map that could not be read is looked at again.
+const MAPS_EVERY: Duration = Duration::from_secs(60);
 const TIDY_EVERY: Duration = Duration::from_secs(3_600);
 /// Stack of a thread that sends, bytes. Nothing on it recurses.
 const STACK_BYTES: usize = 1 << 20;
@@ -47,6 +50,7 @@ struct Books {
     early: Vec<Arrival>,
     not_before: Instant,
     tidied: Option<Instant>,
+    maps_read: Instant,
 }
 
 /// Instances of a study for a peer.
@@ -70,6 +74,7 @@ impl Forwarder {
             early: Vec::new(),
             not_before: now,
             tidied: None,
+            maps_read: now,
         };
         let mut begun = false;
         loop {
@@ -83,6 +88,10 @@ impl Forwarder {
                 }
                 if self.begins_anew.swap(false, Ordering::Relaxed) {
                     self.forget_marks(&mut books);
+                }
+                if books.maps_read.elapsed() > MAPS_EVERY {
+                    books.maps_read = Instant::now();
+                    self.read_held_maps();
                 }
                 match self.rules().is_empty() {
                     true => self.pass_over(&mut books),
@@ -132,7 +141,7 @@ impl Forwarder {
     }
 
     fn has_workers(&self) -> bool {
-        self.queues().values().any(|queue| queue.workers > 0)
+        self.queues().values().any(Queue::is_at_work)
     }
 
     fn patience(&self) -> Duration {
@@ -380,6 +389,9 @@ impl Forwarder {
             kept.at_once = false;
             kept.done = None;
             kept.delivered = None;
+            if let Some(commitment) = &mut kept.commitment {
+                (commitment.ended, commitment.reason) = (false, String::new());
+            }
             (kept.patient_id, kept.study_date) = (note.patient_id, note.study_date);
             Some(kept.clone())
         })?;
@@ -404,7 +416,7 @@ impl Forwarder {
                     unreachable.probing = true;
                     queue.workers += 1;
                     drop(queues);
-                    self.begin_thread(title, |this, title| this.probe(title));
+                    self.begin_thread(title, |this, title| this.probe(title), sends_less);
                 }
                 continue;
             }
@@ -416,15 +428,25 @@ impl Forwarder {
                 threads = 1;
             }
             queue.workers += threads;
+            let asks = !queue.asking && self.has_question(queue, now);
+            queue.asking |= asks;
             drop(queues);
             for _ in 0..threads {
-                self.begin_thread(title, |this, title| this.send_what_is_due(title));
+                self.begin_thread(
+                    title,
+                    |this, title| this.send_what_is_due(title),
+                    sends_less,
+                );
+            }
+            if asks {
+                let ends = |queue: &mut Queue| queue.asking = false;
+                self.begin_thread(title, |this, title| this.ask_what_is_kept(title), ends);
             }
         }
     }
 
     /// A thread that is counted among the peer's already.
-    fn begin_thread(self: &Arc<Self>, peer: &str, f: fn(&Forwarder, &str)) {
+    fn begin_thread(self: &Arc<Self>, peer: &str, f: fn(&Forwarder, &str), ends: fn(&mut Queue)) {
         let (this, title) = (self.clone(), peer.to_owned());
         let thread = std::thread::Builder::new()
             .name(format!("to {peer}"))
@@ -438,21 +460,17 @@ impl Forwarder {
                     "sending ended by a fault in this program; please report it"
                 );
             }
-            this.leave(&title);
+            this.leave(&title, ends);
         });
         if let Err(error) = begun {
             tracing::error!(peer, %error, "no thread for a peer");
-            self.leave(peer);
+            self.leave(peer, ends);
         }
     }
 
-    fn leave(&self, peer: &str) {
+    fn leave(&self, peer: &str, ends: fn(&mut Queue)) {
         if let Some(queue) = self.queues().get_mut(peer) {
-            // Its peer may have been taken away and added again meanwhile.
-            queue.workers = queue.workers.saturating_sub(1);
-            if let Some(unreachable) = &mut queue.unreachable {
-                unreachable.probing = false;
-            }
+            ends(queue);
         }
         self.ended.notify_all();
         self.archive.wake_for_arrivals();
@@ -550,6 +568,15 @@ impl Forwarder {
         if more {
             books.tidied = None;
         }
+    }
+}
+
+/// One that sends, or looks whether the peer is there, has ended.
+fn sends_less(queue: &mut Queue) {
+    // Its peer may have been taken away and added again meanwhile.
+    queue.workers = queue.workers.saturating_sub(1);
+    if let Some(unreachable) = &mut queue.unreachable {
+        unreachable.probing = false;
     }
 }
 

@@ -8,9 +8,11 @@
 //! | `outbox`, `ranges` | what goes to whom, durable |
 //! | `queue` | the order of it |
 //! | `sender`, `receipt` | one study to one peer, and what the peer then says that it holds |
+//! | `commitment` | whether the peer keeps it, where it is to be asked that |
 //! | `verbs` | by hand |
 
 mod clerk;
+mod commitment;
 mod outbox;
 mod queue;
 mod ranges;
@@ -21,7 +23,7 @@ mod sender;
 pub mod setup;
 mod verbs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -72,6 +74,8 @@ pub enum ForwardVerb {
     Resume {
         peer: String,
     },
+    /// A person knows what is said of the outbox.
+    Acknowledge,
     /// These studies to that peer, whatever the rules say.
     Send {
         studies: Vec<String>,
@@ -110,6 +114,10 @@ pub struct Item {
     pub next_try: Option<String>,
     /// Instances that the peer says it holds, by C-FIND, where it answers that.
     pub delivered_count: Option<u64>,
+    /// That the peer says it keeps (storage commitment), where it is asked that.
+    pub committed_count: Option<u64>,
+    /// Why it does not keep all of it, in words; empty where it does, or has not said yet.
+    pub not_committed: String,
 }
 
 /// How a peer stands.
@@ -118,6 +126,12 @@ pub struct PeerStatus {
     pub peer: String,
     pub waiting_count: u64,
     pub failed_count: u64,
+    /// Of these, studies that are not tried any more by themselves.
+    pub given_up_count: u64,
+    /// Studies that it does not keep, as far as it was asked (storage commitment).
+    pub not_committed_count: u64,
+    /// Why it could not be asked that, the last time.
+    pub not_asked: Option<String>,
     /// Studies, and of them instances, that are being sent at this moment.
     pub sending_count: u64,
     pub paused: bool,
@@ -125,6 +139,33 @@ pub struct PeerStatus {
     pub unreachable: Option<(String, String)>,
     /// Age of the oldest that waits, seconds.
     pub oldest_seconds: Option<u64>,
+}
+
+impl PeerStatus {
+    /// What failed for good and what to do, a sentence each.
+    pub fn actions(&self) -> Vec<String> {
+        let (peer, mut actions) = (&self.peer, Vec::new());
+        if self.given_up_count > 0 {
+            actions.push(format!(
+                "{} not sent to {peer} and not tried any more (kura forward list --peer {peer}); when the reason is gone: kura forward retry --peer {peer}, not wanted there: kura forward mark-sent STUDY --peer {peer}",
+                studies(self.given_up_count)
+            ));
+        }
+        if self.not_committed_count > 0 {
+            actions.push(format!(
+                "{} sent to {peer}, which does not say that it keeps all of it (kura forward list --peer {peer} --all); to ask again: kura forward retry --peer {peer}, to send all of it again: kura forward unmark STUDY --peer {peer}",
+                studies(self.not_committed_count)
+            ));
+        }
+        actions
+    }
+}
+
+fn studies(count: u64) -> String {
+    match count {
+        1 => "one study was".to_owned(),
+        count => format!("{count} studies were"),
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -155,6 +196,8 @@ pub struct Forwarder {
     outbox: Outbox,
     /// By AE title as it is configured.
     queues: Mutex<BTreeMap<String, Queue>>,
+    /// Questions of storage commitment that are open, by Transaction UID.
+    questions: Mutex<HashMap<String, Key>>,
     /// A thread has ended.
     ended: Condvar,
     /// The queues hold what the outbox does.
@@ -193,6 +236,7 @@ impl Forwarder {
             transfers: transfers.clone(),
             outbox: Outbox::open(&config.state),
             queues: Mutex::new(queues.collect()),
+            questions: Mutex::default(),
             ended: Condvar::new(),
             loaded: AtomicBool::new(false),
             begins_anew: AtomicBool::new(false),
@@ -223,7 +267,7 @@ impl Forwarder {
         let peers = self.peers.all();
         let mut queues = self.queues();
         queues.retain(|title, queue| {
-            queue.workers > 0 || peers.iter().any(|peer| peer.ae_title.as_str() == title)
+            queue.is_at_work() || peers.iter().any(|peer| peer.ae_title.as_str() == title)
         });
         for peer in &peers {
             let title = peer.ae_title.as_str().to_owned();
@@ -238,6 +282,23 @@ impl Forwarder {
             true => self.begin_clerk(),
             false => Ok(()),
         }
+    }
+
+    /// Reads maps that could not be read: a disk may have come since.
+    fn read_held_maps(&self) {
+        let before = self.rules();
+        let Some(read) = before.read_again() else {
+            return;
+        };
+        {
+            let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+            // A command was quicker.
+            if !Arc::ptr_eq(&rules, &before) {
+                return;
+            }
+            *rules = Arc::new(read);
+        }
+        self.load();
     }
 
     fn rules(&self) -> Arc<Rules> {
@@ -273,7 +334,7 @@ impl Forwarder {
         self.archive.wake_for_arrivals();
         let deadline = Instant::now() + STOP_PATIENCE;
         let mut queues = self.queues();
-        while queues.values().any(|queue| queue.workers > 0) {
+        while queues.values().any(Queue::is_at_work) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 tracing::warn!("a peer does not answer; what it was being sent goes again later");
@@ -301,6 +362,12 @@ impl Forwarder {
             peer: peer.clone(),
             waiting_count: queue.waiting_count() as u64,
             failed_count: queue.failed.len() as u64,
+            given_up_count: queue.given_up.len() as u64,
+            not_committed_count: queue.not_committed.len() as u64,
+            not_asked: queue
+                .commitment_pause
+                .as_ref()
+                .map(|one| one.reason.clone()),
             sending_count: queue.active.len() as u64,
             paused: queue.paused,
             unreachable: queue
@@ -315,9 +382,18 @@ impl Forwarder {
         status.collect()
     }
 
-    /// What a person should know of the outbox, a sentence; absent: all is well.
-    pub fn trouble(&self) -> Option<String> {
-        self.outbox.trouble().or_else(|| self.outbox.notice())
+    /// What a person should know or do, a sentence each; empty: all is well.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = self.outbox.trouble().into_iter().collect();
+        let notice = self.outbox.notice();
+        notes.extend(notice.map(|said| format!("{said}. Done: kura forward acknowledge")));
+        notes.extend(self.rules().held().map(|(rule, reason)| {
+            format!(
+                "nothing goes by rule {rule}, what it takes waits; {reason}; mend that file, then: kura forward retry"
+            )
+        }));
+        notes.extend(self.status().iter().flat_map(PeerStatus::actions));
+        notes
     }
 
     fn queues(&self) -> MutexGuard<'_, BTreeMap<String, Queue>> {
@@ -341,6 +417,10 @@ impl Forwarder {
         let now = now_ms();
         let read = self.outbox.each(&mut |key, kept| {
             self.place(&key, &kept, now);
+            let question = kept.commitment.and_then(|commitment| commitment.question);
+            if let Some((transaction_uid, _)) = question {
+                self.questions().insert(transaction_uid, key);
+            }
             true
         });
         if let Err(reason) = read {
@@ -372,16 +452,19 @@ impl Forwarder {
         let Some(peer) = self.peers.get(&key.peer) else {
             return;
         };
-        let is_asked_for = kept.by_hand || kept.at_once;
+        let rules = self.rules();
+        let held = rules.why_held(&kept.rule).is_some();
+        let is_asked_for = kept.by_hand || (kept.at_once && !held);
         let route = match is_asked_for {
             true => None,
-            false => self.rules().route(&kept.rule, &peer.ae_title),
+            false => rules.route(&kept.rule, &peer.ae_title),
         };
         let placing = match &route {
             Some(route) => Placing {
                 rule: &route.rule,
                 window: route.window,
                 priority: route.priority,
+                held,
             },
             None => Placing {
                 rule: BY_HAND,
@@ -390,6 +473,7 @@ impl Forwarder {
                     true => ForwardPriority::High,
                     false => ForwardPriority::Medium,
                 },
+                held: false,
             },
         };
         let quiet = match &route {
@@ -412,6 +496,16 @@ impl Forwarder {
             true => drop(queue.failed.insert(key.study.clone())),
             false => drop(queue.failed.remove(&*key.study)),
         }
+        match kept.given_up {
+            true => drop(queue.given_up.insert(key.study.clone())),
+            false => drop(queue.given_up.remove(&*key.study)),
+        }
+        match kept.is_not_committed() {
+            true => drop(queue.not_committed.insert(key.study.clone())),
+            false => drop(queue.not_committed.remove(&*key.study)),
+        }
+        let due_to_ask = kept.commitment_due(&peer, route.as_ref());
+        queue.put_commitment(&key.study, due_to_ask);
         // What is being sent is placed when that has ended.
         if queue.active.contains(&*key.study) {
             return;

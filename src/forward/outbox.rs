@@ -64,6 +64,27 @@ pub struct Kept {
     pub done: Option<i64>,
     /// What the peer said that it holds.
     pub delivered: Option<u64>,
+    /// Whether it keeps it, where it is asked that.
+    pub commitment: Option<KeptCommitment>,
+}
+
+/// How storage commitment of a study stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCommitment {
+    /// Of what the peer confirmed, what it says that it keeps.
+    pub committed: Ranges,
+    /// The open question: its Transaction UID, and the numbers of the instances that it names.
+    pub question: Option<(String, Ranges)>,
+    /// When it was asked first; 0: not yet.
+    pub since: i64,
+    /// When it is asked (again), or the open question is not waited for any longer.
+    pub due: i64,
+    /// Without success, in a row.
+    pub tries: u32,
+    /// Not asked any more by itself.
+    pub ended: bool,
+    /// Why it is not committed, in words.
+    pub reason: String,
 }
 
 impl Kept {
@@ -129,7 +150,7 @@ struct Changes {
     items: HashMap<Key, Option<Kept>>,
     peers: HashMap<String, KeptPeer>,
     marks: Option<Option<Marks>>,
-    notice: Option<String>,
+    notice: Option<Option<String>>,
 }
 
 impl Changes {
@@ -201,10 +222,26 @@ impl Outbox {
         self.lock().trouble.clone()
     }
 
-    /// What a person should know of it once more; stays until it is taken back.
+    /// What a person should know of it; stays until [`Outbox::acknowledge`].
     pub fn notice(&self) -> Option<String> {
-        let database = self.lock().database.clone()?;
+        let database = {
+            let inner = self.lock();
+            let changed = inner.changes.notice.as_ref();
+            if let Some(notice) = changed.or(inner.writing.notice.as_ref()) {
+                return notice.clone();
+            }
+            inner.database.clone()?
+        };
         get(&database, META, NOTICE_KEY).ok().flatten()
+    }
+
+    /// A person knows of it. False: there was nothing.
+    pub fn acknowledge(&self) -> bool {
+        let was = self.notice().is_some();
+        if was {
+            self.lock().changes.notice = Some(None);
+        }
+        was
     }
 
     /// Something waits to be made durable.
@@ -262,7 +299,7 @@ impl Outbox {
         );
         tracing::error!("{words}");
         let database = open_at(&self.folder, path)?;
-        self.lock().changes.notice = Some(words);
+        self.lock().changes.notice = Some(Some(words));
         Ok(database)
     }
 
@@ -543,8 +580,10 @@ fn write(database: &Database, changes: &Changes) -> Result<(), String> {
                 Some(None) => drop(table.remove(MARKS_KEY)?),
                 None => {}
             }
-            if let Some(notice) = &changes.notice {
-                table.insert(NOTICE_KEY, seal(notice).as_slice())?;
+            match &changes.notice {
+                Some(Some(notice)) => drop(table.insert(NOTICE_KEY, seal(notice).as_slice())?),
+                Some(None) => drop(table.remove(NOTICE_KEY)?),
+                None => {}
             }
         }
         transaction.commit()?;
@@ -585,7 +624,8 @@ fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     if crc != crc32fast::hash(content).to_le_bytes() {
         return None;
     }
-    postcard::from_bytes(content).ok()
+    // A record of before lacks what was added at its end; a zero there is "none". What is behind a record is not read.
+    postcard::from_bytes(&[content, &[0]].concat()).ok()
 }
 
 /// A panic of the engine over damaged bytes is an error like any other.

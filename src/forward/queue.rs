@@ -9,10 +9,14 @@ use jiff::civil::DateTime;
 use crate::config::ForwardPriority;
 use crate::job::Window;
 
+use super::commitment::Pause;
+
 /// What goes by one rule to one peer.
 struct Lane {
     window: Window,
     priority: ForwardPriority,
+    /// Nothing goes by it now.
+    held: bool,
     /// By when it is due (milliseconds since 1970), then study.
     due: BTreeSet<(i64, Arc<str>)>,
 }
@@ -33,6 +37,16 @@ pub struct Queue {
     backlog: bool,
     /// Failed last time, whether they are tried again by themselves or not.
     pub failed: HashSet<Arc<str>>,
+    /// Of these, what is not tried any more by itself.
+    pub given_up: HashSet<Arc<str>>,
+    /// What was sent and the peer does not keep, as far as it was asked.
+    pub not_committed: HashSet<Arc<str>>,
+    /// Studies of which the peer is to be asked whether it keeps them, by when.
+    commitments: BTreeSet<(i64, Arc<str>)>,
+    commitment_due: HashMap<Arc<str>, i64>,
+    /// A thread asks that.
+    pub asking: bool,
+    pub commitment_pause: Option<Pause>,
     /// Since when what waits waits, by study.
     since: BTreeSet<(i64, Arc<str>)>,
     since_of: HashMap<Arc<str>, i64>,
@@ -67,6 +81,8 @@ pub struct Placing<'a> {
     pub rule: &'a str,
     pub window: Window,
     pub priority: ForwardPriority,
+    /// Until the rule is placed anew.
+    pub held: bool,
 }
 
 impl Queue {
@@ -80,6 +96,12 @@ impl Queue {
             unreachable: None,
             backlog: false,
             failed: HashSet::new(),
+            given_up: HashSet::new(),
+            not_committed: HashSet::new(),
+            commitments: BTreeSet::new(),
+            commitment_due: HashMap::new(),
+            asking: false,
+            commitment_pause: None,
             since: BTreeSet::new(),
             since_of: HashMap::new(),
             receipt: Receipt::Unknown,
@@ -98,10 +120,12 @@ impl Queue {
         let lane = self.lanes.entry(rule.clone()).or_insert_with(|| Lane {
             window: placing.window,
             priority: placing.priority,
+            held: placing.held,
             due: BTreeSet::new(),
         });
         // The rule of that name may be another by now.
         (lane.window, lane.priority) = (placing.window, placing.priority);
+        lane.held = placing.held;
         lane.due.insert((due, study.clone()));
         self.places.insert(study.clone(), (rule, due));
         self.since.insert((since, study.clone()));
@@ -120,6 +144,33 @@ impl Queue {
         }
     }
 
+    /// The peer is to be asked then whether it keeps a study; `None`: not.
+    pub fn put_commitment(&mut self, study: &str, due: Option<i64>) {
+        if let Some((study, due)) = self.commitment_due.remove_entry(study) {
+            self.commitments.remove(&(due, study));
+        }
+        if let Some(due) = due {
+            let study: Arc<str> = study.into();
+            self.commitments.insert((due, study.clone()));
+            self.commitment_due.insert(study, due);
+        }
+    }
+
+    pub fn has_commitment(&self, now: i64) -> bool {
+        let asks = !self.paused && self.unreachable.is_none();
+        asks && self.commitments.first().is_some_and(|(due, _)| *due <= now)
+    }
+
+    /// Takes out the study that has been due longest.
+    pub fn next_commitment(&mut self, now: i64) -> Option<Arc<str>> {
+        if !self.has_commitment(now) {
+            return None;
+        }
+        let (_, study) = self.commitments.pop_first()?;
+        self.commitment_due.remove(&study);
+        Some(study)
+    }
+
     /// Without what failed.
     pub fn waiting_count(&self) -> usize {
         let studies = self.places.keys();
@@ -135,6 +186,10 @@ impl Queue {
 
     pub fn piled_up(&mut self) {
         self.backlog = true;
+    }
+
+    pub fn is_at_work(&self) -> bool {
+        self.workers > 0 || self.asking
     }
 
     /// Takes the next study out, which is active from now on. The lane with the higher priority goes first; in it what
@@ -158,7 +213,7 @@ impl Queue {
         let end: Arc<str> = "~".into();
         let mut best: Option<(ForwardPriority, i64, Arc<str>)> = None;
         for lane in self.lanes.values() {
-            if !lane.window.contains(local) {
+            if lane.held || !lane.window.contains(local) {
                 continue;
             }
             let mut due = lane.due.range(..=(now, end.clone()));
@@ -209,7 +264,12 @@ impl Queue {
     /// When the next becomes due, if windows are open then.
     pub fn next_due(&self) -> Option<i64> {
         let first = |lane: &Lane| lane.due.first().map(|(due, _)| *due);
-        self.lanes.values().filter_map(first).min()
+        let commitment = self.commitments.first().map(|(due, _)| *due);
+        self.lanes
+            .values()
+            .filter_map(first)
+            .chain(commitment)
+            .min()
     }
 }
 
@@ -225,6 +285,7 @@ mod tests {
         rule: "a",
         window: Window::ALWAYS,
         priority: ForwardPriority::Medium,
+        held: false,
     };
 
     fn order(queue: &mut Queue) -> Vec<String> {
@@ -266,6 +327,36 @@ mod tests {
         assert_eq!(order(&mut queue), ["2.1", "2.2"]);
         assert_eq!(queue.waiting_count(), 2);
         assert_eq!(queue.oldest(), Some(5));
+    }
+
+    #[test]
+    fn nothing_goes_by_a_rule_that_is_held_until_it_is_placed_anew() {
+        let mut queue = filled();
+        let held = Placing {
+            held: true,
+            ..ALWAYS
+        };
+        queue.put("1.7", &held, 1, 1);
+        assert_eq!(order(&mut queue), ["1.6"]);
+        queue.put("1.7", &ALWAYS, 1, 1);
+        assert_eq!(order(&mut queue), ["1.7", "1.1", "1.2", "1.3"]);
+    }
+
+    #[test]
+    fn what_is_asked_is_asked_in_order_and_not_of_who_is_paused() {
+        let mut queue = Queue::new();
+        for (study, due) in [("1.1", 30), ("1.2", 20), ("1.3", 2_000), ("1.4", 10)] {
+            queue.put_commitment(study, Some(due));
+        }
+        queue.put_commitment("1.4", None);
+        queue.put_commitment("1.1", Some(5));
+        queue.paused = true;
+        assert_eq!(queue.next_commitment(1_000), None);
+        queue.paused = false;
+        assert_eq!(queue.next_due(), Some(5));
+        let next = || queue.next_commitment(1_000).map(|study| study.to_string());
+        let asked: Vec<String> = std::iter::from_fn(next).collect();
+        assert_eq!(asked, ["1.1", "1.2"]);
     }
 
     #[test]

@@ -24,10 +24,11 @@ const LATER: [Duration; 3] = [
 /// For the answer to a query: nothing depends on it.
 const QUERY_PATIENCE: Duration = Duration::from_secs(15);
 
-fn open(
+pub(super) fn open(
     calling: &AeTitle,
     peer: &PeerEntry,
     abstract_syntax: &str,
+    patience: Duration,
 ) -> Result<Association, NetError> {
     let addresses: Vec<_> = (peer.host.as_str(), peer.port).to_socket_addrs()?.collect();
     let contexts = vec![(
@@ -40,7 +41,7 @@ fn open(
         &peer.ae_title,
         contexts,
         Timeouts {
-            response: QUERY_PATIENCE,
+            response: patience,
             ..Timeouts::default()
         },
         &[],
@@ -49,8 +50,8 @@ fn open(
 
 /// C-ECHO; the error says why it cannot be reached. A peer that does not know C-ECHO but takes our association is there.
 pub fn echo(calling: &AeTitle, peer: &PeerEntry) -> Result<(), String> {
-    let mut association =
-        open(calling, peer, sop::VERIFICATION).map_err(|error| error.to_string())?;
+    let mut association = open(calling, peer, sop::VERIFICATION, QUERY_PATIENCE)
+        .map_err(|error| error.to_string())?;
     if association.context_for(sop::VERIFICATION, None).is_none() {
         drop(association.release());
         return Ok(());
@@ -110,7 +111,7 @@ impl Forwarder {
     }
 
     fn count_there(&self, peer: &PeerEntry, study: &str) -> Result<u64, Unanswered> {
-        let mut association = open(&self.calling, peer, sop::STUDY_ROOT_FIND)?;
+        let mut association = open(&self.calling, peer, sop::STUDY_ROOT_FIND, QUERY_PATIENCE)?;
         let Some(context_id) = association
             .context_for(sop::STUDY_ROOT_FIND, None)
             .map(|context| context.id)

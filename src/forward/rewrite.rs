@@ -6,6 +6,7 @@ use crate::config::Coerce;
 use crate::dicom::tags;
 use crate::sending::{Changed, Rewrite};
 
+#[derive(Clone)]
 pub struct PatientIdRewrite {
     /// Name of the rule, for what is said.
     rule: String,

@@ -69,14 +69,16 @@ pub struct Rules {
     default: Option<Route>,
 }
 
+#[derive(Clone)]
 struct Rule {
     config: ForwardRule,
     routes: Vec<Route>,
-    rewrite: Option<PatientIdRewrite>,
+    /// The error says why nothing goes by this rule now.
+    rewrite: Result<Option<PatientIdRewrite>, String>,
 }
 
 impl Rules {
-    /// Reads the maps. The error is a sentence.
+    /// Reads the maps; a rule whose map cannot be read is held. The error is a sentence.
     pub fn of(config: &Config) -> Result<Rules, String> {
         Rules::between(&config.forward, config.peers.all())
     }
@@ -111,7 +113,7 @@ impl Rules {
             opened.push(Rule {
                 config: config.clone(),
                 routes,
-                rewrite: rewrite.transpose()?,
+                rewrite: rewrite.transpose(),
             });
         }
         let default = default.as_deref().map(title).transpose();
@@ -158,8 +160,40 @@ impl Rules {
 
     /// What that rule changes on the way out.
     pub fn rewrite(&self, rule: &str) -> Option<&dyn Rewrite> {
-        let rewrite = self.rule(rule)?.rewrite.as_ref();
-        rewrite.map(|rewrite| rewrite as &dyn Rewrite)
+        let rewrite = self.rule(rule)?.rewrite.as_ref().ok()?;
+        rewrite.as_ref().map(|rewrite| rewrite as &dyn Rewrite)
+    }
+
+    /// Why nothing may go by it now: what it rewrites must not go without that.
+    pub fn why_held(&self, rule: &str) -> Option<&str> {
+        let reason = self.rule(rule)?.rewrite.as_ref().err()?;
+        Some(reason.as_str())
+    }
+
+    /// Names of the rules that are held, each with the reason.
+    pub fn held(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.rules.iter().filter_map(|rule| {
+            let reason = rule.rewrite.as_ref().err()?;
+            Some((rule.config.name.as_str(), reason.as_str()))
+        })
+    }
+
+    /// With the maps of held rules read again; `None`: all are held still.
+    pub fn read_again(&self) -> Option<Rules> {
+        let mut some = false;
+        let rules = self.rules.iter().map(|rule| {
+            let mut rule = rule.clone();
+            if let (Err(_), Some(config)) = (&rule.rewrite, &rule.config.rewrite) {
+                rule.rewrite = PatientIdRewrite::open(&rule.config.name, config).map(Some);
+                some |= rule.rewrite.is_ok();
+            }
+            rule
+        });
+        let rules = Rules {
+            rules: rules.collect(),
+            default: self.default.clone(),
+        };
+        some.then_some(rules)
     }
 
     fn rule(&self, name: &str) -> Option<&Rule> {

@@ -134,7 +134,7 @@ impl Forwarder {
             true => receipt::echo(&self.calling, peer).err(),
             false => None,
         };
-        let ended = self.end(key, &run, gone.is_some())?;
+        let ended = self.end(peer, key, &run, gone.is_some())?;
         if let Some(reason) = &gone {
             self.mark_unreachable(&key.peer, reason);
         }
@@ -181,6 +181,7 @@ impl Forwarder {
         let mut groups: HashMap<Option<String>, Chosen> = HashMap::new();
         let mut found = Ranges::default();
         let (mut failed, mut whole, mut count) = (None, true, 0);
+        let mut held: Option<String> = None;
         let mut above = Above::default();
         let walked = snapshot.instances(&key.study, None, &mut |entry| {
             let number = match stands_for(snapshot, &entry, &open) {
@@ -199,17 +200,19 @@ impl Forwarder {
                     let route = routes.into_iter().find(|route| route.peer == peer.ae_title);
                     let rule = route.map(|route| route.rule);
                     // It no longer takes the instance, but is what this waits by.
-                    let rule = rule.or_else(|| by_rule.then(|| kept.rule.clone()));
-                    rule.filter(|rule| rules.rewrite(rule).is_some())
+                    rule.or_else(|| by_rule.then(|| kept.rule.clone()))
                 }
-                Ok(None) => by_rule
-                    .then(|| kept.rule.clone())
-                    .filter(|rule| rules.rewrite(rule).is_some()),
+                Ok(None) => by_rule.then(|| kept.rule.clone()),
                 Err(error) => {
                     failed = Some(error);
                     return ControlFlow::Break(());
                 }
             };
+            if let Some(reason) = rule.as_deref().and_then(|rule| rules.why_held(rule)) {
+                held = Some(reason.to_owned());
+                return ControlFlow::Break(());
+            }
+            let rule = rule.filter(|rule| rules.rewrite(rule).is_some());
             found.insert(number);
             if let Some(selected) = Selected::of(entry) {
                 let chosen = groups.entry(rule.clone()).or_insert_with(|| Chosen {
@@ -230,6 +233,11 @@ impl Forwarder {
         if let Some(error) = walked.err().or(failed) {
             self.archive.index_failed(&error);
             return Err(format!("{error}; it is sent when the index is there again"));
+        }
+        if let Some(reason) = held {
+            return Err(format!(
+                "{reason}; mend that file, then: kura forward retry"
+            ));
         }
         let gone = open.without(&[&found]);
         if whole && !gone.is_empty() {
@@ -304,7 +312,7 @@ impl Forwarder {
     }
 
     /// Writes down how it ended.
-    fn end(&self, key: &Key, run: &Run, gone: bool) -> Result<Kept, String> {
+    fn end(&self, peer: &PeerEntry, key: &Key, run: &Run, gone: bool) -> Result<Kept, String> {
         let now = now_ms();
         let (first, longest) = (self.config.retry_seconds, self.config.retry_max_seconds);
         let give_up = i64::try_from(self.config.give_up_days).unwrap_or(0) * 24 * 3_600 * 1_000;
@@ -336,6 +344,9 @@ impl Forwarder {
                     if confirmed == 0 {
                         kept.done = None;
                     }
+                }
+                if peer.commitment && confirmed > 0 {
+                    kept.begin_commitment(now);
                 }
             } else if gone || run.stopped {
                 // It waits with the peer's others; nothing is wrong with it.

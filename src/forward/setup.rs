@@ -22,6 +22,7 @@ pub enum SetupVerb {
         peer: String,
         associations: Option<usize>,
         fuzzy_names: Option<bool>,
+        commitment: Option<bool>,
     },
     RemovePeer {
         ae_title: String,
@@ -50,6 +51,7 @@ pub struct ShownPeer {
     pub port: u16,
     pub associations: usize,
     pub fuzzy_names: bool,
+    pub commitment: bool,
     /// Names of the rules that send to it.
     pub rules: Vec<String>,
 }
@@ -90,6 +92,7 @@ impl Setup {
                 peer,
                 associations,
                 fuzzy_names,
+                commitment,
             } => {
                 let expected = "expected AE@HOST:PORT, such as HOROS@192.168.1.20:11112";
                 let entry: PeerEntry = peer
@@ -99,8 +102,9 @@ impl Setup {
                     peer: entry,
                     associations,
                     fuzzy_names,
+                    commitment,
                 };
-                self.change(&mut |text| edit::with_peer(text, &change), None)?;
+                self.change(&mut |text| edit::with_peer(text, &change), None, None)?;
                 let peer = &change.peer;
                 format!(
                     "{} is a peer, at {}:{}",
@@ -119,7 +123,7 @@ impl Setup {
                         None => format!("there is no peer {ae_title}; see: kura peer list"),
                     })
                 };
-                self.change(&mut edit, Some(&ae_title))?;
+                self.change(&mut edit, Some(&ae_title), None)?;
                 format!("{} is no peer any more", ae_title.trim())
             }
             SetupVerb::AddRule { rule } => {
@@ -130,7 +134,8 @@ impl Setup {
                         "there is a rule {name}; to replace it, first: kura forward remove-rule {name}"
                     ));
                 }
-                self.change(&mut |text| edit::with_rule(text, &rule), None)?;
+                let name = Some(rule.name.as_str());
+                self.change(&mut |text| edit::with_rule(text, &rule), None, name)?;
                 format!("{} go to {} now: {rule}", rule.name, rule.to.join(", "))
             }
             SetupVerb::RemoveRule { name } => {
@@ -138,7 +143,7 @@ impl Setup {
                     let left = edit::without_rule(text, &name)?;
                     left.ok_or_else(|| format!("there is no rule {name}; see: kura forward rules"))
                 };
-                self.change(&mut edit, None)?;
+                self.change(&mut edit, None, None)?;
                 format!("rule {name} is gone")
             }
         };
@@ -149,11 +154,12 @@ impl Setup {
     }
 
     /// Writes the file, and puts in effect what of it can change while the server runs. `without`: the AE title of a peer
-    /// that goes.
+    /// that goes; `with`: the name of a rule that comes, whose map must be readable.
     fn change(
         &self,
         edit: &mut dyn FnMut(&str) -> Result<String, String>,
         without: Option<&str>,
+        with: Option<&str>,
     ) -> Result<(), String> {
         let file = self.file.as_deref().ok_or(
             "there is no configuration file to write it into; make one (kura init), and start the server with it",
@@ -173,7 +179,11 @@ impl Setup {
                         peers.push(peer);
                     }
                 }
-                Ok((config.forward.clone(), peers, Rules::of(config)?))
+                let rules = Rules::of(config)?;
+                if let Some((_, reason)) = rules.held().find(|(rule, _)| Some(*rule) == with) {
+                    return Err(reason.to_owned());
+                }
+                Ok((config.forward.clone(), peers, rules))
             },
         )
         .map_err(unchanged)?;
@@ -242,6 +252,7 @@ impl Setup {
                     port: peer.port,
                     associations: peer.associations,
                     fuzzy_names: peer.fuzzy_names,
+                    commitment: peer.commitment,
                 })
                 .collect(),
             rules: forward.rules.clone(),

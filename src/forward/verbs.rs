@@ -32,6 +32,8 @@ impl Forwarder {
                     kept.status = None;
                     kept.reason = "marked as sent by hand".to_owned();
                     kept.done = Some(now_ms());
+                    // Whoever says so knows; the peer is not asked.
+                    kept.commitment = None;
                 })?;
                 Ok(ForwardSaid::Done(format!(
                     "Study {study} counts as sent to {done}; instances that come from now on are sent."
@@ -40,6 +42,7 @@ impl Forwarder {
             ForwardVerb::Unmark { study, peer } => {
                 let done = self.each_of(&study, peer.as_deref(), |kept| {
                     kept.confirmed = Ranges::default();
+                    kept.commitment = None;
                     again(kept);
                 })?;
                 Ok(ForwardSaid::Done(format!(
@@ -48,6 +51,7 @@ impl Forwarder {
             }
             ForwardVerb::Pause { peer } => self.pause(&peer, true),
             ForwardVerb::Resume { peer } => self.pause(&peer, false),
+            ForwardVerb::Acknowledge => self.acknowledge(),
             ForwardVerb::Send { studies, peer } => self.send(&studies, &peer),
         }
     }
@@ -140,7 +144,13 @@ impl Forwarder {
             () if open => State::Waiting,
             () => State::Sent,
         };
+        let rules = self.rules();
+        let held = rules.why_held(&kept.rule).filter(|_| !kept.by_hand);
         let reason = match unreachable {
+            _ if open && held.is_some() => {
+                let (rule, reason) = (&kept.rule, held.unwrap_or_default());
+                format!("nothing goes by rule {rule} now; {reason}")
+            }
             _ if open && !is_configured => "no peer of that name is configured any more".to_owned(),
             Some(reason) if state == State::Waiting => {
                 format!("the peer cannot be reached: {reason}")
@@ -160,6 +170,11 @@ impl Forwarder {
             reason,
             next_try: next_try.map(text_of),
             delivered_count: kept.delivered,
+            committed_count: kept.commitment.as_ref().map(|one| one.committed.count()),
+            not_committed: kept
+                .commitment
+                .as_ref()
+                .map_or(String::new(), |one| one.reason.clone()),
         }
     }
 
@@ -190,7 +205,12 @@ impl Forwarder {
         }
         for (count, key) in (1..).zip(&keys) {
             let kept = self.outbox.change(key, |kept| {
-                again(kept);
+                if kept.is_not_committed() {
+                    kept.begin_commitment(now_ms());
+                }
+                if is_to_be_sent(kept) {
+                    again(kept);
+                }
                 kept.clone()
             })?;
             self.place(key, &kept, now_ms());
@@ -208,13 +228,18 @@ impl Forwarder {
             {
                 unreachable.next_probe = Instant::now();
             }
+            queue.commitment_pause = None;
         }
         self.archive.wake_for_arrivals();
-        Ok(ForwardSaid::Done(match keys.len() {
+        let mut said = match keys.len() {
             0 => "Nothing waits and nothing failed there.".to_owned(),
             1 => "One study is tried again now.".to_owned(),
             count => format!("{count} studies are tried again now."),
-        }))
+        };
+        for (rule, reason) in self.rules().held() {
+            said.push_str(&format!(" Nothing goes by rule {rule} still; {reason}."));
+        }
+        Ok(ForwardSaid::Done(said))
     }
 
     /// Changes what is known of a study, and says for which peers.
@@ -266,6 +291,15 @@ impl Forwarder {
         }))
     }
 
+    fn acknowledge(&self) -> Result<ForwardSaid, String> {
+        let was = self.outbox.acknowledge();
+        self.outbox.commit()?;
+        Ok(ForwardSaid::Done(match was {
+            true => "What was said of the outbox is acknowledged.".to_owned(),
+            false => "Nothing is said of the outbox.".to_owned(),
+        }))
+    }
+
     fn send(&self, studies: &[String], peer: &str) -> Result<ForwardSaid, String> {
         let peer = self.peer(peer)?;
         let title = peer.ae_title.as_str();
@@ -308,6 +342,7 @@ impl Forwarder {
                     // Asked for by hand: also what is there already.
                     kept.confirmed.remove(number);
                 }
+                kept.commitment = None;
                 again(kept);
                 kept.by_hand = true;
                 kept.noted = now;
@@ -334,6 +369,10 @@ impl Forwarder {
 }
 
 fn is_for_retry(kept: &Kept) -> bool {
+    is_to_be_sent(kept) || kept.is_not_committed()
+}
+
+fn is_to_be_sent(kept: &Kept) -> bool {
     kept.is_open() || kept.given_up || !kept.not_taken.is_empty()
 }
 

@@ -6,7 +6,10 @@ mod find;
 mod retrieve;
 mod store;
 
-pub use commitment::{report_commitment, request_commitment, send_report};
+pub use commitment::{
+    Heard, failure_reason, hear_report, is_taken, report_commitment, request_commitment,
+    send_report,
+};
 pub use echo::echo;
 pub use find::find;
 pub use retrieve::{RetrieveOutcome, Store, SubOperations, get, move_to};

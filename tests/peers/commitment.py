@@ -4,19 +4,21 @@
     commitment.py ask TRANSACTION SOP... --port PORT --listen PORT [--leave] [--role]
         as a modality: asks, waits for the report (over the same association, or with --leave to its own port), prints
         JSON with the status of the answer, where the report came, its event type, and the UIDs in it
-    commitment.py keep --port PORT --listen PORT
+    commitment.py keep --port PORT --listen PORT [--when FILE]
         as an archive: takes CT images and requests until its input ends; reports each over an association of its own to
-        AE title KURA at --port: committed but for UIDs that end in 3
+        AE title KURA at --port, with --when as soon as that file is there (it prints when it is asked): committed but for UIDs that end in 3
 """
 
 import argparse
 import json
+import os
 import sys
 import threading
+import time
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel
+from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
 
 INSTANCE = "1.2.840.10008.1.20.1.1"
 
@@ -77,6 +79,8 @@ def ask(arguments):
 
 def keep(arguments):
     def tell(data):
+        while arguments.when and not os.path.exists(arguments.when):
+            time.sleep(0.05)
         named = [item.ReferencedSOPInstanceUID for item in data.ReferencedSOPSequence]
         failed = [sop for sop in named if sop.endswith("3")]
         report = Dataset()
@@ -92,14 +96,17 @@ def keep(arguments):
         association = ae.associate("127.0.0.1", arguments.port, ae_title="KURA", ext_neg=[role])
         event = 2 if failed else 1
         status, _ = association.send_n_event_report(report, event, StorageCommitmentPushModel, INSTANCE)
-        print(f"told {status.Status:04X}", flush=True)
+        print(f"told {status.Status:04X} of {len(named)}", flush=True)
         association.release()
 
     def action(event):
+        if arguments.when:
+            print("asked", flush=True)
         threading.Thread(target=tell, args=[event.action_information]).start()
         return 0x0000, None
 
     ae = AE(ae_title="KEEPER")
+    ae.add_supported_context(Verification)
     ae.add_supported_context(CTImageStorage)
     ae.add_supported_context(StorageCommitmentPushModel)
     handlers = [(evt.EVT_C_STORE, lambda event: 0x0000), (evt.EVT_N_ACTION, action)]
@@ -114,6 +121,7 @@ def main():
     parser.add_argument("what", choices=["ask", "keep"])
     parser.add_argument("--port", type=int)
     parser.add_argument("--listen", type=int)
+    parser.add_argument("--when")
     parser.add_argument("--leave", action="store_true")
     parser.add_argument("--role", action="store_true")
     parser.add_argument("arguments", nargs="*")
