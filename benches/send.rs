@@ -1,8 +1,9 @@
 //! How fast images go out, to a receiver that throws them away.
 //!
-//! **The number it defends**: with one association and answers at once, a C-MOVE carries at least as many images per second
-//! as DCMTK's `storescu` in the same run, at a fraction of its CPU time; with answers that come 40 ms late, associations
-//! beside each other carry each their own. Nothing here fails because of a time; `benches/README.md` says how to read it.
+//! **The number it defends**: with one association and answers at once, C-MOVE and forwarding carry at least as many images
+//! per second as DCMTK's `storescu` in the same run, at a fraction of its CPU time; with answers that come 40 ms late,
+//! associations beside each other carry each their own. Nothing here fails because of a time; `benches/README.md` says how
+//! to read it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,14 +15,19 @@ use clap::Parser;
 mod common;
 
 use common::build::{self, CT_IMAGE_STORAGE, by_uids};
+use common::forwarding::{does, list};
 use common::wire::{EXPLICIT_LITTLE, IMPLICIT_LITTLE, STUDY_ROOT_MOVE};
 use common::{Server, Settings, Sink, tools};
+use kura::forward::{ForwardVerb, State};
 
 /// Pixel data of an image, bytes: 512 × 512 of 16 bits.
 const PIXEL_BYTES: usize = 512 * 1024;
 
 /// Unit of the times in `/proc/PID/stat`, per second: USER_HZ, 100 wherever Linux runs today.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What takes longer is a fault.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Images per second to a receiver that throws them away.
 #[derive(Parser)]
@@ -54,7 +60,16 @@ fn study(number: u32) -> String {
 fn main() {
     let arguments = Arguments::parse();
     let sink = Sink::start();
-    let server = Server::with(Settings::default().peer("SINK", sink.port()));
+    let mut settings = Settings::default().peer("SINK", sink.port());
+    for associations in &arguments.associations {
+        // One receiver under a name for each number of associations.
+        settings.extra += &format!(
+            "[[peer]]\nae_title = \"{}\"\nhost = \"127.0.0.1\"\nport = {}\nassociations = {associations}\n",
+            forwarded_to(*associations),
+            sink.port()
+        );
+    }
+    let server = Server::with(settings);
     let folder = tempfile::TempDir::new().expect("temporary folder");
     let in_study = arguments.images / STUDIES;
     let mut client = server.associate(&[(1, CT_IMAGE_STORAGE, &[EXPLICIT_LITTLE])]);
@@ -69,19 +84,23 @@ fn main() {
     server.wait_until_indexed();
     if !arguments.json {
         println!(
-            "{:<10} {:>12} {:>8} {:>10} {:>11}",
-            "WAY", "ASSOCIATIONS", "LATE MS", "IMAGES/S", "CPU S/1000"
+            "{:<10} {:>12} {:>8} {:>10} {:>11} {:>11}",
+            "WAY", "ASSOCIATIONS", "LATE MS", "IMAGES/S", "USER S/1000", "SYS S/1000"
         );
     }
-    let row = |way: &str, associations: u32, late: u64, images: u32, seconds: f64, cpu: f64| {
+    let row = |way: &str, associations: u32, late: u64, images: u32, seconds: f64, cpu: Cpu| {
         let rate = f64::from(images) / seconds;
-        let cpu = cpu / f64::from(images) * 1000.0;
+        let of_1000 = |seconds: f64| seconds / f64::from(images) * 1000.0;
+        let (user, system) = (of_1000(cpu.user), of_1000(cpu.system));
         match arguments.json {
             true => println!(
                 "{{\"version\":1,\"way\":\"{way}\",\"associations\":{associations},\"late_ms\":{late},\
-                 \"images_per_second\":{rate:.1},\"cpu_seconds_per_1000\":{cpu:.3}}}"
+                 \"images_per_second\":{rate:.1},\"user_seconds_per_1000\":{user:.3},\
+                 \"system_seconds_per_1000\":{system:.3}}}"
             ),
-            false => println!("{way:<10} {associations:>12} {late:>8} {rate:>10.0} {cpu:>11.3}"),
+            false => println!(
+                "{way:<10} {associations:>12} {late:>8} {rate:>10.0} {user:>11.3} {system:>11.3}"
+            ),
         }
     };
     for &late in &arguments.late {
@@ -102,9 +121,14 @@ fn main() {
                     });
                 }
             });
-            let cpu = process_cpu(server.pid()) - before;
+            let cpu = process_cpu(server.pid()).since(before);
             let seconds = begun.elapsed().as_secs_f64();
-            row("kura", associations, late, in_study * STUDIES, seconds, cpu);
+            let images = in_study * STUDIES;
+            row("c-move", associations, late, images, seconds, cpu);
+            let (begun, before) = (Instant::now(), process_cpu(server.pid()));
+            let seconds = forwarded(&server, &sink, associations, images, begun);
+            let cpu = process_cpu(server.pid()).since(before);
+            row("forwarding", associations, late, images, seconds, cpu);
         }
         if let Some(storescu) = tools::tool("storescu") {
             let count = (in_study * STUDIES).min(200);
@@ -114,8 +138,38 @@ fn main() {
     }
 }
 
+fn forwarded_to(associations: u32) -> String {
+    format!("SINK{associations}")
+}
+
+/// All studies by hand through the outbox; seconds until the last image was taken. Returns when the outbox says so, too.
+fn forwarded(server: &Server, sink: &Sink, associations: u32, images: u32, begun: Instant) -> f64 {
+    let (peer, before) = (forwarded_to(associations), sink.discarded());
+    let studies = (0..STUDIES).map(study).collect();
+    let send = ForwardVerb::Send {
+        studies,
+        peer: peer.clone(),
+    };
+    does(server, send);
+    while sink.discarded() < before + u64::from(images) {
+        assert!(begun.elapsed() < PATIENCE, "not all is forwarded");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let is_sent = |server: &Server| {
+        let (items, _) = list(server);
+        let mut to_it = items.iter().filter(|item| item.peer == peer);
+        to_it.all(|item| item.state == State::Sent)
+    };
+    while !is_sent(server) {
+        assert!(begun.elapsed() < PATIENCE, "not all is said to be sent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    seconds
+}
+
 /// Seconds, and CPU seconds with those of the process's start.
-fn storescu_sends(storescu: &Path, folder: &Path, port: u16, count: u32) -> (f64, f64) {
+fn storescu_sends(storescu: &Path, folder: &Path, port: u16, count: u32) -> (f64, Cpu) {
     let file = folder.join("image.dcm");
     let image = build::synthetic_ct("2.25.95", "2.25.96", "2.25.97", 1, PIXEL_BYTES, true);
     let mut bytes = vec![0; 128];
@@ -150,25 +204,46 @@ fn storescu_sends(storescu: &Path, folder: &Path, port: u16, count: u32) -> (f64
         .status()
         .expect("storescu");
     assert!(status.success(), "{status}");
-    (begun.elapsed().as_secs_f64(), children_cpu() - before)
+    let seconds = begun.elapsed().as_secs_f64();
+    (seconds, children_cpu().since(before))
 }
 
-/// User and system seconds, columns 14 and 15.
-fn process_cpu(pid: u32) -> f64 {
+/// Seconds.
+#[derive(Clone, Copy)]
+struct Cpu {
+    user: f64,
+    system: f64,
+}
+
+impl Cpu {
+    fn since(self, before: Cpu) -> Cpu {
+        Cpu {
+            user: self.user - before.user,
+            system: self.system - before.system,
+        }
+    }
+}
+
+/// Columns 14 and 15.
+fn process_cpu(pid: u32) -> Cpu {
     cpu(&format!("/proc/{pid}/stat"), 11)
 }
 
 /// Those of children that have ended, columns 16 and 17.
-fn children_cpu() -> f64 {
+fn children_cpu() -> Cpu {
     cpu("/proc/self/stat", 13)
 }
 
-fn cpu(path: &str, column: usize) -> f64 {
+fn cpu(path: &str, column: usize) -> Cpu {
     let stat = std::fs::read_to_string(path).expect("/proc");
     let rest = stat.rsplit(") ").next().expect("a stat line");
-    let ticks = rest.split(' ').skip(column).take(2);
-    ticks
-        .map(|text| text.parse::<f64>().unwrap_or(0.0))
-        .sum::<f64>()
-        / TICKS_PER_SECOND
+    let mut ticks = rest.split(' ').skip(column);
+    let mut seconds = || {
+        let text = ticks.next().unwrap_or_default();
+        text.parse::<f64>().unwrap_or(0.0) / TICKS_PER_SECOND
+    };
+    Cpu {
+        user: seconds(),
+        system: seconds(),
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ struct Shared {
     stalled: AtomicBool,
     /// Nothing is kept, and each answer comes so many milliseconds late.
     discards: Mutex<Option<Duration>>,
+    discarded: AtomicU64,
     /// Transfer syntaxes taken; empty = every one.
     only: Mutex<Vec<String>>,
     closed: AtomicBool,
@@ -101,6 +102,11 @@ impl Sink {
     /// Keeps nothing from now on, and answers so late.
     pub fn discard(&self, late: Duration) {
         *lock(&self.shared.discards) = Some(late);
+    }
+
+    /// Instances that came and were not kept.
+    pub fn discarded(&self) -> u64 {
+        self.shared.discarded.load(Ordering::Relaxed)
     }
 
     /// Waits until at least `count` instances are here; fails after `limit`.
@@ -220,7 +226,10 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Result<(), WireError> {
                     message.context_id = context_id;
                     let discards = *lock(&shared.discards);
                     match discards {
-                        Some(late) => std::thread::sleep(late),
+                        Some(late) => {
+                            std::thread::sleep(late);
+                            shared.discarded.fetch_add(1, Ordering::Relaxed);
+                        }
                         None => {
                             lock(&shared.received).push(wire::received_of(message, syntax));
                         }
