@@ -3,8 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::build::{CT_IMAGE_STORAGE, Ct};
@@ -13,60 +12,11 @@ use common::forwarding::{
 };
 use common::images::{Image, STORE, images, send_all};
 use common::server::free_port;
-use common::tools::{peer_script, tool};
-use common::{Server, Sink};
+use common::tools::tool;
+use common::{Receiver, Server, Sink};
 use kura::forward::{ForwardVerb, State};
 
 const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
-
-/// `receiver.py`; killed on drop.
-struct Receiver {
-    child: Child,
-    log: PathBuf,
-    port: u16,
-}
-
-impl Receiver {
-    /// `None` where there is no pynetdicom.
-    fn start(folder: &Path, port: u16, arguments: &[&str]) -> Option<Receiver> {
-        let log = folder.join("received");
-        let mut command = peer_script("receiver.py")?;
-        command
-            .args(["--port", &port.to_string(), "--log"])
-            .arg(&log);
-        command.args(arguments).stdin(Stdio::null());
-        let child = command.spawn().expect("start receiver.py");
-        let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < PATIENCE, "receiver.py");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(Receiver { child, log, port })
-    }
-
-    /// SOP Instance UIDs, as often as they came.
-    fn received(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines = text.lines();
-        lines
-            .filter_map(|line| line.split(' ').next().map(str::to_owned))
-            .collect()
-    }
-
-    fn ended(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("wait for receiver.py")
-            .is_some()
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn sops(images: &[Image]) -> BTreeSet<String> {
     images.iter().map(|image| image.sop.clone()).collect()
@@ -198,7 +148,7 @@ fn a_peer_whose_disk_is_full_gets_the_study_when_it_has_room_again() {
     std::fs::write(&full, "").unwrap();
     let full_path = full.to_str().unwrap().to_owned();
     let arguments = ["--status", "A700", "--while", &full_path];
-    let Some(receiver) = Receiver::start(folder.path(), free_port(), &arguments) else {
+    let Some(receiver) = Receiver::pynetdicom(folder.path(), free_port(), &arguments) else {
         return;
     };
     let server = Server::with(settings(&[("FULL", receiver.port)]));
@@ -224,7 +174,7 @@ fn a_peer_whose_disk_is_full_gets_the_study_when_it_has_room_again() {
 fn what_a_peer_does_not_take_is_a_warning_and_the_rest_is_counted_there() {
     let folder = tempfile::TempDir::new().unwrap();
     let arguments = ["--refuse", SECONDARY_CAPTURE, "--find"];
-    let Some(receiver) = Receiver::start(folder.path(), free_port(), &arguments) else {
+    let Some(receiver) = Receiver::pynetdicom(folder.path(), free_port(), &arguments) else {
         return;
     };
     let server = Server::with(settings(&[("PICKY", receiver.port)]));
@@ -278,21 +228,21 @@ fn with_class(data_set: &[u8], class: &str) -> Vec<u8> {
 fn a_peer_that_dies_in_the_middle_gets_the_rest_and_nothing_twice() {
     let folder = tempfile::TempDir::new().unwrap();
     let port = free_port();
-    let Some(mut first) = Receiver::start(folder.path(), port, &["--die-after", "4"]) else {
+    let Some(mut first) = Receiver::pynetdicom(folder.path(), port, &["--die-after", "4"]) else {
         return;
     };
     let server = Server::with(settings(&[("FRAGILE", port)]));
     let images = images(1, 10);
     send_all(&server, &images);
     let start = Instant::now();
-    while !first.ended() {
+    while !first.program.has_ended() {
         assert!(start.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
     wait_for_peer(&server, "FRAGILE", |peer| peer.unreachable.is_some());
     let waiting = item(&server, "FRAGILE", &images[0].study).unwrap();
     assert_eq!((waiting.sent_count, waiting.total_count), (3, 10));
-    let Some(second) = Receiver::start(folder.path(), port, &[]) else {
+    let Some(second) = Receiver::pynetdicom(folder.path(), port, &[]) else {
         return;
     };
     wait_for(&server, "FRAGILE", &images[0].study, |item| {

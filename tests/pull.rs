@@ -3,12 +3,13 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::build::{Ct, Tag, put};
 use common::elements::Syntax;
 use common::images::{Image, assert_come_back, assert_found, send_all};
+use common::receivers::{self, Program};
 use common::server::{free_port, put_file};
 use common::{Server, Settings, tools};
 use serde_json::Value;
@@ -401,34 +402,6 @@ fn a_cancelled_pull_stays_ended_until_it_is_resumed() {
     assert_eq!(count(&other, "studies_here_before"), 1, "{other}");
 }
 
-/// Another program; ended with the test.
-struct Program(Child);
-
-impl Program {
-    fn start(command: &mut Command, port: u16) -> Program {
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let program = Program(child);
-        let since = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(since.elapsed() < LIMIT, "{command:?} does not listen");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        program
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 /// A file around a data set in Implicit VR Little Endian.
 fn part10(image: &Image) -> Vec<u8> {
     let mut meta = Vec::new();
@@ -508,36 +481,17 @@ fn dcmqrscp_gives_up_its_studies() {
 /// Method: Orthanc ends its answers after 25 studies without a word; all 60 come.
 #[test]
 fn an_archive_that_ends_its_answers_silently_is_found_out() {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
-    folders.push("/usr/sbin".into());
-    let orthanc = folders
-        .iter()
-        .map(|f| f.join("Orthanc"))
-        .find(|f| f.is_file());
-    let Some(orthanc) = orthanc else {
-        return tools::skip("Orthanc is not installed");
+    let Some(orthanc) = receivers::orthanc() else {
+        return;
     };
     let folder = TempDir::new().unwrap();
     let here = Server::start();
     let port = free_port();
-    let store = folder.path().join("store");
-    let config = serde_json::json!({
-        "Name": "test",
-        "StorageDirectory": store,
-        "IndexDirectory": store,
-        "Plugins": [],
-        "HttpServerEnabled": false,
-        "DicomAet": "ORTHANC",
-        "DicomPort": port,
-        "DicomAlwaysAllowFind": true,
-        "DicomAlwaysAllowMove": true,
+    let more = serde_json::json!({
         "LimitFindResults": 25,
         "DicomModalities": { "kura": ["KURA", "127.0.0.1", here.port()] },
     });
-    let file = folder.path().join("orthanc.json");
-    put_file(&file, config.to_string().as_bytes());
-    let _program = Program::start(Command::new(orthanc).arg(&file), port);
+    let _program = receivers::start_orthanc(&orthanc, folder.path(), port, more);
     let images = studies(60, 1);
     let to = format!("ORTHANC@127.0.0.1:{port}");
     send_files(&here, &images, &folder.path().join("files"), &to);

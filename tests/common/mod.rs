@@ -18,6 +18,8 @@ pub mod files;
 pub mod forwarding;
 pub mod images;
 pub mod part10;
+pub mod proxy;
+pub mod receivers;
 pub mod server;
 pub mod shelf;
 pub mod sink;
@@ -25,6 +27,8 @@ pub mod tools;
 pub mod wire;
 
 pub use part10::Part10;
+pub use proxy::{Cut, Proxy};
+pub use receivers::Receiver;
 pub use server::{Outcome, Server, Settings};
 pub use sink::Sink;
 pub use wire::{Client, WireError};
