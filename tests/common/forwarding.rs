@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kura::archive::{Archive, Mode};
+use kura::audit::Who;
 use kura::config::Config;
 use kura::control::{self, Desk, Request, Response};
 use kura::forward::{ForwardSaid, ForwardVerb, Item, PeerStatus};
@@ -72,7 +73,7 @@ pub fn list_stopped(server: &Server) -> Vec<Item> {
         peer: None,
         all: true,
     };
-    match control::answer(&desk, Request::Forward(verb)) {
+    match control::answer(&desk, &Who::here(), Request::Forward(verb)) {
         Response::Forward(said) => items(*said).0,
         other => panic!("{other:?}"),
     }
