@@ -23,8 +23,10 @@
 //! | [`config`] | the TOML file in, checked values out |
 //! | [`dicom`] | values from bytes (PS3.5, PS3.6, PS3.10) |
 //! | [`metrics`] | what this server has done since it started |
+//! | [`amounts`] | bytes and durations as people read them |
 //! | [`job`] | when long work runs, and how fast |
 
+pub mod amounts;
 pub mod archive;
 pub mod audit;
 pub mod cli;

@@ -23,6 +23,7 @@ const ROWS: &[(&str, u32)] = &[
     ("net", 1),
     ("pixels", 1),
     ("config", 1),
+    ("amounts", 0),
     ("dicom", 0),
     ("metrics", 0),
     ("job", 0),

@@ -3,30 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Decimal, as printed on the disk: `3.12 TB`.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if count < 1_000 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1_000.0;
-    let mut unit = 0;
-    while value >= 999.995 && unit + 1 < UNITS.len() {
-        value /= 1_000.0;
-        unit += 1;
-    }
-    format!("{value:.2} {}", UNITS[unit])
-}
-
-/// A duration in words: `45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`.
-pub fn seconds(count: u64) -> String {
-    match count {
-        0..120 => format!("{count} s"),
-        120..7_200 => format!("{} min", count / 60),
-        7_200..172_800 => format!("{} h {} min", count / 3_600, count % 3_600 / 60),
-        _ => format!("{} days {} h", count / 86_400, count % 86_400 / 3_600),
-    }
-}
+pub use crate::amounts::{bytes, seconds};
 
 /// Text that came from outside, safe to print: control characters would move the terminal's cursor or change its state.
 pub fn plain(text: &str) -> String {
@@ -155,19 +132,6 @@ impl Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_printed_as_on_the_disk() {
-        for (count, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1_000, "1.00 kB"),
-            (999_999, "1.00 MB"),
-            (3_120_000_000_000, "3.12 TB"),
-        ] {
-            assert_eq!(bytes(count), text);
-        }
-    }
 
     #[test]
     fn cells_of_csv_are_quoted_where_they_must_be() {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -24,9 +23,7 @@ pub async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let languages = request.headers().get(header::ACCEPT_LANGUAGE);
-    let languages = languages.and_then(|value| value.to_str().ok());
-    let language = Language::of(languages.unwrap_or_default());
+    let language = Language::of_headers(request.headers());
     request.extensions_mut().insert(Caller {
         who: Who {
             name: "the page".to_owned(),

@@ -19,6 +19,12 @@ const FILES: &[(&str, &str, &str)] = &[
         "text/css; charset=utf-8",
         include_str!("assets/kura.css"),
     ),
+    (
+        "kura.js",
+        "text/javascript; charset=utf-8",
+        include_str!("assets/kura.js"),
+    ),
+    ("kura.svg", "image/svg+xml", include_str!("assets/kura.svg")),
 ];
 
 pub fn routes() -> Router<Site> {

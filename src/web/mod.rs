@@ -10,6 +10,9 @@
 //! | `access` | who may: sign-in, tokens, what a browser may be tricked into |
 //! | `api` | the JSON API and its description |
 //! | `layout` | the frame of every page |
+//! | `parts` | what pages are made of: notices, tables, bars, forms |
+//! | `said` | what a form did, told on the page after it |
+//! | `lately` | answers that take long, as they were a moment ago |
 //! | `words` | English and Japanese |
 //! | `pages` | one file per page |
 //! | `assets` | style, script, htmx |
@@ -17,8 +20,11 @@
 mod access;
 mod api;
 mod assets;
+mod lately;
 mod layout;
 mod pages;
+mod parts;
+mod said;
 mod words;
 
 use std::net::{SocketAddr, TcpListener};
@@ -41,6 +47,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Site {
     desk: Arc<Desk>,
     places: Arc<Semaphore>,
+    sayings: said::Sayings,
+    status: lately::Lately,
 }
 
 impl Site {
@@ -85,6 +93,8 @@ impl Web {
         let site = Site {
             desk,
             places: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            sayings: said::Sayings::default(),
+            status: lately::Lately::new(Request::Status),
         };
         let service = routes(site).into_make_service_with_connect_info::<SocketAddr>();
         let _entered = runtime.enter();
@@ -105,7 +115,11 @@ impl Web {
 
 fn routes(site: Site) -> Router {
     let inside = Router::new()
-        .merge(pages::routes())
+        .merge(pages::routes().layer(axum::middleware::from_fn_with_state(
+            site.clone(),
+            layout::around,
+        )))
+        .merge(layout::routes())
         .nest("/api/v1", api::routes())
         .layer(axum::middleware::from_fn_with_state(
             site.clone(),

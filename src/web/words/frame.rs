@@ -8,4 +8,10 @@ pub const WORDS: &[(&str, &str)] = &[
     ("Jobs", "ジョブ"),
     ("Journal", "転送記録"),
     ("Conflicts and quarantine", "競合と隔離"),
+    ("To the content", "本文へ"),
+    (
+        "The server does not answer; what is shown is from before.",
+        "サーバーが応答しません。表示は以前の内容です。",
+    ),
+    ("Back, without changing anything", "何も変更せずに戻る"),
 ];
