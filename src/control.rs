@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{
     AmendSaid, AmendVerb, Archive, ChangesVerb, CheckedStatus, ConflictsSaid, ConflictsVerb,
     CopiesStatus, Correction, DoctorFinding, MirrorStatus, MirrorVerb, RemovalSaid, RemovalVerb,
-    ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, VolumeSaid, VolumeVerb,
-    WorkStatus, WorkVerb,
+    ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, StudyCopies, VolumeSaid,
+    VolumeVerb, WorkStatus, WorkVerb,
 };
 use crate::audit::{Audit, Who};
 use crate::commitment::{Answer, Commitment, CommitmentStatus};
@@ -42,6 +42,10 @@ pub use find::{Find, FindEnd, FindKey};
 pub enum Request {
     Status,
     Find(Find),
+    /// Where the copies of a study lie.
+    Study {
+        study_instance_uid: String,
+    },
     Stats(StatsBy),
     IndexRebuild,
     /// Images are looked at for extra keys now; the status says how far that is.
@@ -89,14 +93,14 @@ pub enum Response {
         status: Box<Status>,
         /// To which something goes by itself.
         peers: Vec<PeerStatus>,
-        /// What a person should know or do about that, a sentence each.
-        forward_notes: Vec<String>,
         /// Requests of storage commitment that are not answered yet.
         commitment: CommitmentStatus,
     },
     /// Some of a find's; more come.
     Matches(Vec<Values>),
     Found(FindEnd),
+    /// None: there is no such study.
+    Study(Option<Box<StudyCopies>>),
     /// Of long counting: so many of so many studies were looked at.
     Progress {
         done: u64,
@@ -147,6 +151,7 @@ impl Request {
             self,
             Request::Status
                 | Request::Find(_)
+                | Request::Study { .. }
                 | Request::Stats(_)
                 | Request::Restoring { .. }
                 | Request::Report(_)
@@ -333,11 +338,12 @@ pub fn answer(desk: &Desk, who: &Who, request: Request) -> Response {
 fn act(desk: &Desk, request: Request) -> Response {
     let archive = &desk.archive;
     match request {
-        Request::Status => Response::Status {
-            status: Box::new(archive.status()),
-            peers: desk.forward.status(),
-            forward_notes: desk.forward.notes(),
-            commitment: desk.commitment.status(),
+        Request::Status => status(desk),
+        Request::Study { study_instance_uid } => match archive.study_copies(&study_instance_uid) {
+            Ok(study) => Response::Study(study.map(Box::new)),
+            Err(error) => Response::Failed {
+                reason: error.to_string(),
+            },
         },
         Request::IndexRebuild => {
             archive.rebuild_index();
@@ -430,6 +436,32 @@ fn act(desk: &Desk, request: Request) -> Response {
         Request::Find(_) | Request::Stats(_) | Request::Journal(_) => Response::Failed {
             reason: "this is answered in pieces".to_owned(),
         },
+    }
+}
+
+fn status(desk: &Desk) -> Response {
+    let mut status = desk.archive.status();
+    let peers = desk.forward.status();
+    let commitment = desk.commitment.status();
+    // Every image is as safe as before; but somebody waits for these.
+    let late = peers.iter().filter(|peer| peer.is_late());
+    let late = late.map(|peer| {
+        let title = &peer.peer;
+        format!(
+            "what should go to {title} has waited for more than a day; see: kura forward list --peer {title}"
+        )
+    });
+    // And a modality keeps what it could delete.
+    let about_peers = late.chain(desk.forward.notes());
+    let actions: Vec<String> = about_peers.chain(commitment.actions()).collect();
+    if !actions.is_empty() && status.state == "ok" {
+        status.state = "degraded".to_owned();
+    }
+    status.actions.extend(actions);
+    Response::Status {
+        status: Box::new(status),
+        peers,
+        commitment,
     }
 }
 

@@ -15,7 +15,7 @@
 //! | images leave the volumes that received them | `retention/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
 //! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `theirs`, `at_rest`, `drill`, `drill_report`, `scratch` |
-//! | what is said of all | `status`, `stats`, `capacity`, `doctor` |
+//! | what is said of all | `status`, `stats`, `capacity`, `study_copies`, `doctor` |
 
 mod adopt;
 mod arrived;
@@ -73,6 +73,7 @@ mod shipping;
 mod state;
 mod stats;
 mod status;
+mod study_copies;
 mod survey;
 mod suspects;
 mod take_over;
@@ -122,6 +123,7 @@ pub use retention::{KeptInstance, RetentionReport, RetentionStatus, RuleReport};
 pub use scrub::LastRound;
 pub use stats::{Stats, StatsBy, StatsRow};
 pub use status::{Status, VolumeStatus};
+pub use study_copies::{CopiesOn, SeriesCopies, StudyCopies};
 pub use verbs::{VerbError, VolumeSaid, VolumeVerb};
 pub use watch::Watch;
 pub use way_in::{Way, WayIn};

@@ -70,8 +70,6 @@ enum Action {
 
 /// Rows of the table on a screen; JSON has all that are answered.
 const ROWS_MAX: usize = 40;
-/// From then on a person should look: a workstation may be off for a night.
-const LATE_SECONDS: u64 = 24 * 3600;
 
 pub fn run(verb: Forward, config: &Config, json: bool) -> Result<End, Failure> {
     let verb = match verb.action {
@@ -145,16 +143,10 @@ pub fn ask(config: &Config, verb: ForwardVerb, json: bool) -> Result<End, Failur
 
 fn end(items: &[Item], peers: &[PeerStatus]) -> End {
     let failed = items.iter().any(|item| item.state == State::Failed);
-    match failed || peers.iter().any(is_late) {
+    match failed || peers.iter().any(PeerStatus::is_late) {
         true => End::Degraded,
         false => End::Ok,
     }
-}
-
-/// Whether a person should look at this peer: what it should have had for a day is still here. One that a person paused is
-/// as it should be.
-pub fn is_late(peer: &PeerStatus) -> bool {
-    !peer.paused && peer.oldest_seconds.is_some_and(|age| age >= LATE_SECONDS)
 }
 
 /// How a peer stands, and what to do; `None`: nothing waits, and nothing is wrong.
@@ -443,14 +435,14 @@ mod tests {
     fn a_person_is_called_for_what_waits_a_day_and_not_for_what_a_person_paused() {
         let waits = PeerStatus {
             waiting_count: 2,
-            oldest_seconds: Some(LATE_SECONDS),
+            oldest_seconds: Some(24 * 3600),
             unreachable: Some((
                 "connection refused".to_owned(),
                 "2026-01-14T08:00:00Z".to_owned(),
             )),
             ..peer()
         };
-        assert!(is_late(&waits));
+        assert!(waits.is_late());
         assert_eq!(
             peer_line(&waits).unwrap(),
             "HOROS not reached since 2026-01-14 08:00: connection refused; 2 waiting, the oldest for 24 h 0 min (switch it on, or look with: kura doctor HOROS)"
@@ -459,7 +451,7 @@ mod tests {
             paused: true,
             ..waits
         };
-        assert!(!is_late(&paused));
+        assert!(!paused.is_late());
         assert!(
             peer_line(&paused)
                 .unwrap()

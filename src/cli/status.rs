@@ -10,38 +10,15 @@ use crate::forward::PeerStatus;
 
 pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     let (response, running) = super::ask(config, Request::Status)?;
-    let (mut status, peers, notes, commitment) = match response {
+    let (status, peers, commitment) = match response {
         Response::Status {
             status,
             peers,
-            forward_notes,
             commitment,
-        } => (status, peers, forward_notes, commitment),
+        } => (status, peers, commitment),
         Response::Failed { reason } => return Err(reason.into()),
         _ => return Err("the server answered something else".into()),
     };
-    // Every image is as safe as before; but somebody waits for these.
-    let late = peers.iter().filter(|peer| super::forward::is_late(peer));
-    let late = late.map(|peer| {
-        let title = output::plain(&peer.peer);
-        format!(
-            "what should go to {title} has waited for more than a day; see: kura forward list --peer {title}"
-        )
-    });
-    // And a modality keeps what it could delete.
-    let actions: Vec<_> = late
-        .chain(notes.iter().map(|note| output::plain(note)))
-        .chain(
-            commitment
-                .actions()
-                .iter()
-                .map(|action| output::plain(action)),
-        )
-        .collect();
-    if !actions.is_empty() && status.state == "ok" {
-        status.state = "degraded".to_owned();
-    }
-    status.actions.extend(actions);
     if json {
         let mut value = serde_json::to_value(&*status)?;
         value["running"] = running.into();
@@ -181,7 +158,7 @@ fn screen(
         text.push_str("server  not running; start it with: kura serve\n");
     }
     for action in &status.actions {
-        text.push_str(&format!("action  {action}\n"));
+        text.push_str(&format!("action  {}\n", output::plain(action)));
     }
     text.push_str(&copies(status));
     text.push_str(&format!(

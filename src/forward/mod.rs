@@ -141,7 +141,16 @@ pub struct PeerStatus {
     pub oldest_seconds: Option<u64>,
 }
 
+/// From then on a person should look: a workstation may be off for a night.
+const LATE_SECONDS: u64 = 24 * 3600;
+
 impl PeerStatus {
+    /// Whether a person should look at this peer: what it should have had for a day is still here. One that a person paused
+    /// is as it should be.
+    pub fn is_late(&self) -> bool {
+        !self.paused && self.oldest_seconds.is_some_and(|age| age >= LATE_SECONDS)
+    }
+
     /// What failed for good and what to do, a sentence each.
     pub fn actions(&self) -> Vec<String> {
         let (peer, mut actions) = (&self.peer, Vec::new());
