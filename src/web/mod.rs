@@ -34,6 +34,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::Semaphore;
 
+use crate::archive::MirrorVerb;
 use crate::audit::Who;
 use crate::control::{self, Desk, Request, Response};
 
@@ -49,6 +50,7 @@ pub struct Site {
     places: Arc<Semaphore>,
     sayings: said::Sayings,
     status: lately::Lately,
+    mirror: lately::Lately,
 }
 
 impl Site {
@@ -95,6 +97,7 @@ impl Web {
             places: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             sayings: said::Sayings::default(),
             status: lately::Lately::new(Request::Status),
+            mirror: lately::Lately::new(Request::Mirror(MirrorVerb::Status { all: false })),
         };
         let service = routes(site).into_make_service_with_connect_info::<SocketAddr>();
         let _entered = runtime.enter();

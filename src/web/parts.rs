@@ -1,5 +1,7 @@
 //! What pages are made of: notices, tables, bars, forms. Texts are given in the language of the reader already.
 
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
 
 use super::words::Language;
@@ -238,6 +240,43 @@ pub fn moving(id: &str, address: &str, every_seconds: u32, inside: Markup) -> Ma
     html! {
         div id=(id) hx-get=(address) hx-trigger=(every) hx-swap="innerHTML" { (inside) }
     }
+}
+
+/// As [`moving`], replaced only when something in it is another way than before: what is read, or chosen, is left alone.
+pub struct Watched {
+    pub id: &'static str,
+    /// Answers with [`Watched::again`].
+    pub address: &'static str,
+    pub every_seconds: u32,
+}
+
+/// What a page says it shows of a [`Watched`] part.
+#[derive(serde::Deserialize)]
+pub struct Was {
+    #[serde(default)]
+    was: String,
+}
+
+impl Watched {
+    pub fn show(&self, inside: &Markup) -> Markup {
+        let address = format!("{}?was={}", self.address, sum(inside));
+        let every = format!("every {}s", self.every_seconds);
+        html! {
+            div id=(self.id) hx-get=(address) hx-trigger=(every) hx-swap="outerHTML" { (inside) }
+        }
+    }
+
+    /// Nothing, where it is what the page shows already.
+    pub fn again(&self, was: &Was, inside: &Markup) -> Response {
+        match was.was == sum(inside) {
+            true => StatusCode::NO_CONTENT.into_response(),
+            false => Html(self.show(inside).into_string()).into_response(),
+        }
+    }
+}
+
+fn sum(inside: &Markup) -> String {
+    format!("{:08x}", crc32fast::hash(inside.0.as_bytes()))
 }
 
 /// A moment of RFC 3339, in the local time of this machine, to the minute; as it is where it is none.
