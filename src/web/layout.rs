@@ -89,7 +89,7 @@ fn frame(language: Language, around: &Around, here: &str, title: &str, body: &Ma
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta name="htmx-config" content=r#"{"allowEval":false,"includeIndicatorStyles":false,"selfRequestsOnly":true}"#;
+                meta name="htmx-config" content=r#"{"allowEval":false,"includeIndicatorStyles":false,"selfRequestsOnly":true,"historyCacheSize":0,"refreshOnHistoryMiss":true}"#;
                 title { (title) " · Kura" }
                 link rel="icon" href="/assets/kura.svg" type="image/svg+xml";
                 link rel="stylesheet" href="/assets/kura.css";

@@ -198,6 +198,17 @@ pub fn text_field(name: &str, label: &str, value: &str, hint: &str) -> Markup {
     }
 }
 
+/// A day, from the browser's calendar; sent as `YYYY-MM-DD`.
+pub fn date_field(name: &str, label: &str, value: &str) -> Markup {
+    let id = format!("field-{name}");
+    html! {
+        div.field {
+            label for=(id) { (label) }
+            input type="date" id=(id) name=(name) value=(value);
+        }
+    }
+}
+
 /// One of several; `options`: value and text.
 pub fn choice(name: &str, label: &str, options: &[(&str, &str)], chosen: &str) -> Markup {
     let id = format!("field-{name}");
@@ -279,6 +290,34 @@ fn sum(inside: &Markup) -> String {
     format!("{:08x}", crc32fast::hash(inside.0.as_bytes()))
 }
 
+/// Text that came from outside. It stays apart from what stands beside it in either direction of writing, and letters that
+/// are no text are seen.
+pub fn outside(text: &str) -> Markup {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let plain: String = text.chars().map(plain).collect();
+    html! { bdi { (plain) } }
+}
+
+/// A name as it is written in PS3.5 6.2.1: groups apart by `=`, components by `^`. Shown is the group in which the reader
+/// writes, the others smaller.
+pub fn person(language: Language, name: &str) -> Markup {
+    let written = |group: &str| {
+        let components = group.split('^').map(str::trim);
+        let components: Vec<&str> = components.filter(|part| !part.is_empty()).collect();
+        components.join(" ")
+    };
+    let mut groups: Vec<String> = name.split('=').map(written).collect();
+    if language == Language::Japanese && groups.get(1).is_some_and(|group| !group.is_empty()) {
+        groups.swap(0, 1);
+    }
+    groups.retain(|group| !group.is_empty());
+    let mut groups = groups.iter();
+    html! {
+        @if let Some(first) = groups.next() { (outside(first)) }
+        @for other in groups { " " small { (outside(other)) } }
+    }
+}
+
 /// A moment of RFC 3339, in the local time of this machine, to the minute; as it is where it is none.
 pub fn moment(text: &str) -> Markup {
     match text.parse::<jiff::Timestamp>() {
@@ -337,15 +376,34 @@ mod tests {
             notice(Tone::Bad, cell(evil)),
             facts(&[(evil, cell(evil))]),
             moment(evil),
+            outside(evil),
+            person(Language::Japanese, evil),
             badge(Tone::Good, evil),
         ];
         for part in parts {
             let text = part.into_string();
-            assert!(
-                !text.contains("<script") && !text.contains("\"\""),
-                "{text}"
-            );
+            assert!(!text.contains(evil) && !text.contains("<script"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_is_shown_as_the_reader_writes_it() {
+        let shown = |language, name| {
+            let text = person(language, name).into_string();
+            let tags = ["<bdi>", "</bdi>", "<small>", "</small>"];
+            tags.iter().fold(text, |text, tag| text.replace(tag, ""))
+        };
+        let name = "Yamada^Tarou=山田^太郎=やまだ^たろう";
+        let (english, japanese) = (Language::English, Language::Japanese);
+        assert_eq!(shown(english, name), "Yamada Tarou 山田 太郎 やまだ たろう");
+        assert_eq!(
+            shown(japanese, name),
+            "山田 太郎 Yamada Tarou やまだ たろう"
+        );
+        assert_eq!(shown(japanese, "Doe^John^^Dr"), "Doe John Dr");
+        assert_eq!(shown(english, "=山田"), "山田");
+        assert_eq!(shown(english, "^^=="), "");
+        assert_eq!(shown(english, "A\u{1b}[2J"), "A\u{fffd}[2J");
     }
 
     #[test]
