@@ -24,6 +24,9 @@ enum Action {
         /// Also what was sent
         #[arg(long)]
         all: bool,
+        /// Only what stands so
+        #[arg(long, value_enum, conflicts_with = "all")]
+        state: Option<StateName>,
     },
     /// One study, to every peer
     Show {
@@ -68,6 +71,25 @@ enum Action {
     RemoveRule { name: String },
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StateName {
+    Waiting,
+    Sending,
+    Sent,
+    Failed,
+}
+
+impl From<StateName> for State {
+    fn from(name: StateName) -> State {
+        match name {
+            StateName::Waiting => State::Waiting,
+            StateName::Sending => State::Sending,
+            StateName::Sent => State::Sent,
+            StateName::Failed => State::Failed,
+        }
+    }
+}
+
 /// Rows of the table on a screen; JSON has all that are answered.
 const ROWS_MAX: usize = 40;
 
@@ -78,7 +100,11 @@ pub fn run(verb: Forward, config: &Config, json: bool) -> Result<End, Failure> {
         Action::RemoveRule { name } => {
             return peer::done(config, SetupVerb::RemoveRule { name }, json);
         }
-        Action::List { peer, all } => ForwardVerb::List { peer, all },
+        Action::List { peer, all, state } => ForwardVerb::List {
+            peer,
+            all,
+            state: state.map(State::from),
+        },
         Action::Show { study } => ForwardVerb::Show { study },
         Action::Retry { study, peer } => ForwardVerb::Retry { study, peer },
         Action::MarkSent { study, peer } => ForwardVerb::MarkSent { study, peer },

@@ -29,6 +29,9 @@ enum Action {
         /// Ask it, after a study went there by itself, whether it keeps it
         #[arg(long, num_args = 0..=1, default_missing_value = "true")]
         commitment: Option<bool>,
+        /// Compressed images go to it uncompressed where that can be done
+        #[arg(long)]
+        uncompressed: Option<bool>,
     },
     /// Take it out of kura.toml, in effect at once
     Remove {
@@ -54,11 +57,13 @@ pub fn run(verb: Peer, config: &Config, json: bool) -> Result<End, Failure> {
             associations,
             fuzzy_names,
             commitment,
+            uncompressed,
         } => SetupVerb::AddPeer {
             peer,
             associations,
             fuzzy_names,
             commitment,
+            uncompressed,
         },
         Action::Remove { peer } => SetupVerb::RemovePeer { ae_title: peer },
     };

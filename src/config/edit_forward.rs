@@ -12,6 +12,7 @@ pub struct PeerChange {
     pub associations: Option<usize>,
     pub fuzzy_names: Option<bool>,
     pub commitment: Option<bool>,
+    pub uncompressed: Option<bool>,
 }
 
 /// With this peer, or with the peer of that AE title as this says. The error is a sentence.
@@ -36,6 +37,9 @@ pub fn with_peer(text: &str, change: &PeerChange) -> Result<String, String> {
     }
     if let Some(commitment) = change.commitment {
         entries.push(("commitment", commitment.into()));
+    }
+    if let Some(uncompressed) = change.uncompressed {
+        entries.push(("uncompressed", uncompressed.into()));
     }
     let place = peers
         .iter()
@@ -214,6 +218,7 @@ mod tests {
             associations: None,
             fuzzy_names: None,
             commitment: None,
+            uncompressed: None,
         }
     }
 
@@ -222,6 +227,7 @@ mod tests {
         let text = with_peer(TEXT, &change("MAC2@mac2.local:4242")).unwrap();
         let mut moved = change("HOROS@10.0.0.9:104");
         moved.associations = Some(4);
+        moved.uncompressed = Some(true);
         let text = with_peer(&text, &moved).unwrap();
         let mut rule = ForwardRule::new("mr".to_owned(), vec!["MAC2".to_owned()]);
         rule.modality = Some("MR".to_owned());
@@ -249,7 +255,8 @@ mod tests {
         }
         let config = Config::of_text(&text).unwrap();
         assert_eq!(config.forward.rules[1], rule, "{text}");
-        assert_eq!(config.peer("HOROS").unwrap().associations, 4);
+        let horos = config.peer("HOROS").unwrap();
+        assert_eq!((horos.associations, horos.uncompressed), (4, true));
         assert_eq!(config.peer("mac2").unwrap().port, 4242);
         let text = without_rule(&text, "CT").unwrap().unwrap();
         let text = without_peer(&text, " horos").unwrap().unwrap();

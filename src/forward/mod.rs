@@ -48,6 +48,9 @@ pub enum ForwardVerb {
     List {
         peer: Option<String>,
         all: bool,
+        /// Only those that stand so.
+        #[serde(default)]
+        state: Option<State>,
     },
     /// One study, to every peer.
     Show {

@@ -23,6 +23,8 @@ pub enum SetupVerb {
         associations: Option<usize>,
         fuzzy_names: Option<bool>,
         commitment: Option<bool>,
+        #[serde(default)]
+        uncompressed: Option<bool>,
     },
     RemovePeer {
         ae_title: String,
@@ -52,6 +54,8 @@ pub struct ShownPeer {
     pub associations: usize,
     pub fuzzy_names: bool,
     pub commitment: bool,
+    #[serde(default)]
+    pub uncompressed: bool,
     /// Names of the rules that send to it.
     pub rules: Vec<String>,
 }
@@ -93,6 +97,7 @@ impl Setup {
                 associations,
                 fuzzy_names,
                 commitment,
+                uncompressed,
             } => {
                 let expected = "expected AE@HOST:PORT, such as HOROS@192.168.1.20:11112";
                 let entry: PeerEntry = peer
@@ -103,6 +108,7 @@ impl Setup {
                     associations,
                     fuzzy_names,
                     commitment,
+                    uncompressed,
                 };
                 self.change(&mut |text| edit::with_peer(text, &change), None, None)?;
                 let peer = &change.peer;
@@ -253,6 +259,7 @@ impl Setup {
                     associations: peer.associations,
                     fuzzy_names: peer.fuzzy_names,
                     commitment: peer.commitment,
+                    uncompressed: peer.uncompressed,
                 })
                 .collect(),
             rules: forward.rules.clone(),

@@ -1,6 +1,6 @@
 //! By hand: `kura forward …`, and `kura send STUDY…`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ impl Forwarder {
     /// The error is a sentence.
     pub fn verb(&self, verb: ForwardVerb) -> Result<ForwardSaid, String> {
         match verb {
-            ForwardVerb::List { peer, all } => self.list(peer.as_deref(), all),
+            ForwardVerb::List { peer, all, state } => self.list(peer.as_deref(), all, state),
             ForwardVerb::Show { study } => self.show(&study),
             ForwardVerb::Retry { study, peer } => self.retry(study.as_deref(), peer.as_deref()),
             ForwardVerb::MarkSent { study, peer } => {
@@ -56,15 +56,33 @@ impl Forwarder {
         }
     }
 
-    fn list(&self, peer: Option<&str>, all: bool) -> Result<ForwardSaid, String> {
+    fn list(
+        &self,
+        peer: Option<&str>,
+        all: bool,
+        state: Option<State>,
+    ) -> Result<ForwardSaid, String> {
         let only = peer.map(|peer| self.peer(peer)).transpose()?;
         let only = only.as_ref().map(|peer| peer.ae_title.as_str());
+        // Taken before: no lock is held while the outbox is read.
+        let active: BTreeSet<(String, String)> = self
+            .queues()
+            .iter()
+            .flat_map(|(peer, queue)| {
+                let studies = queue.active.iter();
+                studies.map(|study| (peer.to_string(), study.to_string()))
+            })
+            .collect();
         // What fails, then what waits, then what is done; in each the newest first.
         let mut newest: BTreeMap<(u8, i64, String, String), (Key, Kept)> = BTreeMap::new();
         let mut total_count = 0;
         self.outbox.each(&mut |key, kept| {
-            let wanted = all || kept.is_open() || kept.given_up;
+            let wanted = all || state == Some(State::Sent) || kept.is_open() || kept.given_up;
             if !wanted || only.is_some_and(|peer| peer != &*key.peer) {
+                return true;
+            }
+            let is_active = || active.contains(&(key.peer.to_string(), key.study.to_string()));
+            if state.is_some_and(|state| state_of(&kept, is_active()) != state) {
                 return true;
             }
             total_count += 1;
@@ -138,12 +156,7 @@ impl Forwarder {
             None => (false, None),
         };
         let open = kept.is_open();
-        let state = match () {
-            () if active && open => State::Sending,
-            () if kept.given_up || (open && kept.failures > 0) => State::Failed,
-            () if open => State::Waiting,
-            () => State::Sent,
-        };
+        let state = state_of(kept, active);
         let rules = self.rules();
         let held = rules.why_held(&kept.rule).filter(|_| !kept.by_hand);
         let reason = match unreachable {
@@ -365,6 +378,16 @@ impl Forwarder {
         Ok(ForwardSaid::Done(format!(
             "{what} ({instances} instances) will be sent to {title}: kura forward list"
         )))
+    }
+}
+
+fn state_of(kept: &Kept, active: bool) -> State {
+    let open = kept.is_open();
+    match () {
+        () if active && open => State::Sending,
+        () if kept.given_up || (open && kept.failures > 0) => State::Failed,
+        () if open => State::Waiting,
+        () => State::Sent,
     }
 }
 

@@ -53,6 +53,7 @@ pub fn list(server: &Server) -> (Vec<Item>, Vec<PeerStatus>) {
     let verb = ForwardVerb::List {
         peer: None,
         all: true,
+        state: None,
     };
     items(try_ask(server, verb).expect("a list"))
 }
@@ -72,6 +73,7 @@ pub fn list_stopped(server: &Server) -> Vec<Item> {
     let verb = ForwardVerb::List {
         peer: None,
         all: true,
+        state: None,
     };
     match control::answer(&desk, &Who::here(), Request::Forward(verb)) {
         Response::Forward(said) => items(*said).0,
