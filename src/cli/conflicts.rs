@@ -137,7 +137,7 @@ pub fn run(verb: Settle, config: &Config, json: bool) -> Result<End, Failure> {
             }
             Ok(End::Ok)
         }
-        ConflictsSaid::Amend { amendments } => {
+        ConflictsSaid::Amend { amendments, .. } => {
             for arguments in amendments {
                 amend(arguments, &cause, (now, yes), config, json)?;
             }

@@ -18,6 +18,7 @@ use crate::index::{
 use super::super::places::key;
 use super::super::{Archive, Selected};
 use super::CorrectionError;
+use super::asked::Amend;
 use super::picked::{Cause, Content, contents_of};
 use super::split_series::{SplitSeries, add_series};
 
@@ -65,6 +66,9 @@ pub enum ConflictsSaid {
     /// What settles it are amendments, each decided by itself: the arguments of `kura amend`, without reason.
     Amend {
         amendments: Vec<Vec<String>>,
+        /// The same amendments, with who and why.
+        #[serde(default)]
+        asks: Vec<Amend>,
     },
 }
 

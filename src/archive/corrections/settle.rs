@@ -1,11 +1,13 @@
 //! Settling a conflict: another content is answered, one is discarded, or it is well as it is. Each can be taken back.
 
+use crate::dicom::Level;
 use crate::index::{
     CorrectionFacts, CorrectionRecord, Did, InstanceEntry, Snapshot, Values, Verdict,
 };
 
 use super::super::Archive;
 use super::CorrectionError;
+use super::asked::Amend;
 use super::conflicts::{ConflictsSaid, Meant, MixedStudy, TwoPeople, seen_deviating, seen_person};
 use super::picked::{Cause, Picked, contents_of};
 use super::remove::recognised_by;
@@ -39,11 +41,11 @@ impl Archive {
             (Meant::Duplicate(_), None, _) => refused(format!(
                 "which content? Nothing was changed. See them: kura conflicts show {id}; then add: --content K"
             )),
-            (Meant::Patient(people), _, Some(study)) => amendments(&people, study),
+            (Meant::Patient(people), _, Some(study)) => amendments(&people, study, cause),
             (Meant::Patient(_), _, None) => refused(format!(
                 "which person is right? Nothing was changed. See them: kura conflicts show {id}; then name one of the studies with: --study UID"
             )),
-            (Meant::Study(study), ..) => Ok(moves(&study)),
+            (Meant::Study(study), ..) => Ok(moves(&study, cause)),
             (Meant::Series(_), ..) => refused(format!(
                 "which of them are in the wrong study? Nothing was changed. See them: kura conflicts show {id}; then: kura amend --instance UID --to-study UID --reason TEXT"
             )),
@@ -253,7 +255,11 @@ fn refuse_undoing(
 }
 
 /// Every study of the other people becomes one of the person of that study.
-fn amendments(people: &TwoPeople, study: &str) -> Result<ConflictsSaid, CorrectionError> {
+fn amendments(
+    people: &TwoPeople,
+    study: &str,
+    cause: &Cause,
+) -> Result<ConflictsSaid, CorrectionError> {
     let has = |uids: &[String]| uids.iter().any(|uid| uid == study);
     if !people
         .people
@@ -269,25 +275,51 @@ fn amendments(people: &TwoPeople, study: &str) -> Result<ConflictsSaid, Correcti
         .people
         .iter()
         .filter(|one| !has(&one.study_instance_uids));
-    let amendments = others
-        .flat_map(|one| &one.study_instance_uids)
-        .map(|uid| {
-            let arguments = ["--study", uid, "--to-patient-of-study", study];
-            // There may be a third person under that ID.
-            let arguments = arguments.into_iter().chain(["--merge-patients"]);
-            arguments.map(str::to_owned).collect()
-        })
-        .collect();
-    Ok(ConflictsSaid::Amend { amendments })
+    let mut said = (Vec::new(), Vec::new());
+    for uid in others.flat_map(|one| &one.study_instance_uids) {
+        let arguments = ["--study", uid, "--to-patient-of-study", study];
+        // There may be a third person under that ID.
+        let arguments = arguments.into_iter().chain(["--merge-patients"]);
+        said.0.push(arguments.map(str::to_owned).collect());
+        said.1.push(Amend {
+            to_patient_of_study: Some(study.to_owned()),
+            merge_patients: true,
+            ..ask(Level::Study, vec![uid.clone()], cause)
+        });
+    }
+    let (amendments, asks) = said;
+    Ok(ConflictsSaid::Amend { amendments, asks })
+}
+
+/// Nothing is changed yet.
+fn ask(level: Level, of: Vec<String>, cause: &Cause) -> Amend {
+    Amend {
+        level,
+        of,
+        values: Vec::new(),
+        to_study: None,
+        to_patient_of_study: None,
+        new_uids: false,
+        utf8: false,
+        now: false,
+        merge_patients: false,
+        who: cause.who.clone(),
+        why: cause.why.clone(),
+    }
 }
 
 /// Every instance that says another patient takes that of its study.
-fn moves(study: &MixedStudy) -> ConflictsSaid {
+fn moves(study: &MixedStudy, cause: &Cause) -> ConflictsSaid {
     let uids = study.others.iter().flat_map(|one| &one.sop_instance_uids);
+    let ask = Amend {
+        to_study: Some(study.study_instance_uid.clone()),
+        ..ask(Level::Instance, uids.clone().cloned().collect(), cause)
+    };
     let instances = uids.flat_map(|uid| ["--instance", uid]);
     let to_study = ["--to-study", &study.study_instance_uid];
     let arguments = instances.chain(to_study).map(str::to_owned).collect();
     ConflictsSaid::Amend {
         amendments: vec![arguments],
+        asks: vec![ask],
     }
 }
