@@ -1,6 +1,7 @@
 //! The pages: one file each, with its routes.
 
 mod conflicts;
+mod forms;
 mod forwarding;
 mod jobs;
 mod journal;
