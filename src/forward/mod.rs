@@ -10,9 +10,11 @@
 //! | `sender`, `receipt` | one study to one peer, and what the peer then says that it holds |
 //! | `commitment` | whether the peer keeps it, where it is to be asked that |
 //! | `verbs` | by hand |
+//! | `meaning` | statuses in words |
 
 mod clerk;
 mod commitment;
+mod meaning;
 mod outbox;
 mod queue;
 mod ranges;
@@ -36,6 +38,7 @@ use crate::dicom::AeTitle;
 use crate::job::Window;
 use crate::transfers::Transfers;
 
+pub use meaning::meaning;
 use outbox::{Kept, Key, Outbox};
 use queue::{Placing, Queue, Unreachable};
 use rules::Rules;

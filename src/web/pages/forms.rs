@@ -173,6 +173,26 @@ impl<'a> Form<'a> {
         }
     }
 
+    /// Boxes of which several may be ticked; what is sent is the text of each.
+    pub fn ticks(&self, field: &str, label: &str, choices: &[&str]) -> Markup {
+        let ticked = match self.is_this() {
+            true => self.typed.all(field),
+            false => Vec::new(),
+        };
+        html! {
+            fieldset.field {
+                legend { (label) }
+                @for (at, choice) in choices.iter().enumerate() {
+                    @let id = format!("{}-{at}", self.id(field));
+                    label for=(id) {
+                        input type="checkbox" id=(id) name=(field) value=(choice) checked[ticked.iter().any(|one| one == choice)];
+                        " " (choice)
+                    }
+                }
+            }
+        }
+    }
+
     /// Why it was refused, if it was.
     pub fn refusal(&self) -> Markup {
         let refused = self.is_this() && !self.typed.refused.is_empty();
