@@ -37,7 +37,7 @@ use crate::transfers::{self, Transfer, Transfers};
 
 pub use find::{Find, FindEnd, FindKey};
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     Status,
@@ -86,7 +86,7 @@ pub enum Request {
     },
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
     Status {
@@ -145,21 +145,71 @@ pub enum Response {
 }
 
 impl Request {
-    /// Something is another way afterwards: it is noted who asked for it.
+    /// Something is another way afterwards, or long work was begun: it is noted who asked for it, and who may only look may
+    /// not ask for it.
     pub fn is_a_change(&self) -> bool {
-        !matches!(
-            self,
+        match self {
             Request::Status
-                | Request::Find(_)
-                | Request::Study { .. }
-                | Request::Stats(_)
-                | Request::Restoring { .. }
-                | Request::Report(_)
-                | Request::Checked
-                | Request::Doctor
-                | Request::Journal(_)
-                | Request::Seen
-                | Request::Probe { .. }
+            | Request::Find(_)
+            | Request::Study { .. }
+            | Request::Stats(_)
+            | Request::Restoring { .. }
+            | Request::Report(_)
+            | Request::Checked
+            | Request::Changes(_)
+            | Request::Doctor
+            | Request::Journal(_)
+            | Request::Seen
+            | Request::Probe { .. } => false,
+            Request::Volume(verb) => !matches!(verb, VolumeVerb::Replace { dry_run: true, .. }),
+            Request::Work(verb) => {
+                !matches!(verb, WorkVerb::Look | WorkVerb::Retention { dry_run: true })
+            }
+            Request::Mirror(verb) => !matches!(verb, MirrorVerb::Status { .. }),
+            Request::Amend(verb) => !matches!(
+                verb,
+                AmendVerb::Plan { .. } | AmendVerb::Look | AmendVerb::PlanUndo { .. }
+            ),
+            Request::Removal(verb) => !matches!(
+                verb,
+                RemovalVerb::Show { .. } | RemovalVerb::Trash | RemovalVerb::Protected
+            ),
+            Request::Conflicts(verb) => {
+                !matches!(verb, ConflictsVerb::Show { .. } | ConflictsVerb::One { .. })
+            }
+            Request::Forward(verb) => {
+                !matches!(verb, ForwardVerb::List { .. } | ForwardVerb::Show { .. })
+            }
+            Request::Setup(verb) => !matches!(verb, SetupVerb::Show),
+            Request::Pull(verb) => !matches!(verb, PullVerb::Look),
+            _ => true,
+        }
+    }
+
+    /// [`answer_each`] answers it.
+    pub fn is_in_pieces(&self) -> bool {
+        matches!(
+            self,
+            Request::Find(_) | Request::Stats(_) | Request::Journal(_)
+        )
+    }
+}
+
+impl Response {
+    /// In a few words, for the audit.
+    pub fn outcome(&self) -> &str {
+        match self {
+            Response::Failed { reason } => reason,
+            Response::Said(said) => said,
+            _ => "done",
+        }
+    }
+
+    /// More come.
+    pub fn is_a_piece(&self) -> bool {
+        matches!(
+            self,
+            Response::Matches(_) | Response::Transfers(_) | Response::Progress { .. }
         )
     }
 }
@@ -292,8 +342,8 @@ fn serve(desk: &Desk, stream: &UnixStream) -> std::io::Result<()> {
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     let mut line = String::new();
     BufReader::new(stream.take(LENGTH_MAX)).read_line(&mut line)?;
-    let response = match serde_json::from_str(&line) {
-        Ok(request @ (Request::Find(_) | Request::Stats(_) | Request::Journal(_))) => {
+    let response = match serde_json::from_str::<Request>(&line) {
+        Ok(request) if request.is_in_pieces() => {
             stream.set_write_timeout(Some(READER_PATIENCE))?;
             let mut written = Ok(());
             answer_each(desk, &who, request, &mut |response| {
@@ -324,14 +374,17 @@ pub fn answer(desk: &Desk, who: &Who, request: Request) -> Response {
     if !request.is_a_change() {
         return act(desk, request);
     }
+    if who.read_only {
+        return Response::Failed {
+            reason: format!(
+                "{} may look and change nothing; somebody who may change this has to ask",
+                who.name
+            ),
+        };
+    }
     let what = serde_json::to_string(&request).unwrap_or_default();
     let response = act(desk, request);
-    let outcome = match &response {
-        Response::Failed { reason } => reason,
-        Response::Said(said) => said,
-        _ => "done",
-    };
-    desk.audit.note(who, &what, outcome);
+    desk.audit.note(who, &what, response.outcome());
     response
 }
 
@@ -544,10 +597,7 @@ pub fn ask_each(
             return Err(std::io::Error::other(gone));
         }
         let response = serde_json::from_str(&line)?;
-        let last = !matches!(
-            response,
-            Response::Matches(_) | Response::Transfers(_) | Response::Progress { .. }
-        );
+        let last = !Response::is_a_piece(&response);
         if give(response).is_break() || last {
             return Ok(true);
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const MINUTES_A_DAY: u16 = 24 * 60;
 
 /// A part of every day, in local time: `21:00-24:00`, across midnight `22:00-06:00`, always `00:00-24:00`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Window {
     /// First minute of the day, 0 to 1439.
@@ -235,7 +235,7 @@ struct Measured {
 }
 
 /// [`Progress`] at a moment, as it is shown and kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProgressStatus {
     pub done_count: u64,
     pub total_count: u64,

@@ -14,6 +14,7 @@
 //! | [`sending`] | instances to a peer: presentation contexts, bytes, what became of each |
 //! | [`transfers`] | the journal of what came and went |
 //! | [`audit`] | who changed what |
+//! | [`accounts`] | users and tokens of the page and the API |
 //! | [`archive`] | the promise: durable, indexed, then "yes" |
 //! | [`scu`] | the services we call: echo, store, find |
 //! | [`net`] | PDUs, associations, DIMSE messages (PS3.8, PS3.7) |
@@ -26,6 +27,7 @@
 //! | [`amounts`] | bytes and durations as people read them |
 //! | [`job`] | when long work runs, and how fast |
 
+pub mod accounts;
 pub mod amounts;
 pub mod archive;
 pub mod audit;

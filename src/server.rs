@@ -101,14 +101,12 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
 
 /// Images come first: without the page everything else runs.
 fn show_page(runtime: &tokio::runtime::Runtime, desk: Arc<control::Desk>) -> Option<Web> {
-    let admin = desk.config.admin.clone();
-    if !admin.enabled {
+    if !desk.config.admin.enabled {
         return None;
     }
     let web = Web::start(runtime.handle(), desk);
-    web.inspect_err(|error| {
-        tracing::error!(%error, "there is no administrator's page: {}:{} cannot be opened; choose another [admin] port",
-            admin.bind, admin.port);
+    web.inspect_err(|reason| {
+        tracing::error!("there is no administrator's page: {reason}");
     })
     .ok()
 }

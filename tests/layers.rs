@@ -16,6 +16,7 @@ const ROWS: &[(&str, u32)] = &[
     ("sending", 3),
     ("transfers", 2),
     ("audit", 2),
+    ("accounts", 2),
     ("archive", 2),
     ("scu", 2),
     ("volume", 1),

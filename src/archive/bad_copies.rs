@@ -72,7 +72,7 @@ impl Open {
 }
 
 /// A bad copy that was found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Event {
     /// RFC 3339.
     pub at: String,
@@ -89,7 +89,7 @@ pub struct Event {
 }
 
 /// What is told of bad copies.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BadStatus {
     /// Found since the start, and of these healed.
     pub found_count: u64,

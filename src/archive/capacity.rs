@@ -10,7 +10,7 @@ use super::Archive;
 use super::status::VolumeStatus;
 
 /// What the archive can still take, and how long that lasts.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Capacity {
     /// Beyond the reserves, on archive volumes that are written.
     pub room_bytes: u64,

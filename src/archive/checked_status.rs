@@ -11,7 +11,7 @@ use super::shelf::Member;
 use super::{Archive, Line};
 
 /// What is known of the copies by reading them again.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CheckedStatus {
     /// Copies that were made and not read again yet.
     pub not_verified_count: u64,
@@ -28,7 +28,7 @@ pub struct CheckedStatus {
     pub volumes: Vec<VolumeChecked>,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VolumeChecked {
     pub name: String,
     pub volume_id: String,

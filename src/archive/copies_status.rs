@@ -12,7 +12,7 @@ use super::safety::{Judge, Need, Safe};
 use super::{Archive, due, mirror};
 
 /// Counts of instances; one that is kept in several forms counts with each.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CopiesStatus {
     /// False while the index is being read in: nothing is counted then.
     pub known: bool,
@@ -35,7 +35,7 @@ pub struct CopiesStatus {
 }
 
 /// An instance of which no copy is good: what is needed to find it at the modality and send it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LostInstance {
     pub patient_name: String,
     pub patient_id: String,
@@ -50,7 +50,7 @@ pub struct LostInstance {
     pub last_known: Vec<LastKnown>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LastKnown {
     pub volume: String,
     pub path: String,

@@ -37,7 +37,9 @@ const YEARS: std::ops::RangeInclusive<i16> = 2025..=2100;
 const DAYS_NOTED: i64 = 60;
 const DAYS_PRESSING: i64 = 7;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
     Ok,
@@ -48,7 +50,7 @@ pub enum Grade {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Finding {
     pub grade: Grade,
     /// `volume A`, `machine`.

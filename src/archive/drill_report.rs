@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Missing contents listed for a side.
 pub const LISTED_MAX: usize = 1_000;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DrillReport {
     /// Version of this object's shape.
     pub version: u32,
@@ -35,7 +35,7 @@ pub struct DrillReport {
 }
 
 /// What would be known if some volumes were gone.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Side {
     /// `archive volumes alone`, `mirror volumes alone`, `without A`.
     pub name: String,
@@ -61,14 +61,16 @@ pub struct Side {
     pub missing: Vec<Missing>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct Counts {
     pub studies: u64,
     pub series: u64,
     pub instances: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Missing {
     /// `lost`, `waiting` or `away`.
     pub kind: String,
@@ -80,7 +82,7 @@ pub struct Missing {
 }
 
 /// Files of a volume that were read to their end.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Sampled {
     pub volume: String,
     pub role: String,
@@ -91,7 +93,7 @@ pub struct Sampled {
     pub bad: Vec<BadFile>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BadFile {
     pub path: String,
     pub sop_instance_uid: String,

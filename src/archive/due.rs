@@ -47,7 +47,7 @@ pub struct Due {
 }
 
 /// A job by hand.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Asked {
     pub number: u64,
     /// Exam date `YYYYMMDD`; `None`: every.

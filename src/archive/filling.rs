@@ -54,7 +54,7 @@ struct Told {
 }
 
 /// How far images are looked at for extra keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FillStatus {
     /// `waiting` (for the window, or the index), `filling` or `filled`.
     pub state: String,

@@ -18,7 +18,7 @@ use super::safety::Need;
 use super::{Archive, state};
 
 /// `kura mirror …`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum MirrorVerb {
     /// With every job, or only those in which something is left to do.
@@ -35,7 +35,7 @@ pub enum MirrorVerb {
     },
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MirrorStatus {
     /// Version of this object's shape.
     pub version: u32,
@@ -69,14 +69,14 @@ pub struct MirrorStatus {
     pub failures: Vec<Failure>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct JobName {
     pub date: String,
     pub modality: String,
 }
 
 /// A job: exam date × modality. Counts are instances.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct JobStatus {
     pub date: String,
     pub modality: String,
@@ -86,7 +86,7 @@ pub struct JobStatus {
     pub failed_count: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LastRun {
     /// RFC 3339.
     pub begun: String,
@@ -96,7 +96,7 @@ pub struct LastRun {
     pub failed_count: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Failure {
     pub sop_instance_uid: String,
     pub date: String,

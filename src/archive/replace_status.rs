@@ -15,7 +15,7 @@ use super::shelf::{Member, Standing};
 use super::{Archive, VerbError};
 
 /// Of `kura volume replace`: what a new disk would get, gets or got.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplaceStatus {
     /// Version of this object's shape.
     pub version: u32,
@@ -47,7 +47,7 @@ pub struct ReplaceStatus {
     pub report: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CopiedFrom {
     pub volume: String,
     pub is_here: bool,

@@ -29,7 +29,7 @@ const SHOWN_BYTES_MAX: u64 = 32 << 20;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// `kura report …`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ReportVerb {
     List,
@@ -39,7 +39,7 @@ pub enum ReportVerb {
     },
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReportName {
     pub name: String,
     /// Of the text, bytes.
@@ -47,7 +47,7 @@ pub struct ReportName {
 }
 
 /// A report as it is shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Shown {
     pub name: String,
     pub text: String,
@@ -61,7 +61,7 @@ pub(super) struct Ended<'a> {
 }
 
 /// An instance that is lost, or of which no good copy could be read.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 struct Item<'a> {
     state: &'a str,
     why: String,

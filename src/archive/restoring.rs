@@ -55,7 +55,9 @@ pub(super) struct Seen {
 }
 
 /// Instances of a kind (each content of one counts), and the bytes of their data sets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct Counted {
     pub count: u64,
     pub bytes: u64,

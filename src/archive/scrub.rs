@@ -42,7 +42,7 @@ pub struct Round {
 }
 
 /// The last round that came to its end.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LastRound {
     pub number: u64,
     /// RFC 3339.

@@ -17,7 +17,7 @@ const GROUPS_MAX: usize = 10_000;
 const OTHERS: &str = "(others)";
 
 /// What groups are made by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StatsBy {
     /// One group: everything.
@@ -33,7 +33,7 @@ pub enum StatsBy {
 }
 
 /// One group, or all.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StatsRow {
     /// Empty: there is no such value.
     pub name: String,
@@ -47,7 +47,7 @@ pub struct StatsRow {
     pub bytes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Stats {
     pub all: StatsRow,
     /// By name; volumes in the order of the shelf.

@@ -18,7 +18,7 @@ use super::way_in::WayIn;
 use super::{Archive, Line};
 
 /// Answer of `kura status`. Bytes and counts; the screen turns them into GB.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Status {
     /// Version of this object's shape.
     pub version: u32,
@@ -51,7 +51,7 @@ pub struct Status {
     pub not_coerced_count: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct IndexStatus {
     /// `live` or `rebuilding`.
     pub state: String,
@@ -66,7 +66,7 @@ pub struct IndexStatus {
     pub ledger_bad_lines_count: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VolumeStatus {
     pub name: String,
     pub volume_id: String,
@@ -103,7 +103,7 @@ pub struct VolumeStatus {
 }
 
 /// The intake journal of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct IntakeStatus {
     pub path: String,
     /// It lies on another disk, without which what waits in it is lost.

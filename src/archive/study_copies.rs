@@ -13,7 +13,7 @@ use super::safety::{Judge, Safe};
 use super::{Archive, CheckedStatus};
 
 /// A study as an administrator looks at it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StudyCopies {
     /// Version of this object's shape.
     pub version: u32,
@@ -30,7 +30,7 @@ pub struct StudyCopies {
     pub is_whole: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SeriesCopies {
     pub series_instance_uid: String,
     pub values: Values,
@@ -48,7 +48,7 @@ pub struct SeriesCopies {
 }
 
 /// The copies of a series on one volume.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CopiesOn {
     pub volume: String,
     /// `archive` or `mirror`; empty of a volume that is not known any more.

@@ -19,7 +19,7 @@ use super::watch::label_at;
 use super::{Archive, Line, OpenError};
 
 /// `kura volume …`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum VolumeVerb {
     Add {

@@ -25,7 +25,7 @@ const FLUSHES_DIRECT: u32 = 3;
 /// A journal on the volume itself takes no more of it than this part.
 const SHARE: u64 = 16;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
     /// File, name and ledger line, each with a flush.
@@ -35,7 +35,7 @@ pub enum Way {
 }
 
 /// The way in of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WayIn {
     pub way: Way,
     /// In words.

@@ -14,7 +14,7 @@ use super::in_place::Listed;
 use super::retention::RetentionReport;
 
 /// `kura volume check`, `kura equalize`, `kura adopt`, `kura drill`, `kura scrub run`, `kura retention`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum WorkVerb {
     Equalize {
@@ -50,7 +50,7 @@ pub enum WorkVerb {
 }
 
 /// How closely a listed file is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Depth {
     /// It is there and has its size.
@@ -62,7 +62,7 @@ pub enum Depth {
 }
 
 /// The work under way, or the last one of this process.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WorkStatus {
     pub what: String,
     pub running: bool,
@@ -85,7 +85,7 @@ pub struct WorkStatus {
 }
 
 /// What was found on a volume. The counts are complete, the list ends after a thousand.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VolumeReport {
     pub volume: String,
     /// Lines of the ledger that are in force.
@@ -117,7 +117,7 @@ pub struct VolumeReport {
     pub findings: Vec<Finding>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Finding {
     /// `missing`, `wrong`, `extra` or `skipped`.
     pub kind: String,

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod amend;
+mod audit;
 mod changes;
 mod commit;
 mod conflicts;
@@ -126,6 +127,8 @@ enum Verb {
     Amend(Box<amend::Amend>),
     /// Who changed what, when and why: list, show
     Changes(changes::Changes),
+    /// Every change by command, page or API: who asked for it, when and from where; list, verify
+    Audit(audit::Audit),
     /// A study, series or instance to the trash
     Remove(remove::Remove),
     /// What was removed: list, restore, empty
@@ -187,6 +190,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Drill(verb) => drill::run(&verb, &config, json),
         Verb::Amend(verb) => amend::run(verb, &config, json),
         Verb::Changes(verb) => changes::run(verb, &config, json),
+        Verb::Audit(verb) => audit::run(verb, &config, json),
         Verb::Remove(verb) => remove::run(&verb, &config, json),
         Verb::Trash(verb) => trash::run(verb, &config, json),
         Verb::Protect(verb) => protect::run(verb, &config, json),

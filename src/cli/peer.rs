@@ -2,6 +2,7 @@
 
 use super::output;
 use super::{End, Failure};
+use crate::audit::{Audit, Who};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 use crate::forward::setup::{Setup, SetupSaid, SetupVerb, Shown, ShownPeer};
@@ -95,7 +96,15 @@ fn ask(config: &Config, verb: SetupVerb) -> Result<SetupSaid, Failure> {
     let request = Request::Setup(verb.clone());
     let response = match control::ask(&config.state, &request)? {
         Some(response) => response,
-        None => control::set_up(&Setup::of(config, None), verb),
+        None => {
+            let response = control::set_up(&Setup::of(config, None), verb);
+            if request.is_a_change() {
+                let what = serde_json::to_string(&request)?;
+                let audit = Audit::open(&config.state);
+                audit.note(&Who::here(), &what, response.outcome());
+            }
+            response
+        }
     };
     match response {
         Response::Setup(said) => Ok(*said),

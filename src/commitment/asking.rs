@@ -36,7 +36,7 @@ pub struct Asking<'a> {
 }
 
 /// What the peer says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Answer {
     pub committed_count: u64,
     /// SOP Instance UID and Failure Reason; also what the report does not name at all, as 0110H.

@@ -164,7 +164,7 @@ pub struct Report {
 }
 
 /// What waits, for the screen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CommitmentStatus {
     /// Requests that are not answered yet.
     pub waiting_count: u64,
@@ -177,7 +177,7 @@ pub struct CommitmentStatus {
 }
 
 /// A requestor that cannot be told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Untold {
     pub ae_title: String,
     /// RFC 3339

@@ -20,6 +20,9 @@ pub struct Admin {
     /// PEM files. Relative to the folder of `kura.toml`.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// Names by which browsers ask for the page, beside its addresses, `localhost`, and the name of the machine where it is
+    /// open to the network: of a proxy in front of it, say.
+    pub names: Vec<String>,
 }
 
 impl Default for Admin {
@@ -30,6 +33,7 @@ impl Default for Admin {
             port: PORT_DEFAULT,
             certificate: None,
             key: None,
+            names: Vec::new(),
         }
     }
 }

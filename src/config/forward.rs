@@ -43,7 +43,7 @@ impl Default for Forward {
 
 /// `[[forward.rule]]`: an instance fits when everything fits that is given. Patterns: `*` is any run of characters, `?` one;
 /// case does not count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardRule {
     /// By which it is shown and changed.
@@ -100,7 +100,9 @@ fn always() -> Window {
     Window::ALWAYS
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardWhen {
     /// When its study was quiet for a while.
@@ -111,7 +113,19 @@ pub enum ForwardWhen {
 }
 
 /// (0000,0700), and who goes first to a peer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardPriority {
     High,

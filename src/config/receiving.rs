@@ -42,7 +42,7 @@ pub struct DuplicateRule {
 /// `[[coerce]]`: one attribute of what a sender sends, changed before it is stored.
 ///
 /// The steps go in the order of the fields. A value that is absent or empty stays so.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Coerce {
     /// A pattern of the calling AE title.
@@ -66,7 +66,9 @@ pub struct Coerce {
     pub issuer: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum CoercedAttribute {
     /// (0010,0020), LO.

@@ -21,7 +21,7 @@ const SIGN_WAIT: Duration = Duration::from_secs(1);
 /// What is matched at STUDY level although no one attribute of the study says it.
 const COMPUTED: [Tag; 2] = [tags::MODALITIES_IN_STUDY, tags::SOP_CLASSES_IN_STUDY];
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Find {
     /// As (0008,0052) says it.
@@ -33,7 +33,7 @@ pub struct Find {
     pub most: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FindKey {
     /// `group << 16 | element`.
@@ -67,7 +67,7 @@ fn tag_of(tag: u32) -> Tag {
 }
 
 /// How a query ended, after all of its matches.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FindEnd {
     /// False: there may be matches that the index does not know yet, or cannot read; `note` says why.
     pub complete: bool,

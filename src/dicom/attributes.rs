@@ -11,7 +11,19 @@ use serde::{Deserialize, Serialize};
 use super::extra_keys::extra;
 
 /// A query level, from the widest to the narrowest (PS3.4 C.6.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 pub enum Level {
     Patient,
     Study,

@@ -35,7 +35,9 @@ pub enum ReferencesError {
 }
 
 /// An instance by class and UID.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct Reference {
     pub sop_class_uid: String,
     pub sop_instance_uid: String,

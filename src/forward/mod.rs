@@ -44,7 +44,7 @@ use queue::{Placing, Queue, Unreachable};
 use rules::Rules;
 
 /// `kura forward …`, and `kura send STUDY…`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ForwardVerb {
     /// What waits, is being sent, failed; also what is done when `all`.
@@ -90,7 +90,7 @@ pub enum ForwardVerb {
 }
 
 /// How a study stands with a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Waiting,
@@ -100,7 +100,7 @@ pub enum State {
 }
 
 /// A study and a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Item {
     pub peer: String,
     pub study_instance_uid: String,
@@ -127,7 +127,7 @@ pub struct Item {
 }
 
 /// How a peer stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PeerStatus {
     pub peer: String,
     pub waiting_count: u64,
@@ -183,7 +183,7 @@ fn studies(count: u64) -> String {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardSaid {
     Items {

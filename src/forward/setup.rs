@@ -12,7 +12,7 @@ use super::Forwarder;
 use super::rules::Rules;
 
 /// `kura peer …`, `kura forward rules`, `add-rule` and `remove-rule`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SetupVerb {
     Show,
@@ -38,7 +38,7 @@ pub enum SetupVerb {
 }
 
 /// What is in effect.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Shown {
     pub peers: Vec<ShownPeer>,
     pub rules: Vec<ForwardRule>,
@@ -46,7 +46,7 @@ pub struct Shown {
     pub default: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ShownPeer {
     pub ae_title: String,
     pub host: String,
@@ -60,7 +60,7 @@ pub struct ShownPeer {
     pub rules: Vec<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SetupSaid {
     Shown(Shown),

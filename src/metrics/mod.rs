@@ -15,7 +15,7 @@ const RECENT_MAX: usize = 200;
 const HOURS_MAX: usize = 48;
 
 /// An association that ended, or never came about.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Ended {
     /// Its number in the log.
     pub association_id: u64,
@@ -39,7 +39,7 @@ pub struct Ended {
 }
 
 /// What came in one hour.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Hour {
     /// Its beginning, RFC 3339 UTC.
     pub begin: String,

@@ -8,7 +8,7 @@ use crate::archive::Archive;
 use crate::config::{Config, PeerEntry};
 
 /// One thing that was tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Tried {
     /// `echo`, `find`, `move` …
     pub what: String,
@@ -20,7 +20,7 @@ pub struct Tried {
     pub next: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProbeReport {
     /// Its AE title.
     pub peer: String,

@@ -38,7 +38,7 @@ use running::Job;
 use task::{Known, State, Task};
 
 /// `kura pull …`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PullVerb {
     Start {
@@ -60,7 +60,7 @@ pub enum PullVerb {
 }
 
 /// The pull under way, or the last one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PullStatus {
     /// Empty: there was none.
     pub name: String,

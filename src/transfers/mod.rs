@@ -27,7 +27,7 @@ pub use arrivals::Arrived;
 pub use reading::{SearchEnd, Wanted, search};
 
 /// What went which way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// Received by C-STORE.
@@ -58,7 +58,7 @@ impl Direction {
 }
 
 /// One line: instances of one study, between us and one peer, in one go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Transfer {
     /// When it ended, UTC, RFC 3339.
     pub at: String,

@@ -19,7 +19,7 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 const NAMES_MAX: usize = 100_000;
 
 /// Which lines; everything must fit.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Each is somewhere in the line; case does not count.
@@ -39,7 +39,7 @@ pub struct Wanted {
 }
 
 /// How a search ended, after all it gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SearchEnd {
     /// There are more than were wanted.
     pub more: bool,

@@ -646,6 +646,12 @@ impl DiskFile {
         Ok((metadata.dev(), metadata.ino()))
     }
 
+    /// Only the user of this process reads and writes it from now on (0600): it holds secrets.
+    pub fn set_private(&self) -> io::Result<()> {
+        rustix::fs::fchmod(&self.file, Mode::RUSR | Mode::WUSR)?;
+        Ok(())
+    }
+
     /// Takes the lock of this open file; false when another open file has it.
     /// It is released when the file is closed, also by a crash.
     pub fn try_lock(&self) -> io::Result<bool> {

@@ -7,8 +7,10 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod` | start, stop, the routes; one place where requests wait for disks |
-//! | `access` | who may: sign-in, tokens, what a browser may be tricked into |
-//! | `api` | the JSON API and its description |
+//! | `access` | who may: tokens, what a browser may be tricked into, sizes, headers |
+//! | `sign_in`, `sessions` | people with a password; who guesses one waits |
+//! | `connections`, `tls` | how many, how long silent; certificate and key |
+//! | `api`, `openapi`, `problem` | the JSON API, its description, and what it says when something is wrong |
 //! | `layout` | the frame of every page |
 //! | `parts` | what pages are made of: notices, tables, bars, forms |
 //! | `said` | what a form did, told on the page after it |
@@ -20,11 +22,17 @@
 mod access;
 mod api;
 mod assets;
+mod connections;
 mod lately;
 mod layout;
+mod openapi;
 mod pages;
 mod parts;
+mod problem;
 mod said;
+mod sessions;
+mod sign_in;
+mod tls;
 mod words;
 
 use std::net::{SocketAddr, TcpListener};
@@ -32,14 +40,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
 
 use crate::archive::MirrorVerb;
+use access::Access;
+use connections::Places;
+
+use crate::accounts::Accounts;
 use crate::audit::Who;
 use crate::control::{self, Desk, Request, Response};
 
 /// Requests that are answered at the same moment: each has a thread, and may wait for a disk.
 const AT_ONCE_MAX: usize = 16;
+/// Long answers that are written at the same moment.
+const STREAMS_MAX: usize = 8;
+/// So long a browser may take for the head of a request, and be silent between two.
+const HEAD_PATIENCE: Duration = Duration::from_secs(20);
+/// Longest head of a request, bytes.
+const HEAD_BYTES_MAX: usize = 32 << 10;
 /// So long what is being answered at the end gets.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -51,6 +71,8 @@ pub struct Site {
     sayings: said::Sayings,
     status: lately::Lately,
     mirror: lately::Lately,
+    streams: Arc<Semaphore>,
+    access: Arc<Access>,
 }
 
 impl Site {
@@ -85,29 +107,70 @@ pub struct Web {
 }
 
 impl Web {
-    /// Binds and serves on `runtime` until [`Web::stop`].
-    pub fn start(runtime: &tokio::runtime::Handle, desk: Arc<Desk>) -> std::io::Result<Web> {
-        let admin = &desk.config.admin;
-        let listener = TcpListener::bind((admin.bind, admin.port))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+    /// Binds and serves on `runtime` until [`Web::stop`]. The error is a sentence.
+    pub fn start(runtime: &tokio::runtime::Handle, desk: Arc<Desk>) -> Result<Web, String> {
+        let admin = desk.config.admin.clone();
+        let tls = match (&admin.certificate, &admin.key) {
+            (Some(certificate), Some(key)) => Some(tls::configuration(certificate, key)?),
+            _ => None,
+        };
+        if !admin.bind.is_loopback() {
+            let accounts = Accounts::read(&desk.config.state)?;
+            if accounts.users.is_empty() && accounts.tokens.is_empty() {
+                return Err(format!(
+                    "[admin] bind = \"{}\" opens it to the network, and nobody has a password; set one: kura admin password",
+                    admin.bind
+                ));
+            }
+            if tls.is_none() {
+                return Err(format!(
+                    "[admin] bind = \"{}\" opens it to the network, and there is no certificate; make one: kura admin certificate",
+                    admin.bind
+                ));
+            }
+        }
+        let wanted = SocketAddr::new(admin.bind, admin.port);
+        let failed = |error: std::io::Error| {
+            format!("{wanted} cannot be opened: {error}; choose another [admin] port")
+        };
+        let listener = TcpListener::bind(wanted).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
         let handle = axum_server::Handle::new();
         let site = Site {
+            access: Arc::new(Access::new(&desk.config)),
             desk,
             places: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             sayings: said::Sayings::default(),
             status: lately::Lately::new(Request::Status),
             mirror: lately::Lately::new(Request::Mirror(MirrorVerb::Status { all: false })),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         };
         let service = routes(site).into_make_service_with_connect_info::<SocketAddr>();
         let _entered = runtime.enter();
-        let server = axum_server::from_tcp(listener)?.handle(handle.clone());
+        let server = axum_server::from_tcp(listener).map_err(failed)?;
+        let mut server = server.http1_only().handle(handle.clone());
+        server
+            .http_builder()
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_buf_size(HEAD_BYTES_MAX);
+        let way = if tls.is_some() { "https" } else { "http" };
+        let places = Places::default();
         runtime.spawn(async move {
-            if let Err(error) = server.serve(service).await {
+            let served = match tls {
+                Some(tls) => {
+                    let tls = RustlsAcceptor::new(RustlsConfig::from_config(tls));
+                    server.acceptor(tls.acceptor(places)).serve(service).await
+                }
+                None => server.acceptor(places).serve(service).await,
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "the administrator's page ended");
             }
         });
-        tracing::info!(%address, "the administrator's page is at http://{address}/");
+        tracing::info!(%address, "the administrator's page is at {way}://{address}/");
         Ok(Web { handle, address })
     }
 
@@ -117,19 +180,14 @@ impl Web {
 }
 
 fn routes(site: Site) -> Router {
-    let inside = Router::new()
-        .merge(pages::routes().layer(axum::middleware::from_fn_with_state(
-            site.clone(),
-            layout::around,
-        )))
-        .merge(layout::routes())
-        .nest("/api/v1", api::routes())
-        .layer(axum::middleware::from_fn_with_state(
-            site.clone(),
-            access::guard,
-        ));
+    use axum::middleware::{from_fn, from_fn_with_state};
     Router::new()
         .merge(assets::routes())
-        .merge(inside)
+        .merge(sign_in::routes())
+        .merge(pages::routes().layer(from_fn_with_state(site.clone(), layout::around)))
+        .merge(layout::routes())
+        .nest("/api/v1", api::routes())
+        .layer(from_fn_with_state(site.clone(), access::guard))
+        .layer(from_fn(access::headers))
         .with_state(site)
 }

@@ -10,7 +10,7 @@ use crate::index::Values;
 use super::goal::tag_of;
 
 /// What is to be amended, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Amend {
     /// STUDY, SERIES or IMAGE.
@@ -36,7 +36,7 @@ pub struct Amend {
 }
 
 /// Which amendment is taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Undo {
     pub number: Option<u64>,
@@ -47,7 +47,7 @@ pub struct Undo {
 }
 
 /// `kura amend`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum AmendVerb {
     /// What it would do.
@@ -70,7 +70,7 @@ pub enum AmendVerb {
 }
 
 /// What is said to [`AmendVerb`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AmendSaid {
     Plan(Box<AmendPlan>),
@@ -79,7 +79,7 @@ pub enum AmendSaid {
 }
 
 /// Before and after.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AmendPlan {
     pub level: String,
     pub of: Vec<String>,
@@ -104,13 +104,13 @@ pub struct AmendPlan {
 }
 
 /// What becomes another in one data set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Sample {
     pub sop_instance_uid: String,
     pub differences: Vec<Differs>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Differs {
     /// `(gggg,eeee)`
     pub tag: String,
@@ -121,7 +121,7 @@ pub struct Differs {
 }
 
 /// The amendment under way, or the last one of this process.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AmendStatus {
     pub running: bool,
     /// What is being done now.
@@ -138,7 +138,7 @@ pub struct AmendStatus {
 }
 
 /// A correction, as `kura changes` tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Change {
     pub number: u64,
     pub in_effect: bool,
@@ -161,7 +161,7 @@ pub struct Change {
     pub volumes: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LastSaid {
     pub at: String,
     pub who: String,
@@ -170,7 +170,7 @@ pub struct LastSaid {
 }
 
 /// `kura changes`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ChangesVerb {
     List {

@@ -23,7 +23,7 @@ use super::picked::{Cause, Content, contents_of};
 use super::split_series::{SplitSeries, add_series};
 
 /// `kura conflicts`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ConflictsVerb {
     /// `all`: also those that are settled.
@@ -53,7 +53,7 @@ pub enum ConflictsVerb {
 }
 
 /// What such a verb answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConflictsSaid {
     List(Box<Conflicts>),
@@ -75,7 +75,7 @@ pub enum ConflictsSaid {
 /// At most so many of each kind are told; all are counted.
 pub(super) const TOLD_MAX: usize = 1_000;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Conflicts {
     pub duplicates_count: u64,
     pub duplicates: Vec<Duplicate>,
@@ -92,7 +92,7 @@ pub struct Conflicts {
 }
 
 /// Several data sets under one SOP Instance UID.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Duplicate {
     pub id: String,
     pub sop_instance_uid: String,
@@ -104,7 +104,7 @@ pub struct Duplicate {
     pub settled_by: Option<u64>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeptContent {
     /// From 1.
     pub number: u32,
@@ -125,7 +125,7 @@ pub struct KeptContent {
     pub differs: Values,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ElementDifference {
     /// Of the content that is not answered.
     pub number: u32,
@@ -137,7 +137,7 @@ pub struct ElementDifference {
 }
 
 /// People of different names or birth dates under one Patient ID.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TwoPeople {
     pub id: String,
     pub patient_id: String,
@@ -147,7 +147,7 @@ pub struct TwoPeople {
     pub settled_by: Option<u64>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Person {
     pub name: String,
     pub birth_date: String,
@@ -155,7 +155,7 @@ pub struct Person {
 }
 
 /// A study in which instances say another patient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MixedStudy {
     pub id: String,
     pub study_instance_uid: String,
@@ -166,7 +166,7 @@ pub struct MixedStudy {
     pub settled_by: Option<u64>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Deviating {
     pub patient_id: String,
     pub patient_name: String,

@@ -17,7 +17,7 @@ use super::super::{Archive, View};
 use super::{CorrectionError, Corrections};
 
 /// One study, series or instance, by its UID.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Chosen {
     Study(String),
@@ -213,7 +213,7 @@ pub(super) fn each_chosen(
 }
 
 /// Who wants a change, why, and by which way it was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Cause {
     pub who: String,
     pub why: String,

@@ -15,7 +15,7 @@ use super::picked::Cause;
 use super::remove::{RemovalSaid, recognised_by};
 
 /// A study that is protected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Protection {
     /// Of the correction.
     pub number: u64,

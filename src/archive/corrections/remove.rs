@@ -18,7 +18,7 @@ use super::protect::Protection;
 use super::trash::{Thrown, TrashItem};
 
 /// `kura remove`, `kura trash`, `kura protect`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum RemovalVerb {
     /// What would go.
@@ -52,7 +52,7 @@ pub enum RemovalVerb {
 }
 
 /// What such a verb answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RemovalSaid {
     Removal(Box<Removal>),
@@ -67,7 +67,7 @@ pub enum RemovalSaid {
 }
 
 /// What goes, or went.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Removal {
     /// Of the correction; none when it is only shown.
     pub number: Option<u64>,
@@ -93,7 +93,7 @@ pub struct Removal {
     pub appears_in: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RemovedOn {
     pub name: String,
     pub is_here: bool,

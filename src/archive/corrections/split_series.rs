@@ -12,7 +12,7 @@ use super::CorrectionError;
 use super::conflicts::{Conflicts, Dismissed, TOLD_MAX, dismissed_by, id};
 
 /// Instances of one Series Instance UID are in several studies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SplitSeries {
     pub id: String,
     pub series_instance_uid: String,
@@ -21,7 +21,7 @@ pub struct SplitSeries {
     pub settled_by: Option<u64>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SeriesPart {
     pub study_instance_uid: String,
     pub patient_id: String,

@@ -16,7 +16,7 @@ use super::tidy_plan::{End, Place, Records};
 const WAITS_SHOWN: usize = 10;
 
 /// Files that corrections have replaced or removed. All zero where there are none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeptStatus {
     pub superseded_files_count: u64,
     pub superseded_bytes: u64,

@@ -15,7 +15,7 @@ use super::remove::RemovalSaid;
 use super::tidy_plan::{TRASH_EMPTIED, last_line};
 
 /// Which removals.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Thrown {
     Number(u64),
@@ -25,7 +25,7 @@ pub enum Thrown {
 }
 
 /// One removal whose files are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TrashItem {
     /// Of the correction.
     pub number: u64,

@@ -16,7 +16,7 @@ const REASONS_MAX: usize = 100;
 /// Why an instance of a protected study stays.
 pub(super) const PROTECTED: &str = "its study is protected";
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct RetentionReport {
     pub version: u32,
@@ -42,7 +42,7 @@ pub struct RetentionReport {
 
 /// What one rule took. An instance that several rules take counts with the first of them; one that is kept in several
 /// forms counts with each.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct RuleReport {
     /// From 1.
@@ -66,7 +66,7 @@ pub struct RuleReport {
     pub kept_bytes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeptInstance {
     pub volume: String,
     pub study_instance_uid: String,
@@ -75,7 +75,7 @@ pub struct KeptInstance {
 }
 
 /// For `kura status`; absent without rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RetentionStatus {
     pub rules_count: usize,
     /// Local time.

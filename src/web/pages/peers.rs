@@ -149,6 +149,7 @@ fn of_form(
         associations: typed.number("associations")?,
         fuzzy_names: tick("fuzzy_names"),
         uncompressed: tick("uncompressed"),
+        commitment: tick("commitment"),
     })
 }
 
@@ -326,6 +327,7 @@ fn fields(form: &Form, caller: &Caller, now: Option<&ShownPeer>) -> Markup {
         (form.number("associations", say("Associations at the same moment (empty: 2)"), &text(|peer| peer.associations.to_string())))
         (form.tick("fuzzy_names", say("Its queries find names whatever the order of their parts"), tick(|peer| peer.fuzzy_names)))
         (form.tick("uncompressed", say("Compressed images go to it uncompressed"), tick(|peer| peer.uncompressed)))
+        (form.tick("commitment", say("It is asked afterwards whether it keeps what it got (storage commitment)"), tick(|peer| peer.commitment)))
     }
 }
 

@@ -8,6 +8,7 @@ mod journal;
 mod overview;
 mod peers;
 mod sentences;
+mod sign_in;
 mod studies;
 mod volumes;
 
@@ -34,6 +35,7 @@ const TABLES: &[&[(&str, &str)]] = &[
     jobs::WORDS,
     journal::WORDS,
     conflicts::WORDS,
+    sign_in::WORDS,
 ];
 
 /// Holds the language that a person chose on a page.

@@ -46,6 +46,10 @@ pub const WORDS: &[(&str, &str)] = &[
         "氏名の姓・名の順序に関係なく検索する",
     ),
     (
+        "It is asked afterwards whether it keeps what it got (storage commitment)",
+        "送信後、保管されたかを確認する（ストレージコミットメント）",
+    ),
+    (
         "Compressed images go to it uncompressed",
         "圧縮画像を非圧縮にして送信する",
     ),
