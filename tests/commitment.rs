@@ -212,6 +212,82 @@ fn a_requestor_that_left_is_told_over_another_association() {
     }
 }
 
+/// Method: as before, where the configuration does not say where the requestor is.
+#[test]
+fn a_requestor_whose_address_changes_is_told_where_it_called_from() {
+    let images = images::images(1, 3);
+    let port = free_port();
+    let settings = Settings {
+        extra: format!("[[peer]]\nae_title = \"TESTER\"\nhost = \"caller\"\nport = {port}\n"),
+        ..Settings::default()
+    };
+    let server = with_images(settings, &images);
+    let desk = Desk::start(port, true);
+    let mut client = modality(&server);
+    ask(&mut client, COMMIT, "2.25.71", &uids(&images));
+    client.release().expect("release");
+    assert_eq!(desk.wait_for(1)[0].committed, sops(&images));
+    wait_until_answered(&server);
+}
+
+/// Method: the only copy is on a volume that is taken out, and nothing is waited for; then it is put back.
+#[test]
+fn what_is_on_a_disk_that_is_away_is_not_committed_until_it_is_back() {
+    let images = images::images(1, 3);
+    let mut settings = Settings::default().volume("B", "volume-b", "archive");
+    settings.extra = "[commitment]\nwait_minutes = 0\n".to_owned();
+    let server = with_images(settings, &images);
+    assert_eq!(image_paths(&server.volume("A")).len(), 3);
+    let does = |arguments: &[&str]| {
+        let outcome = server.kura(arguments);
+        assert!(outcome.success(), "{}", outcome.text());
+    };
+    does(&["volume", "eject", "A"]);
+    let mut client = modality(&server);
+    ask(&mut client, COMMIT, "2.25.81", &uids(&images));
+    let report = report_on(&mut client);
+    assert_eq!((report.event, report.committed.len()), (2, 0), "{report:?}");
+    let reasons: Vec<u16> = report.failed.iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(reasons, [0x0110; 3], "it may be back: {report:?}");
+    does(&["volume", "return", "A"]);
+    ask(&mut client, COMMIT, "2.25.82", &uids(&images));
+    assert_eq!(report_on(&mut client).committed, sops(&images));
+}
+
+/// Method: asked right behind the images, over the association that brought them, while their files do not exist yet.
+#[test]
+fn what_is_still_in_an_intake_journal_is_committed() {
+    let settings = Settings {
+        extra: "[intake]\nmode = \"journal\"\nsize_bytes = 33554432\n".to_owned(),
+        ..Settings::default()
+    };
+    let server = Server::with(settings);
+    server.wait_until_indexed();
+    let (mut sent, mut in_journal) = (0, 0);
+    for round in 0..20 {
+        let images: Vec<Image> = (0..5).map(|n| Image::new(round, n, 20_000)).collect();
+        let mut client = modality(&server);
+        for image in &images {
+            assert_eq!(image.send(&mut client).expect("C-STORE").0, 0);
+        }
+        sent += images.len();
+        in_journal += sent.saturating_sub(image_paths(&server.volume("A")).len());
+        ask(
+            &mut client,
+            COMMIT,
+            &format!("2.25.9{round}"),
+            &uids(&images),
+        );
+        let report = report_on(&mut client);
+        assert_eq!(report.committed, sops(&images), "{report:?}");
+        client.release().expect("release");
+    }
+    assert!(
+        in_journal > 0,
+        "all had their files before they were asked for"
+    );
+}
+
 /// Method: nobody listens when it asks, and the server is killed before the report and started again; then somebody does.
 /// The first answer is that the report is not wanted.
 #[test]

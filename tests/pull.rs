@@ -402,6 +402,50 @@ fn a_cancelled_pull_stays_ended_until_it_is_resumed() {
     assert_eq!(count(&other, "studies_here_before"), 1, "{other}");
 }
 
+/// Method: a window that opens in two hours of the server's local time; the server is started again with a clock two hours
+/// ahead, by its time zone.
+#[test]
+fn outside_its_window_a_pull_waits_and_in_it_goes_on_by_itself() {
+    let zone = |zone: &str| vec![("TZ".to_owned(), zone.to_owned())];
+    let here = Settings {
+        environment: zone("UTC0"),
+        ..Settings::default()
+    };
+    let (source, mut here) = pair(Settings::default(), here);
+    let images = studies(2, 1);
+    send_all(&source, &images);
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let hour = seconds.unwrap().as_secs() / 3_600 % 24;
+    let window = format!("{:02}:00-{:02}:00", (hour + 2) % 24, (hour + 4) % 24);
+    let arguments = [
+        "pull",
+        "--from",
+        "SOURCE",
+        "--all",
+        "--no-wait",
+        "--window",
+        &window,
+    ];
+    here.kura_json(&arguments);
+    let since = Instant::now();
+    loop {
+        let status = here.kura_json(&["pull", "status"]);
+        if status.to_string().contains("waits for") {
+            break;
+        }
+        assert!(since.elapsed() < LIMIT, "{status}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let found = here.kura_json(&["find", "StudyInstanceUID"]);
+    assert_eq!(found["matches"].as_array().unwrap().len(), 0, "{found}");
+    here.terminate();
+    here.configure(|settings| settings.environment = zone("AHEAD-2"));
+    here.restart();
+    let done = wait(&here);
+    assert_eq!(count(&done, "studies_complete"), 2, "{done}");
+    assert_come_back(&here, &images);
+}
+
 /// A file around a data set in Implicit VR Little Endian.
 fn part10(image: &Image) -> Vec<u8> {
     let mut meta = Vec::new();
