@@ -289,6 +289,44 @@ fn no_peer_gets_more_associations_than_it_may() {
     sink.wait_for(12, PATIENCE);
 }
 
+/// Method: one image after the other, each when the one before has arrived; the associations are counted by the contexts
+/// that they propose. A study of another class needs a new one.
+#[test]
+fn what_goes_as_it_comes_shares_an_association() {
+    let sink = Sink::start();
+    let mut settings = settings(&[("ONE", sink.port())]);
+    settings.extra = settings
+        .extra
+        .replace("quiet_seconds = 1", "when = \"instance\"");
+    let server = Server::with(settings);
+    let images = images(4, 5);
+    for (count, image) in (1..).zip(&images) {
+        send_all(&server, std::slice::from_ref(image));
+        sink.wait_for(count, PATIENCE);
+    }
+    let is_ct = |(class, syntaxes): &&(String, Vec<String>)| {
+        class == CT_IMAGE_STORAGE
+            && syntaxes
+                .iter()
+                .any(|one| one == common::wire::IMPLICIT_LITTLE)
+    };
+    let proposed = sink.take_proposed();
+    let associations = proposed.iter().filter(is_ct).count();
+    assert!((1..=10).contains(&associations), "{associations} for 20");
+    for study in 0..4 {
+        let study = Image::new(study, 0, 0).study;
+        wait_for(&server, "ONE", &study, |item| item.state == State::Sent);
+    }
+    assert_eq!(sops_of(&sink).len(), 20);
+    let mut client = server.associate(&[(3, SECONDARY_CAPTURE, &[common::wire::IMPLICIT_LITTLE])]);
+    let data_set = Ct::new("2.25.4711", "2.25.4711.1", "2.25.4711.1.1").encode();
+    let data_set = with_class(&data_set, SECONDARY_CAPTURE);
+    let stored = client.c_store(3, SECONDARY_CAPTURE, "2.25.4711.1.1", &data_set);
+    assert_eq!(stored.unwrap().0, 0);
+    client.release().unwrap();
+    sink.wait_for(1, PATIENCE);
+}
+
 /// Method: paused before anything comes; asked after a restart; then resumed.
 #[test]
 fn a_paused_peer_stays_paused_over_a_restart_and_gets_everything_when_it_is_resumed() {
@@ -404,7 +442,68 @@ fn a_damaged_outbox_is_set_aside_with_a_sentence_and_what_comes_then_goes_on() {
         "{names:?}"
     );
     assert!(server.log_text().contains("the outbox was damaged"));
-    until("listed", || list(&server).0.len() == 1);
+    // What had been sent is known from the copy on the volume, and does not go once more.
+    until("listed", || list(&server).0.len() == 2);
+    assert_eq!(sops_of(&sink).len(), 2);
+}
+
+/// Method: a study waits, then two; the outbox is damaged, and then missing, while the copy on one volume is old, or torn.
+#[test]
+fn a_lost_outbox_is_taken_from_its_newest_copy_on_the_volumes() {
+    let sink = Sink::start();
+    let settings = settings(&[("ONE", sink.port())]).volume("B", "volume-b", "archive");
+    let mut server = Server::with(settings);
+    does(&server, ForwardVerb::Pause { peer: "ONE".into() });
+    let images = images(2, 3);
+    let copy_on = |server: &Server, name: &str| server.volume(name).join("ledgers/outbox.jsonl");
+    send_all(&server, &images[..3]);
+    wait_for_peer(&server, "ONE", |peer| peer.waiting_count == 1);
+    server.terminate();
+    let old = std::fs::read(copy_on(&server, "A")).unwrap();
+    server.restart();
+    send_all(&server, &images[3..]);
+    wait_for_peer(&server, "ONE", |peer| peer.waiting_count == 2);
+    server.terminate();
+    let new = std::fs::read(copy_on(&server, "B")).unwrap();
+    let outbox = server.state().join("outbox");
+    for (damaged, on_a) in [(true, &old[..]), (false, &new[..new.len() / 2])] {
+        match damaged {
+            true => std::fs::write(outbox.join("outbox.redb"), [0xA5; 8_192]).unwrap(),
+            false => std::fs::remove_dir_all(&outbox).unwrap(),
+        }
+        std::fs::write(copy_on(&server, "A"), on_a).unwrap();
+        server.restart();
+        let peer = wait_for_peer(&server, "ONE", |peer| peer.waiting_count == 2);
+        assert!(peer.paused, "{peer:?}");
+        let status = server.kura(&["status"]);
+        assert_eq!(status.code, Some(1), "{}", status.text());
+        let what = match damaged {
+            true => "the outbox was damaged",
+            false => "there was no outbox",
+        };
+        for words in [
+            what,
+            "taken from the copy of",
+            "on volume B",
+            "kura forward acknowledge",
+        ] {
+            assert!(status.stdout.contains(words), "{words}: {}", status.text());
+        }
+        does(&server, ForwardVerb::Acknowledge);
+        assert_eq!(server.kura(&["status"]).code, Some(0));
+        server.terminate();
+    }
+    server.restart();
+    assert_eq!(server.kura(&["status"]).code, Some(0));
+    does(&server, ForwardVerb::Resume { peer: "ONE".into() });
+    sink.wait_for(6, PATIENCE);
+    for image in [&images[0], &images[3]] {
+        wait_for(&server, "ONE", &image.study, |item| {
+            item.state == State::Sent
+        });
+    }
+    let came: BTreeSet<String> = sops_of(&sink).into_iter().collect();
+    assert_eq!(came, sops(&images));
 }
 
 /// Resident memory of a process, bytes.
@@ -465,6 +564,7 @@ fn what_waits_for_a_dead_peer_takes_little_memory() {
     let with = memory_of(&server);
     server.terminate();
     std::fs::rename(server.state().join("outbox"), server.state().join("away")).unwrap();
+    std::fs::remove_file(server.volume("A").join("ledgers/outbox.jsonl")).unwrap();
     server.restart();
     std::thread::sleep(Duration::from_secs(3));
     let without = memory_of(&server);

@@ -85,6 +85,7 @@ fn send(
         priority: 0,
         originator: None,
         rewrite,
+        cancelled: None,
     };
     let mut outcomes = Vec::new();
     let flow = send_all(&to, all, &mut |_, sent, _| {

@@ -601,6 +601,33 @@ fn a_move_can_be_cancelled() {
     assert_eq!(moved.status, 0);
 }
 
+/// Method: one large instance to a destination that would need minutes for it. What was cut off is neither sent nor failed.
+#[test]
+fn a_move_is_cancelled_in_the_middle_of_an_instance() {
+    let (server, sink) = with_sink();
+    let mut client = server.associate(&[
+        (1, CT_IMAGE_STORAGE, &[IMPLICIT_LITTLE]),
+        (3, STUDY_ROOT_MOVE, &[IMPLICIT_LITTLE]),
+    ]);
+    let bytes = build::synthetic_ct("2.25.61", "2.25.62", "2.25.60.1", 1, 64 << 20, false);
+    let stored = client.c_store(1, CT_IMAGE_STORAGE, "2.25.60.1", &bytes);
+    assert_eq!(stored.expect("C-STORE").0, 0);
+    sink.slow(50);
+    let identifier = by_uids("STUDY", "2.25.61", None, None);
+    let message_id = client
+        .send_query(3, common::wire::C_MOVE_RQ, Some("SINK"), &identifier)
+        .expect("C-MOVE");
+    std::thread::sleep(Duration::from_secs(1));
+    client.c_cancel(3, message_id).expect("C-CANCEL");
+    let moved = client.retrieve_responses(3).expect("responses").moved;
+    assert_eq!(moved.status, 0xFE00, "{moved:?}");
+    assert_eq!(moved.counters, [Some(1), Some(0), Some(0), Some(0)]);
+    assert_eq!(sink.count(), 0);
+    sink.slow(0);
+    let moved = client.c_move(3, "SINK", &identifier).expect("C-MOVE");
+    assert_eq!(moved.status, 0);
+}
+
 fn reads(dcmdump: &Path, file: &Path) -> bool {
     tools::run(std::process::Command::new(dcmdump).arg("-q").arg(file)).success()
 }

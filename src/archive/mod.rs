@@ -8,7 +8,7 @@
 //! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `replaying`, `journals`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content`, `filling` |
 //! | what came, told once | `arrived` |
-//! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `healing`, `from_disks` |
+//! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `beside`, `healing`, `from_disks` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
 //! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies`, `assured` |
 //! | changing what is answered | `corrections/` |
@@ -23,6 +23,7 @@ mod assured;
 mod at_rest;
 mod bad_copies;
 mod before_ack;
+mod beside;
 mod capacity;
 mod carrying;
 mod checked;
@@ -96,6 +97,7 @@ use crate::volume::{Incoming, Volume};
 
 pub use arrived::{Arrival, Marks, Taken};
 pub use assured::Assured;
+pub use beside::Content as BesideContent;
 pub use capacity::Capacity;
 pub use checked_status::{CheckedStatus, VolumeChecked};
 pub use copies_status::{CopiesStatus, LastKnown, LostInstance};
@@ -148,6 +150,7 @@ pub struct Archive {
     /// Ids of volumes that somebody is opening at this moment.
     opening: Mutex<HashSet<String>>,
     shipper: shipping::Shipper,
+    beside: beside::Beside,
     places: Places,
     locks: UidLocks,
     work: work::Work,

@@ -167,6 +167,7 @@ impl Archive {
             keeper_thread: Mutex::new(None),
             opening: Mutex::default(),
             shipper: Default::default(),
+            beside: Default::default(),
             places: Default::default(),
             locks: Default::default(),
             work: Default::default(),

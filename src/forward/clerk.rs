@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::archive::{Arrival, Marks, Taken};
 use crate::index::{IndexError, InstanceEntry, SeriesRecord, Snapshot, StudyRecord};
 
+use super::copies::Copies;
 use super::outbox::{KeptPeer, Key};
 use super::queue::Queue;
 use super::ranges::Ranges;
@@ -51,6 +52,7 @@ struct Books {
     not_before: Instant,
     tidied: Option<Instant>,
     maps_read: Instant,
+    copies: Copies,
 }
 
 /// Instances of a study for a peer.
@@ -75,6 +77,7 @@ impl Forwarder {
             not_before: now,
             tidied: None,
             maps_read: now,
+            copies: Copies::new(),
         };
         let mut begun = false;
         loop {
@@ -103,6 +106,7 @@ impl Forwarder {
             // Before the commit, so that what the last of them did is in it.
             let last = stopping && (self.abandoned.load(Ordering::Relaxed) || !self.has_workers());
             let written = self.outbox.commit();
+            self.copy_outbox(&mut books.copies, last);
             if last {
                 return;
             }
@@ -422,7 +426,9 @@ impl Forwarder {
             }
             let mut threads = 0;
             // One too many ends at once.
-            if queue.has_due(now, local) {
+            if queue.has_due(now, local) && queue.idle > 0 {
+                self.due.notify_all();
+            } else if queue.has_due(now, local) {
                 threads = peer.associations.saturating_sub(queue.workers);
             } else if queue.has_receipt(Instant::now()) && queue.workers == 0 {
                 threads = 1;

@@ -6,6 +6,7 @@
 //! | `rules` | which instances go to which peers |
 //! | `clerk` | what came is noted; who is next; threads for peers; probes |
 //! | `outbox`, `ranges` | what goes to whom, durable |
+//! | `copies` | the same on the volumes, for when it is lost |
 //! | `queue` | the order of it |
 //! | `sender`, `receipt` | one study to one peer, and what the peer then says that it holds |
 //! | `commitment` | whether the peer keeps it, where it is to be asked that |
@@ -14,6 +15,7 @@
 
 mod clerk;
 mod commitment;
+mod copies;
 mod meaning;
 mod outbox;
 mod queue;
@@ -38,6 +40,7 @@ use crate::dicom::AeTitle;
 use crate::job::Window;
 use crate::transfers::Transfers;
 
+use copies::Copy;
 pub use meaning::meaning;
 use outbox::{Kept, Key, Outbox};
 use queue::{Placing, Queue, Unreachable};
@@ -215,6 +218,8 @@ pub struct Forwarder {
     questions: Mutex<HashMap<String, Key>>,
     /// A thread has ended.
     ended: Condvar,
+    /// Something is due for a peer of which a thread waits.
+    due: Condvar,
     /// The queues hold what the outbox does.
     loaded: AtomicBool,
     /// There was no rule for a while: what came before now is not considered.
@@ -242,6 +247,7 @@ impl Forwarder {
     ) -> Result<Arc<Forwarder>, String> {
         let queues = config.peers.all().into_iter();
         let queues = queues.map(|peer| (peer.ae_title.as_str().to_owned(), Queue::new()));
+        let disks = archive.clone();
         let forwarder = Forwarder {
             archive: archive.clone(),
             calling: config.ae_title.clone(),
@@ -249,10 +255,11 @@ impl Forwarder {
             peers: config.peers.clone(),
             rules: RwLock::new(Arc::new(Rules::of(config)?)),
             transfers: transfers.clone(),
-            outbox: Outbox::open(&config.state),
+            outbox: Outbox::open(&config.state, Box::new(move || Copy::newest(&disks))),
             queues: Mutex::new(queues.collect()),
             questions: Mutex::default(),
             ended: Condvar::new(),
+            due: Condvar::new(),
             loaded: AtomicBool::new(false),
             begins_anew: AtomicBool::new(false),
             started: AtomicBool::new(false),
@@ -325,6 +332,9 @@ impl Forwarder {
 
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
         self.started.store(true, Ordering::Relaxed);
+        if self.outbox.take_copy() {
+            self.load();
+        }
         if !self.rules().is_empty() {
             self.archive.listen_for_arrivals();
         }
@@ -346,6 +356,7 @@ impl Forwarder {
     /// Ends what is being sent, after the instance at hand.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.due.notify_all();
         self.archive.wake_for_arrivals();
         let deadline = Instant::now() + STOP_PATIENCE;
         let mut queues = self.queues();

@@ -13,6 +13,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::copies::Copy;
 use super::ranges::Ranges;
 use crate::archive::Marks;
 use crate::volume::Disk;
@@ -33,6 +34,7 @@ const CACHE_BYTES: usize = 8 << 20;
 
 /// How a study stands with a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Kept {
     pub patient_id: String,
     pub study_date: String,
@@ -70,6 +72,7 @@ pub struct Kept {
 
 /// How storage commitment of a study stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KeptCommitment {
     /// Of what the peer confirmed, what it says that it keeps.
     pub committed: Ranges,
@@ -98,6 +101,17 @@ impl Kept {
         self.confirmed.count() + self.not_taken.count() < self.wanted.count()
     }
 
+    /// Nothing is to be sent, asked or decided any more.
+    pub fn is_done(&self) -> bool {
+        let commitment = self.commitment.as_ref();
+        let asks =
+            |one: &KeptCommitment| !one.ended && one.committed.count() < self.confirmed.count();
+        !self.is_open()
+            && !self.given_up
+            && !self.is_not_committed()
+            && !commitment.is_some_and(asks)
+    }
+
     /// False: that was known, or it is not wanted any more.
     pub fn is_confirmed(&mut self, number: u64) -> bool {
         self.not_taken.remove(number);
@@ -112,6 +126,7 @@ impl Kept {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KeptPeer {
     pub paused: bool,
     /// Why it cannot be reached, and since when, RFC 3339.
@@ -176,10 +191,14 @@ struct Inner {
 
 pub struct Outbox {
     folder: PathBuf,
+    /// The newest copy of it, for when it is missing or damaged.
+    copy: Box<TakeCopy>,
     inner: Mutex<Inner>,
     /// One commit at a time.
     committing: Mutex<()>,
 }
+
+pub type TakeCopy = dyn Fn() -> Option<Copy> + Send + Sync;
 
 /// Why an outbox is not used.
 #[derive(Debug)]
@@ -194,19 +213,34 @@ enum Unusable {
 
 impl Outbox {
     /// Opens what is there. Never fails: an outbox that cannot be used is said by [`Outbox::trouble`].
-    pub fn open(state: &Path) -> Outbox {
+    pub fn open(state: &Path, copy: Box<TakeCopy>) -> Outbox {
         let outbox = Outbox {
             folder: state.join(FOLDER),
+            copy,
             inner: Mutex::default(),
             committing: Mutex::default(),
         };
-        if Disk::default()
-            .entry(&outbox.path())
-            .is_ok_and(|entry| entry.is_some())
-        {
+        if outbox.is_there() {
             outbox.try_open();
         }
         outbox
+    }
+
+    fn is_there(&self) -> bool {
+        let entry = Disk::default().entry(&self.path());
+        entry.is_ok_and(|entry| entry.is_some())
+    }
+
+    /// Takes the copy where there is no outbox here; whether there was one.
+    pub fn take_copy(&self) -> bool {
+        let is_missing = self.lock().database.is_none() && !self.is_there();
+        is_missing && (self.copy)().is_some() && self.try_open()
+    }
+
+    /// Differs from before when something was changed since; `None`: there is no outbox.
+    pub fn generation(&self) -> Option<u64> {
+        let inner = self.lock();
+        inner.database.is_some().then_some(inner.begun)
     }
 
     fn path(&self) -> PathBuf {
@@ -255,7 +289,11 @@ impl Outbox {
             return true;
         }
         let path = self.path();
-        let opened = match open_at(&self.folder, &path) {
+        let opened = match self.is_there() {
+            true => open_at(&self.folder, &path),
+            false => self.begin(&path),
+        };
+        let opened = match opened {
             Err(Unusable::Damaged(reason)) => self.begin_anew(&path, &reason),
             other => other,
         };
@@ -269,7 +307,7 @@ impl Outbox {
             Err(unusable) => {
                 let words = match unusable {
                     Unusable::Newer(found) => format!(
-                        "the outbox {} was written by a newer Kura (schema {found}, this one knows {SCHEMA}); nothing is forwarded. Start the newer Kura, or move that file away and start again: what waits in it is then not sent",
+                        "the outbox {} was written by a newer Kura (schema {found}, this one knows {SCHEMA}); nothing is forwarded. Start the newer Kura, or move that file away and start again: what waits is then taken from its copy on a volume, if this Kura can read that",
                         path.display()
                     ),
                     Unusable::Damaged(reason) | Unusable::NotNow(reason) => format!(
@@ -293,14 +331,57 @@ impl Outbox {
         let aside = self.folder.join(name);
         let moved = Disk::default().rename(path, &aside);
         moved.map_err(|error| Unusable::NotNow(format!("{reason}; setting it aside: {error}")))?;
-        let words = format!(
-            "the outbox was damaged at {at} ({reason}); it lies at {} and a new one was begun. What waited in it is not known any more: look at the studies of the last days, and send what is missing by kura send",
+        let what = format!(
+            "the outbox was damaged at {at} ({reason}) and lies at {}",
             aside.display()
         );
+        let copy = (self.copy)();
+        let words = match &copy {
+            Some(copy) => format!("{what}; {}", taken_from(copy)),
+            None => format!(
+                "{what}; a new one was begun. What waited in it is not known any more: look at the studies of the last days, and send what is missing by kura send"
+            ),
+        };
         tracing::error!("{words}");
         let database = open_at(&self.folder, path)?;
-        self.lock().changes.notice = Some(Some(words));
+        self.fill(&database, copy, Some(words))?;
         Ok(database)
+    }
+
+    /// One where there is none; from the copy, if there is one.
+    fn begin(&self, path: &Path) -> Result<Database, Unusable> {
+        let copy = (self.copy)();
+        let database = open_at(&self.folder, path)?;
+        if let Some(copy) = copy {
+            let origin = taken_from(&copy);
+            let words = format!("there was no outbox {}; {origin}", path.display());
+            tracing::warn!("{words}");
+            // Nothing waits: nobody needs to know.
+            let words = (copy.open_count() > 0).then_some(words);
+            self.fill(&database, Some(copy), words)?;
+        }
+        Ok(database)
+    }
+
+    fn fill(
+        &self,
+        database: &Database,
+        copy: Option<Copy>,
+        words: Option<String>,
+    ) -> Result<(), Unusable> {
+        let mut changes = Changes {
+            notice: Some(words),
+            ..Changes::default()
+        };
+        if let Some(copy) = copy {
+            changes.marks = copy.marks.map(Some);
+            changes.peers.extend(copy.peers);
+            let items = copy.items.into_iter();
+            changes
+                .items
+                .extend(items.map(|(key, kept)| (key, Some(kept))));
+        }
+        write(database, &changes).map_err(Unusable::NotNow)
     }
 
     /// `None`: nothing is known of it.
@@ -492,6 +573,15 @@ impl Outbox {
     }
 }
 
+/// What becomes of what waited, in words.
+fn taken_from(copy: &Copy) -> String {
+    let count = copy.open_count();
+    let origin = copy.origin();
+    format!(
+        "what waits is taken from {origin} ({count} of study and peer); what was sent after that goes once more"
+    )
+}
+
 fn open_at(folder: &Path, path: &Path) -> Result<Database, Unusable> {
     let disk = Disk::default();
     let made = disk.create_dir_durable(folder);
@@ -667,7 +757,7 @@ mod tests {
             ..Marks::default()
         };
         {
-            let outbox = Outbox::open(state.path());
+            let outbox = Outbox::open(state.path(), Box::new(|| None));
             assert!(!outbox.path().exists(), "a look leaves nothing behind");
             outbox.change(&one, |record| *record = kept(5..9)).unwrap();
             outbox.put_marks(Some(marks.clone()));
@@ -675,7 +765,7 @@ mod tests {
             outbox.change(&two, |record| *record = kept(1..2)).unwrap();
             assert_eq!(outbox.item(&two).unwrap(), Some(kept(1..2)));
         }
-        let outbox = Outbox::open(state.path());
+        let outbox = Outbox::open(state.path(), Box::new(|| None));
         assert_eq!(outbox.trouble(), None);
         assert_eq!(outbox.item(&one).unwrap(), Some(kept(5..9)));
         assert_eq!(outbox.item(&two).unwrap(), None);
@@ -702,7 +792,7 @@ mod tests {
         let state = tempfile::TempDir::new().unwrap();
         let key = Key::new("HOROS", "1.2.3");
         let path = {
-            let outbox = Outbox::open(state.path());
+            let outbox = Outbox::open(state.path(), Box::new(|| None));
             outbox.change(&key, |record| *record = kept(5..9)).unwrap();
             outbox.commit().unwrap();
             let database = outbox.lock().database.clone().unwrap();
@@ -716,7 +806,7 @@ mod tests {
             transaction.commit().unwrap();
             outbox.path()
         };
-        let outbox = Outbox::open(state.path());
+        let outbox = Outbox::open(state.path(), Box::new(|| None));
         let trouble = outbox.trouble().expect("it is said");
         assert!(trouble.contains("newer Kura"), "{trouble}");
         outbox.change(&key, |record| *record = kept(1..2)).unwrap();

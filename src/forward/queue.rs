@@ -31,6 +31,8 @@ pub struct Queue {
     pub active: HashSet<Arc<str>>,
     /// Threads that are at work for it.
     pub workers: usize,
+    /// Of these, who hold an association open and wait for more.
+    pub idle: usize,
     pub paused: bool,
     pub unreachable: Option<Unreachable>,
     /// Things piled up; the newest go first until that is worked off.
@@ -92,6 +94,7 @@ impl Queue {
             places: HashMap::new(),
             active: HashSet::new(),
             workers: 0,
+            idle: 0,
             paused: false,
             unreachable: None,
             backlog: false,
@@ -238,7 +241,9 @@ impl Queue {
 
     /// The peer is to be asked what it holds of a study, the oldest question going where they are too many.
     pub fn ask_later(&mut self, study: Arc<str>, when: Instant, tries: u32) {
-        if self.receipt != Receipt::DoesNot {
+        let is_asked =
+            |(_, known, tried): &(Instant, Arc<str>, u32)| *known == study && *tried == tries;
+        if self.receipt != Receipt::DoesNot && !self.receipts.iter().any(is_asked) {
             self.receipts.push_back((when, study, tries));
             if self.receipts.len() > RECEIPTS_MAX {
                 self.receipts.pop_front();

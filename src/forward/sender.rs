@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::archive::{Archive, Selected};
-use crate::config::{ForwardPriority, PeerEntry};
+use crate::config::{ForwardPriority, ForwardWhen, PeerEntry};
 use crate::net::dimse::{PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_MEDIUM};
-use crate::sending::{self, Sent, To};
+use crate::sending::{self, Line, Sent, To};
 use crate::transfers::{Direction, Transfer};
 
 use super::clerk::{Above, facts_of, stands_for};
@@ -22,6 +23,8 @@ const RUN_COUNT: usize = 20_000;
 const REFUSED_MAX: u32 = 3;
 /// So many broken associations one after the other: it is not one bad instance.
 const BROKEN_MAX: u32 = 2;
+/// So long an association stays open for the next instance, where each goes as it comes.
+const OPEN_FOR: Duration = Duration::from_secs(5);
 /// Until what cannot be read now (the index is being made anew) is looked at again, milliseconds.
 const UNREADABLE_MS: i64 = 30_000;
 /// SOP Class not supported (PS3.7 C.5.7).
@@ -55,6 +58,7 @@ struct Run {
 impl Forwarder {
     /// Sends to a peer until nothing is due, then asks it what it holds of that.
     pub(super) fn send_what_is_due(&self, title: &str) {
+        let mut line = Line::default();
         while !self.is_stopping() && self.outbox.trouble().is_none() {
             let Ok(peer) = self.peer(title) else { return };
             let next = self
@@ -62,6 +66,12 @@ impl Forwarder {
                 .get_mut(title)
                 .and_then(|queue| queue.next(now_ms(), local_now()));
             let Some(study) = next else {
+                if line.is_open() {
+                    if !self.more_comes(title) {
+                        line.release();
+                    }
+                    continue;
+                }
                 let asked = self
                     .queues()
                     .get_mut(title)
@@ -78,7 +88,7 @@ impl Forwarder {
                 peer: title.into(),
                 study,
             };
-            let sent = self.send_study(&peer, &key);
+            let sent = self.send_study(&peer, &key, &mut line);
             if let Some(queue) = self.queues().get_mut(title) {
                 queue.active.remove(&*key.study);
             }
@@ -99,6 +109,29 @@ impl Forwarder {
         }
     }
 
+    /// Waits a moment for something that is due.
+    fn more_comes(&self, title: &str) -> bool {
+        let until = Instant::now() + OPEN_FOR;
+        let mut queues = self.queues();
+        while let Some(queue) = queues.get_mut(title) {
+            let left = until.saturating_duration_since(Instant::now());
+            if queue.has_due(now_ms(), local_now()) {
+                return true;
+            }
+            let is_closed = queue.paused || queue.unreachable.is_some();
+            if left.is_zero() || is_closed || self.is_stopping() {
+                return false;
+            }
+            queue.idle += 1;
+            let waited = self.due.wait_timeout(queues, left);
+            queues = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(queue) = queues.get_mut(title) {
+                queue.idle = queue.idle.saturating_sub(1);
+            }
+        }
+        false
+    }
+
     /// Not by the peer's fault: again in a moment.
     fn later(&self, key: &Key, reason: &str) {
         let changed = self.outbox.change(key, |kept| {
@@ -110,7 +143,7 @@ impl Forwarder {
         }
     }
 
-    fn send_study(&self, peer: &PeerEntry, key: &Key) -> Result<(), String> {
+    fn send_study(&self, peer: &PeerEntry, key: &Key, line: &mut Line) -> Result<(), String> {
         let Some(kept) = self.outbox.item(key)? else {
             return Ok(());
         };
@@ -123,8 +156,14 @@ impl Forwarder {
         let groups = self.choose(peer, key, &kept, &rules)?;
         let mut run = Run::default();
         let begun = Instant::now();
+        let route = rules.route(&kept.rule, &peer.ae_title);
+        let stays_open = route.is_some_and(|route| route.when == ForwardWhen::Instance);
+        if !stays_open {
+            line.release();
+        }
         for chosen in &groups {
-            self.send_some(peer, key, &kept, (chosen, &rules), &mut run)?;
+            let line = stays_open.then_some(&mut *line);
+            self.send_some(peer, key, &kept, (chosen, &rules, line), &mut run)?;
             if run.stopped || run.is_over() {
                 break;
             }
@@ -264,7 +303,7 @@ impl Forwarder {
         peer: &PeerEntry,
         key: &Key,
         kept: &Kept,
-        (chosen, rules): (&Chosen, &Rules),
+        (chosen, rules, line): (&Chosen, &Rules, Option<&mut Line>),
         run: &mut Run,
     ) -> Result<(), String> {
         let route = rules.route(&kept.rule, &peer.ae_title);
@@ -281,10 +320,11 @@ impl Forwarder {
             },
             originator: None,
             rewrite: chosen.rule.as_deref().and_then(|rule| rules.rewrite(rule)),
+            cancelled: None,
         };
         let mut numbers = chosen.numbers.iter();
         let mut unwritten = None;
-        let _ = sending::send_all(&to, &chosen.instances, &mut |_, sent, bytes| {
+        let _ = sending::send_over(&to, &chosen.instances, line, &mut |_, sent, bytes| {
             let Some(&number) = numbers.next() else {
                 return ControlFlow::Break(());
             };

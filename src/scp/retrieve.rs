@@ -1,5 +1,6 @@
 //! C-MOVE and C-GET as SCP (PS3.4 C.4.2, C.4.3): one C-STORE sub-operation for each instance selected.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -194,6 +195,7 @@ pub fn answer_get(
         priority: dimse::PRIORITY_MEDIUM,
         originator: None,
         rewrite: None,
+        cancelled: None,
     };
     let address = association.peer().address.to_string();
     let calling = association.peer().calling.clone();
@@ -257,14 +259,23 @@ pub fn answer_move(
     let mut cancelled = false;
     let mut failed = None;
     let message_id = command.message_id().unwrap_or_default();
+    let caller = Some(association.peer().address);
+    let originator = originator(association, command);
+    // Looked at between two instances, and within one.
+    let requestor = RefCell::new(&mut *association);
+    let is_cancelled = || {
+        let pending = requestor.borrow_mut().pending_cancel(message_id);
+        pending.unwrap_or(true)
+    };
     let to = To {
         archive: &services.archive,
         calling: &services.config.ae_title,
         peer: &peer,
-        caller: Some(association.peer().address),
+        caller,
         priority: dimse::PRIORITY_MEDIUM,
-        originator: originator(association, command),
+        originator,
         rewrite: None,
+        cancelled: Some(&is_cancelled),
     };
     let mut line = Transferred::new(
         &services.transfers,
@@ -273,6 +284,12 @@ pub fn answer_move(
         to.address(),
     );
     let mut told = |instance: &Selected, sent: Sent, bytes: u64| {
+        // What was cut off by the cancel itself did not fail: it remains.
+        if matches!(sent, Sent::Broken(_)) && is_cancelled() {
+            cancelled = true;
+            return ControlFlow::Break(());
+        }
+        let mut association = requestor.borrow_mut();
         counts.sent(&sent, bytes);
         line.count(instance, &sent, bytes);
         progress.count(&instance.sop_instance_uid, &sent);

@@ -3,6 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod` | what a peer is, what became of each instance |
+//! | `line` | an association that stays open for more |
 //! | `contexts` | which presentation contexts are offered, and which of them carries an instance |
 //! | `outgoing` | the bytes that go out: as stored, or changed on the way |
 //! | `rewriting` | another Patient ID on the way out |
@@ -11,6 +12,7 @@
 
 mod contexts;
 mod converting;
+mod line;
 mod outgoing;
 mod rewriting;
 pub mod worker;
@@ -18,6 +20,7 @@ pub mod worker;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use crate::archive::{Archive, Selected};
 use crate::config::PeerEntry;
@@ -25,6 +28,7 @@ use crate::dicom::AeTitle;
 use crate::net::{Association, NetError, Timeouts};
 use crate::scu::{self, StoreRequest};
 
+pub use line::Line;
 pub use outgoing::{Changed, Rewrite};
 
 /// Where instances go, and what is said there.
@@ -41,6 +45,8 @@ pub struct To<'a> {
     pub originator: Option<(AeTitle, u16)>,
     /// What is changed on the way; what is stored stays as it is.
     pub rewrite: Option<&'a dyn Rewrite>,
+    /// Whether nobody wants it any more; asked while an instance that takes long is on its way, which ends with that.
+    pub cancelled: Option<&'a dyn Fn() -> bool>,
 }
 
 /// What became of one instance.
@@ -99,6 +105,8 @@ impl To<'_> {
     }
 }
 
+/// Between two looks at whether an instance on its way is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Associations that break one after the other without an answer to anything: then the peer is given up.
 const BREAKS_MAX: usize = 3;
 
@@ -108,8 +116,28 @@ const BREAKS_MAX: usize = 3;
 /// When an association breaks, what is left gets a new one: a bad instance must not take the study with it. A peer that
 /// never answers must not be waited for once for each instance, either.
 pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow<()> {
+    send_over(to, instances, None, told)
+}
+
+/// As [`send_all`], over the association of `line` where that is open and carries them; the last one stays open there.
+pub fn send_over(
+    to: &To,
+    instances: &[Selected],
+    mut line: Option<&mut Line>,
+    told: &mut Told,
+) -> ControlFlow<()> {
     for batch in contexts::batches(instances) {
-        let mut association = match connect(to, batch) {
+        let mut offered = contexts::offered(batch, to.peer.uncompressed);
+        let kept = line.as_mut().and_then(|line| line.take_for(to, &offered));
+        let mut is_kept = kept.is_some();
+        let association = match kept {
+            Some((association, all)) => {
+                offered = all;
+                Ok(association)
+            }
+            None => connect(to, batch),
+        };
+        let mut association = match association {
             Ok(association) => Some(association),
             Err(error) => {
                 tracing::warn!(destination = %to.peer.ae_title, %error, "a peer was not reached");
@@ -124,10 +152,19 @@ pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow
         let mut flow = ControlFlow::Continue(());
         for (at, instance) in batch.iter().enumerate() {
             soon(to.archive, batch.get(at + 1));
-            let sent = match &mut association {
+            let mut sent = match &mut association {
                 None => Ok((Sent::Broken(reason.clone()), 0)),
                 Some(open) => send_one(to, open, instance),
             };
+            // It was over before: that is nobody's failure.
+            if std::mem::take(&mut is_kept)
+                && sent.is_err()
+                && let Ok(open) = connect(to, batch)
+            {
+                offered = contexts::offered(batch, to.peer.uncompressed);
+                let open = association.insert(open);
+                sent = send_one(to, open, instance);
+            }
             let (sent, bytes) = sent.unwrap_or_else(|error| {
                 tracing::warn!(destination = %to.peer.ae_title, %error, "sending broke off");
                 reason = error.to_string();
@@ -135,8 +172,10 @@ pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow
                     broken.abort();
                 }
                 breaks += 1;
-                if breaks < BREAKS_MAX {
+                let is_wanted = to.cancelled.is_none_or(|cancelled| !cancelled());
+                if breaks < BREAKS_MAX && is_wanted {
                     association = connect(to, batch).ok();
+                    offered = contexts::offered(batch, to.peer.uncompressed);
                 }
                 (Sent::Broken(reason.clone()), 0)
             });
@@ -148,10 +187,15 @@ pub fn send_all(to: &To, instances: &[Selected], told: &mut Told) -> ControlFlow
                 break;
             }
         }
-        if let Some(mut association) = association
-            && let Err(error) = association.release()
-        {
-            tracing::debug!(destination = %to.peer.ae_title, %error, "released without an answer");
+        if let Some(mut association) = association {
+            match &mut line {
+                Some(line) => line.keep(to, association, offered),
+                None => {
+                    if let Err(error) = association.release() {
+                        tracing::debug!(destination = %to.peer.ae_title, %error, "released without an answer");
+                    }
+                }
+            }
         }
         flow?;
     }
@@ -209,7 +253,16 @@ pub fn send_one(
         message_id: association.next_message_id(),
     };
     let length = outgoing.length();
+    let mut looked = Instant::now();
     let outcome = scu::store(association, context_id, &request, length, &mut |buffer| {
+        if let Some(cancelled) = to.cancelled
+            && looked.elapsed() >= LOOK_EVERY
+        {
+            looked = Instant::now();
+            if cancelled() {
+                return Err(io::Error::other("it was cancelled"));
+            }
+        }
         outgoing.read(buffer)
     })?;
     let stored = outcome.is_stored();

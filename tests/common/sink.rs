@@ -23,6 +23,8 @@ struct Shared {
     /// Nothing is kept, and each answer comes so many milliseconds late.
     discards: Mutex<Option<Duration>>,
     discarded: AtomicU64,
+    /// Pause before each PDU of a message, milliseconds.
+    slow: AtomicU16,
     /// Transfer syntaxes taken; empty = every one.
     only: Mutex<Vec<String>>,
     closed: AtomicBool,
@@ -97,6 +99,11 @@ impl Sink {
     /// Holds back answers until called with `false`.
     pub fn stall(&self, on: bool) {
         self.shared.stalled.store(on, Ordering::Relaxed);
+    }
+
+    /// Reads so slowly from now on: a pause before each PDU of at most 16 KiB.
+    pub fn slow(&self, pause_ms: u16) {
+        self.shared.slow.store(pause_ms, Ordering::Relaxed);
     }
 
     /// Keeps nothing from now on, and answers so late.
@@ -188,6 +195,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Result<(), WireError> {
     let mut half = Vec::new();
     let mut command: Option<Message> = None;
     loop {
+        let pause = shared.slow.load(Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(pause.into()));
         let (kind, body) = wire::read_pdu(&mut stream)?;
         match kind {
             0x04 => {}
