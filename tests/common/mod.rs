@@ -24,6 +24,7 @@ pub mod server;
 pub mod shelf;
 pub mod sink;
 pub mod tools;
+pub mod web;
 pub mod wire;
 
 pub use part10::Part10;

@@ -3,20 +3,39 @@
 use super::Language;
 
 impl Language {
-    /// A word or sentence of the server in this language; as it is where no pattern fits.
+    /// A word or sentence of the server in this language; as it is where no pattern fits. What stands in a hole may be a
+    /// sentence too.
     pub fn sentence(self, english: &str) -> String {
         if self == Language::English {
             return english.to_owned();
         }
-        let fitting = |(pattern, japanese): &(&str, &str)| {
-            holes(pattern, english).map(|values| super::fill(japanese, &values))
-        };
-        let translated = SENTENCES.iter().find_map(fitting);
-        translated.unwrap_or_else(|| english.to_owned())
+        let words = WORDS.iter().find(|(word, _)| *word == english);
+        if let Some((_, japanese)) = words {
+            return (*japanese).to_owned();
+        }
+        translated(english, DEPTH_MAX).unwrap_or_else(|| english.to_owned())
     }
 }
 
-/// What stands in the holes of the pattern, if the text is made of it: as little as possible in each.
+/// Sentences in holes of sentences in holes …
+const DEPTH_MAX: usize = 3;
+
+fn translated(english: &str, depth: usize) -> Option<String> {
+    let fitting = |(pattern, japanese): &(&str, &str)| {
+        let values = holes(pattern, english)?;
+        // A single word is a name; it may be that of a state.
+        let inner = |value: &&str| match value.contains(' ') && depth > 0 {
+            true => translated(value, depth - 1).unwrap_or_else(|| (*value).to_owned()),
+            false => (*value).to_owned(),
+        };
+        let values: Vec<String> = values.iter().map(inner).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        Some(super::fill(japanese, &values))
+    };
+    SENTENCES.iter().find_map(fitting)
+}
+
+/// What stands in the holes of the pattern, if the text is made of it: as little as possible in each, but in the last.
 fn holes<'a>(pattern: &str, text: &'a str) -> Option<Vec<&'a str>> {
     let mut parts = pattern.split("{}");
     let mut rest = text.strip_prefix(parts.next()?)?;
@@ -24,11 +43,8 @@ fn holes<'a>(pattern: &str, text: &'a str) -> Option<Vec<&'a str>> {
     let mut values = Vec::new();
     while let Some(part) = parts.next() {
         let at = match parts.peek() {
-            // Of the last, the end of the text is the end.
-            None => rest
-                .len()
-                .checked_sub(part.len())
-                .filter(|at| rest.is_char_boundary(*at) && rest[*at..] == *part)?,
+            // The end of the pattern is the end of the text.
+            None => rest.len() - rest.strip_suffix(part).map(|_| part.len())?,
             Some(_) => rest.find(part)?,
         };
         values.push(&rest[..at]);
@@ -37,8 +53,8 @@ fn holes<'a>(pattern: &str, text: &'a str) -> Option<Vec<&'a str>> {
     rest.is_empty().then_some(values)
 }
 
-/// The first that fits is taken.
-const SENTENCES: &[(&str, &str)] = &[
+/// Words of the answers.
+const WORDS: &[(&str, &str)] = &[
     ("ok", "正常"),
     ("degraded", "要対応"),
     ("lost", "画像消失"),
@@ -47,7 +63,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("away", "取り外し中"),
     ("ejected", "取り出し済み"),
     ("retired", "書込終了"),
-    ("draining", "退避中"),
+    ("draining", "移動中"),
     ("adopted", "読取専用"),
     ("replaced", "交換済み"),
     ("done", "完了"),
@@ -55,15 +71,235 @@ const SENTENCES: &[(&str, &str)] = &[
     ("waiting", "待機中"),
     ("paused", "一時停止"),
     ("blocked", "実行できません"),
+    ("planned", "予定"),
     ("off", "オフ"),
     ("live", "正常"),
     ("rebuilding", "再構築中"),
+    ("reading", "読み直し中"),
     ("archive", "アーカイブ"),
     ("mirror", "ミラー"),
+    ("released", "正常終了"),
+    ("stored", "受信"),
+    ("moved", "送信(C-MOVE)"),
+    ("got", "送信(C-GET)"),
+    ("forwarded", "転送"),
+    ("pulled", "取り込み"),
+    ("committed", "保管確認"),
+];
+
+/// The first that fits is taken.
+const SENTENCES: &[(&str, &str)] = &[
+    // What is wrong and what to do.
+    (
+        "volume {} is not written ({}): kura volume eject {}, look at the disk, mount it again, then: kura volume return {}",
+        "ボリューム {} に書き込めません({})。kura volume eject {} で取り出し、ディスクを点検してマウントし直し、kura volume return {} を実行してください。",
+    ),
+    (
+        "volume {} is not written ({}): look at the disk, its cable and its mount; it is written again by itself when it takes a probe",
+        "ボリューム {} に書き込めません({})。ディスク、ケーブル、マウントを確認してください。書き込めるようになれば自動的に再開します。",
+    ),
+    (
+        "volume {} is away ({}): plug it in and mount it at {}, or: kura volume relocate {} NEWPATH",
+        "ボリューム {} が見つかりません({})。接続して {} にマウントしてください。場所が変わった場合は kura volume relocate {} 新しいパス を実行してください。",
+    ),
+    (
+        "the intake journal of volume {} takes nothing more ({}); instances are stored without it, slower: look at its disk, then start Kura again",
+        "ボリューム {} の受信ジャーナルに書き込めません({})。画像は低速ですが保存されます。ディスクを点検し、Kuraを再起動してください。",
+    ),
+    (
+        "{} instances wait in the intake journal {} and can be written to no volume: see to room, or to the disk of volume {}",
+        "受信ジャーナル {1} の画像 {0} 件を書き込めるボリュームがありません。空き容量、またはボリューム {2} のディスクを確認してください。",
+    ),
+    (
+        "the index is being rebuilt, {} % done: nothing to do, receiving goes on",
+        "索引を再構築しています({} % 完了)。対応は不要で、受信は続いています。",
+    ),
+    (
+        "{} ledger lines are damaged: check the disk they are on",
+        "台帳の {} 行が壊れています。そのディスクを点検してください。",
+    ),
+    (
+        "{} instances have no good copy left: send them again from the modality; kura status --json names them",
+        "画像 {} 件に正常なコピーがありません。装置から再送してください。対象は kura status --json で確認できます。",
+    ),
+    (
+        "mirror volume {} is on the same disk as the archive (or that cannot be told): put it on a disk of its own, or set allow_same_device",
+        "ミラーボリューム {} がアーカイブと同じディスクにあります(または判別できません)。別のディスクに移すか、allow_same_device を設定してください。",
+    ),
+    (
+        "{} instances have no second copy, the oldest since {}",
+        "画像 {} 件に2つ目のコピーがありません(最も古いものは {} から)",
+    ),
+    (
+        "{}: add a disk for them with: kura volume add NAME PATH --role mirror",
+        "{}。kura volume add 名前 パス --role mirror でディスクを追加してください。",
+    ),
+    (
+        "{}: kura mirror status says why, kura mirror run copies now",
+        "{}。理由は kura mirror status、すぐにコピーするには kura mirror run を実行してください。",
+    ),
+    (
+        "{} bad copies are not healed yet; those of which another copy is good are by themselves: kura scrub status",
+        "不良コピー {} 件がまだ修復されていません。ほかに正常なコピーがあれば自動的に修復されます。詳細: kura scrub status",
+    ),
+    (
+        "the disk of volume {} fails: replace it: kura volume replace {} NEWPATH",
+        "ボリューム {} のディスクが故障しています。交換してください: kura volume replace {} 新しいパス",
+    ),
+    (
+        "{} copies are bad on volumes that cannot be written: look at their disks",
+        "書き込めないボリュームに不良コピーが {} 件あります。ディスクを点検してください。",
+    ),
+    (
+        "volume {} is being restored, {} of {} instances; it goes on while the server runs",
+        "ボリューム {} を復元しています({} / {} 件)。サーバーの稼働中は続行されます。",
+    ),
+    (
+        "{} instances that were on the old disk of volume {} could not be copied: kura report show names them",
+        "ボリューム {1} の元のディスクにあった画像 {0} 件をコピーできませんでした。対象は kura report show で確認できます。",
+    ),
+    (
+        "{} instances that were on the old disk of volume {} are not in any copy of its ledger: see to those that kura report show names, then: {}",
+        "ボリューム {1} の元のディスクにあった画像 {0} 件が、どの台帳の写しにもありません。kura report show の画像を確認してから実行してください: {2}",
+    ),
+    (
+        "{} instances were lost with the old disk of volume {}: kura report show names them; send them again from the modality, or write them off: {}",
+        "ボリューム {1} の元のディスクとともに画像 {0} 件が失われました。対象は kura report show で確認できます。装置から再送するか、次のコマンドで除外してください: {2}",
+    ),
+    (
+        "instances wait in the intake journal in {}, of volume {}, and are not found until they can be written ({}): see to room, or to the disk; it is tried again by itself",
+        "ボリューム {1} の受信ジャーナル {0} に画像が待っており、書き込まれるまで検索できません({2})。空き容量またはディスクを確認してください。自動的に再試行されます。",
+    ),
+    (
+        "the intake journal of volume {} in {} is not there, and instances were in it when it was last used: plug in and mount its disk, it is read by itself then; or, if it is lost for good, remove {} and start Kura again",
+        "ボリューム {} の受信ジャーナル {} が見つかりません。最後の使用時に画像が入っていました。ディスクを接続してマウントすると自動的に読み込まれます。失われた場合は {} を削除し、Kuraを再起動してください。",
+    ),
+    (
+        "{} holds an intake journal that is not that of volume {} ({}); nothing of it was read and it was left as it is: look whose it is, move it away, and start Kura again",
+        "{} にボリューム {} のものではない受信ジャーナルがあります({})。読み込まず、そのまま残してあります。確認のうえ移動し、Kuraを再起動してください。",
+    ),
+    (
+        "records of an intake journal of volume {} were damaged, and instances that were answered may be lost: send again from the modalities what came before that start, then remove {}",
+        "ボリューム {} の受信ジャーナルの一部が壊れており、受信済みの画像が失われた可能性があります。起動前に受信した画像を装置から再送し、{} を削除してください。",
+    ),
+    (
+        "volume {} cannot tell where its intake journals were ({}): remove {} and start Kura again; what waits in a journal on another disk is read when that is configured",
+        "ボリューム {} の受信ジャーナルの場所がわかりません({})。{} を削除し、Kuraを再起動してください。別のディスクのジャーナルは、設定されたときに読み込まれます。",
+    ),
+    (
+        "what should go to {} has waited for more than a day; see: kura forward list --peer {}",
+        "{} への送信が1日以上待機しています。詳細: kura forward list --peer {}",
+    ),
+    (
+        "storage commitment is not reported to {} since {}: {}",
+        "{1} から {0} へ保管確認(Storage Commitment)を通知できません: {2}",
+    ),
+    // Why a volume is not there, or not written.
+    ("its disk is not at {}", "{} にディスクがありません"),
+    (
+        "other files without a label are at {}",
+        "{} にラベルのない別のファイルがあります",
+    ),
+    (
+        "another disk is at {}: volume {}",
+        "{} に別のディスクがあります(ボリューム {})",
+    ),
+    ("its disk was unmounted", "ディスクがアンマウントされました"),
+    ("ejected, and unplugged", "取り出され、外されました"),
+    ("not in the configuration", "設定にありません"),
+    ("its disk was given up", "ディスクは交換されました"),
+    (
+        "its disk was given up; volume {} stands in its place",
+        "ディスクは交換され、ボリューム {} に置き換わりました",
+    ),
+    ("it is being forgotten", "登録を解除しています"),
+    ("it does not answer", "応答がありません"),
+    (
+        "{} instances cannot be moved; the log says why",
+        "画像 {} 件を移動できません。理由はログにあります",
+    ),
+    // Why nothing is copied.
+    (
+        "there is no mirror volume: kura volume add NAME PATH --role mirror",
+        "ミラーボリュームがありません: kura volume add 名前 パス --role mirror",
+    ),
+    (
+        "there is no {} volume that could take it",
+        "コピーできる {} ボリュームがありません",
+    ),
+    ("the index is being read in", "索引を読み込んでいます"),
+    ("kura mirror resume goes on", "再開: kura mirror resume"),
+    ("volume {} is full", "ボリューム {} は満杯です"),
+    ("volume {} is away", "ボリューム {} は取り外し中です"),
+    ("volume {} is not written", "ボリューム {} に書き込めません"),
+    (
+        "the other copy of {} instances is on a volume that is away: {}",
+        "画像 {} 件のもう1つのコピーは、取り外し中のボリュームにあります: {}",
+    ),
+    // What was done.
+    (
+        "{} ({} instances) will be sent to {}: kura forward list",
+        "画像 {1} 件を {2} へ送信します。",
+    ),
+    (
+        "Nothing is sent to {} by itself until: kura forward resume {}. What is being sent to it at this moment is sent to its end.",
+        "{} への自動転送を一時停止しました。送信中の画像は最後まで送られます。",
+    ),
+    ("What waits for {} is sent.", "{} への送信を再開しました。"),
+    ("One study is tried again now.", "1 件の検査を再送します。"),
+    (
+        "{} studies are tried again now.",
+        "{} 件の検査を再送します。",
+    ),
+    (
+        "Nothing waits and nothing failed there.",
+        "送信待ちも失敗もありません。",
+    ),
+    (
+        "Study {} counts as sent to {}; instances that come from now on are sent.",
+        "検査 {} は {} へ送信済みとしました。今後届く画像は送信されます。",
+    ),
+    (
+        "Study {} is sent again, all of it, to {}.",
+        "検査 {} をすべて {} へ再送します。",
+    ),
+    ("marked as sent by hand", "手動で送信済みにしました"),
+    (
+        "the peer cannot be reached: {}",
+        "接続先に接続できません: {}",
+    ),
+    (
+        "there is no study {}; nothing was sent",
+        "検査 {} はありません。送信していません。",
+    ),
+    // The page's own.
+    (
+        "more than {} characters stand in a field; no value is that long",
+        "{} 文字を超える入力があります。",
+    ),
+    (
+        "{} is not a date; expected YYYY-MM-DD",
+        "{} は日付ではありません(例: 2026-01-15)",
+    ),
+    (
+        "the search was ended after 10 seconds; there may be more: say more of what you look for",
+        "検索を10秒で打ち切りました。ほかにもあるかもしれません。条件を絞ってください。",
+    ),
+    (
+        "the index is being rebuilt, {} % done; ask again",
+        "索引を再構築しています({} % 完了)。後でもう一度検索してください。",
+    ),
+    (
+        "this ended by a fault in this program; please report it",
+        "プログラムの不具合により中断しました。ご報告ください。",
+    ),
 ];
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -72,15 +308,133 @@ mod tests {
         assert_eq!(holes("ok", "okay"), None);
         assert_eq!(holes("{} of {}", "1 of 2"), Some(vec!["1", "2"]));
         assert_eq!(
-            holes("volume {} ({})", "volume A (b)"),
-            Some(vec!["A", "b"])
-        );
-        assert_eq!(
             holes("volume {} ({})", "volume A (b))"),
             Some(vec!["A", "b)"])
         );
         assert_eq!(holes("a {}b", "a b"), Some(vec![""]));
         assert_eq!(holes("a {}b", "a "), None);
         assert_eq!(holes("{}b", "日本"), None);
+    }
+
+    #[test]
+    fn sentences_in_sentences_are_translated_and_names_are_not() {
+        let said = |text| Language::Japanese.sentence(text);
+        let away = "volume ok is away (its disk is not at /srv/ok): plug it in and mount it at /srv/ok, or: kura volume relocate ok NEWPATH";
+        let japanese = said(away);
+        assert!(
+            japanese.starts_with("ボリューム ok が見つかりません(/srv/ok にディスクがありません)"),
+            "{japanese}"
+        );
+        assert_eq!(said("something new"), "something new");
+        assert_eq!(said("degraded"), "要対応");
+        let hostile = "volume ".repeat(10_000);
+        assert_eq!(said(&hostile), hostile);
+    }
+
+    /// Every string literal of a file, its `{…}` without what is in them.
+    fn literals(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for line in text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
+            let mut rest = line;
+            while let Some((_, behind)) = rest.split_once('"') {
+                let (mut literal, mut inside, mut end) = (String::new(), false, behind.len());
+                let mut letters = behind.char_indices();
+                while let Some((at, letter)) = letters.next() {
+                    match letter {
+                        '"' => {
+                            end = at + 1;
+                            break;
+                        }
+                        '\\' => literal.extend(letters.next().map(|(_, letter)| letter)),
+                        '{' => {
+                            literal.push_str("{}");
+                            inside = true;
+                        }
+                        '}' => inside = false,
+                        letter if !inside => literal.push(letter),
+                        _ => {}
+                    }
+                }
+                found.push(literal);
+                rest = &behind[end..];
+            }
+        }
+        found
+    }
+
+    fn source(file: &Path) -> String {
+        let text = std::fs::read_to_string(file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        text.to_owned()
+    }
+
+    /// Method: each pattern must still be a text in the source.
+    #[test]
+    fn a_sentence_that_was_changed_is_noticed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut said = BTreeSet::new();
+        for entry in walkdir::WalkDir::new(root) {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            let is_table = path.components().any(|part| part.as_os_str() == "words");
+            if path.extension().is_some_and(|end| end == "rs") && !is_table {
+                said.extend(literals(&source(path)));
+            }
+        }
+        let patterns = SENTENCES.iter().map(|(pattern, _)| *pattern);
+        let gone: Vec<&str> = patterns
+            .filter(|pattern| !said.contains(*pattern))
+            .collect();
+        assert!(gone.is_empty(), "nothing says this any more: {gone:#?}");
+    }
+
+    /// Method: what the files say that make the actions of the status must have a pattern, from `actions.push` to the end of
+    /// its function.
+    #[test]
+    fn every_action_of_the_status_has_a_translation() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut missing = BTreeSet::new();
+        for file in [
+            "archive/status.rs",
+            "archive/copies_status.rs",
+            "archive/checked_status.rs",
+            "archive/replace_status.rs",
+            "archive/journals.rs",
+        ] {
+            let text = source(&root.join(file));
+            for part in text.split("actions.push(").skip(1) {
+                let literals = literals(part.split("\n    }\n").next().unwrap());
+                let is_sentence = |said: &&String| {
+                    let says_what_to_do = said.contains(": ") && said.split(' ').count() > 5;
+                    says_what_to_do && !said.starts_with("kura ")
+                };
+                let known = |said: &String| SENTENCES.iter().any(|(known, _)| known == said);
+                missing.extend(
+                    literals
+                        .iter()
+                        .filter(is_sentence)
+                        .filter(|said| !known(said))
+                        .cloned(),
+                );
+            }
+        }
+        assert!(missing.is_empty(), "without Japanese: {missing:#?}");
+    }
+
+    #[test]
+    fn a_translation_uses_holes_that_its_sentence_has() {
+        for (english, japanese) in SENTENCES {
+            let holes = english.matches("{}").count();
+            let in_order = japanese.matches("{}").count();
+            let numbered = |at: &usize| japanese.contains(&format!("{{{at}}}"));
+            let highest = (0..9).filter(numbered).max().map_or(0, |at| at + 1);
+            assert!(in_order.max(highest) <= holes, "{english}");
+            assert!(in_order == 0 || highest == 0, "{english}");
+            let same = SENTENCES.iter().filter(|(other, _)| other == english);
+            assert_eq!(same.count(), 1, "{english}");
+        }
     }
 }
