@@ -2,7 +2,7 @@
 //!
 //! Nothing here is per study: what the archive counts over all series is shown as it was a moment ago.
 
-mod going_on;
+pub(super) mod going_on;
 mod lately;
 
 use axum::extract::{Query, State};

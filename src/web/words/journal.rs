@@ -1,1 +1,31 @@
-pub const WORDS: &[(&str, &str)] = &[];
+pub const WORDS: &[(&str, &str)] = &[
+    ("received", "受信"),
+    ("sent for a C-MOVE", "C-MOVEで送信"),
+    ("sent for a C-GET", "C-GETで送信"),
+    ("forwarded", "自動転送"),
+    (
+        "fetched from another archive",
+        "ほかのアーカイブから取り込み",
+    ),
+    ("storage commitment", "保存確認(Storage Commitment)"),
+    ("From day", "開始日"),
+    ("To day", "終了日"),
+    ("AE title or address", "AEタイトルまたはアドレス"),
+    ("Words in the line", "含まれる語句"),
+    (
+        "Of a UID, an AE title, an address, a status such as A700H, a reason",
+        "UID、AEタイトル、アドレス、状態コード(例: A700H)、理由など",
+    ),
+    ("Only where something failed", "失敗したものだけ"),
+    ("Search", "検索"),
+    ("The newest", "最新に戻る"),
+    ("Ended", "終了"),
+    ("Seconds", "秒"),
+    ("Status", "状態コード"),
+    ("Nothing was noted.", "記録はありません。"),
+    ("Older", "さらに古い記録"),
+    (
+        "{} lines cannot be read and were passed over.",
+        "読み取れない行が {} 行あり、表示していません。",
+    ),
+];
