@@ -3,6 +3,8 @@
 //! `<state>/admin/accounts.json` (0600). Of a password the Argon2id hash is kept (RFC 9106), of a token, which is nothing
 //! but chance, its SHA-256. Neither can be read back.
 
+pub mod certificate;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

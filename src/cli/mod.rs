@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod admin;
 mod adopt;
 mod amend;
 mod audit;
@@ -127,6 +128,8 @@ enum Verb {
     Amend(Box<amend::Amend>),
     /// Who changed what, when and why: list, show
     Changes(changes::Changes),
+    /// Who may use the administrator's page and the API: passwords, tokens; its certificate
+    Admin(admin::Admin),
     /// Every change by command, page or API: who asked for it, when and from where; list, verify
     Audit(audit::Audit),
     /// A study, series or instance to the trash
@@ -190,6 +193,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Drill(verb) => drill::run(&verb, &config, json),
         Verb::Amend(verb) => amend::run(verb, &config, json),
         Verb::Changes(verb) => changes::run(verb, &config, json),
+        Verb::Admin(verb) => admin::run(verb, &config, json),
         Verb::Audit(verb) => audit::run(verb, &config, json),
         Verb::Remove(verb) => remove::run(&verb, &config, json),
         Verb::Trash(verb) => trash::run(verb, &config, json),
