@@ -60,7 +60,7 @@ fi
 
 venv=target/venv
 if ! cmp -s tools/requirements.txt "$venv/installed.txt" ||
-    ! "$venv/bin/python" -c 'import numpy, PIL, pydicom, pynetdicom' 2>/dev/null; then
+    ! "$venv/bin/python" -c 'import numpy, PIL, pydicom, pynetdicom, schemathesis' 2>/dev/null; then
     rm -rf "$venv"
     mkdir -p target
     # Debian splits venv off; the module may be there and still lack ensurepip.

@@ -184,12 +184,10 @@ pub async fn guard(
             return refused(problem.next("ask somebody who may change this"));
         }
     }
-    if kind.is_unsafe {
-        request = match with_body(request).await {
-            Ok(request) => request,
-            Err(problem) => return refused(problem),
-        };
-    }
+    request = match with_body(request, kind.is_unsafe).await {
+        Ok(request) => request,
+        Err(problem) => return refused(problem),
+    };
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
@@ -345,9 +343,13 @@ fn to_sign_in(request: &Request) -> Response {
     Redirect::to(&sign_in::address(to)).into_response()
 }
 
-/// With the whole body in it: who sends it slowly waits alone, holding no thread and no disk.
-async fn with_body(request: Request) -> Result<Request, Problem> {
+/// With the whole body in it: who sends it slowly waits alone, holding no thread and no disk. Nothing that only reads has
+/// one.
+async fn with_body(request: Request, has_one: bool) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
+    if !has_one {
+        return Ok(Request::from_parts(parts, Body::empty()));
+    }
     let whole = axum::body::to_bytes(body, BODY_BYTES_MAX);
     let Ok(whole) = tokio::time::timeout(BODY_PATIENCE, whole).await else {
         let problem = Problem::new(

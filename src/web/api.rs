@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response as Answer};
 use axum::routing::{any, get};
@@ -32,6 +33,8 @@ pub fn routes() -> Router<Site> {
         .route("/openapi.json", get(description).fallback(no_method))
         .route("/{verb}", any(verb))
         .fallback(no_path)
+        // The body was read before, and its length looked at there.
+        .layer(DefaultBodyLimit::disable())
 }
 
 async fn description() -> Answer {
@@ -62,10 +65,13 @@ fn wrong_method(allow: &'static str) -> Problem {
 async fn verb(
     State(site): State<Site>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     method: Method,
     body: Bytes,
 ) -> Answer {
+    let Ok(Path(name)) = name else {
+        return no_path().await.into_response();
+    };
     match ask(site, caller, &name, &method, &body).await {
         Ok(answer) => answer,
         Err(problem) => problem.into_response(),
