@@ -4,6 +4,7 @@
 //! The socket's folder permissions are its protection: who may write the state folder may ask.
 
 mod find;
+mod gauges;
 mod journal;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -36,6 +37,7 @@ use crate::pull::{PullStatus, PullVerb, Pulls};
 use crate::transfers::{self, Transfer, Transfers};
 
 pub use find::{Find, FindEnd, FindKey};
+pub use gauges::Gauges;
 
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -75,6 +77,10 @@ pub enum Request {
     Journal(transfers::Wanted),
     /// What came and went lately.
     Seen,
+    /// Associations that failed, also when many others came since.
+    Failures,
+    /// What is true at this moment, for monitoring.
+    Gauges,
     /// What a configured peer can do is tried out.
     Probe {
         peer: String,
@@ -136,6 +142,9 @@ pub enum Response {
         /// The newest first; hours in which nothing came are left out.
         hours: Vec<Hour>,
     },
+    /// The newest first, each kind once.
+    Failures(Vec<Ended>),
+    Gauges(Box<Gauges>),
     Probe(Box<ProbeReport>),
     /// Done; what it means, in a sentence.
     Said(String),
@@ -160,6 +169,8 @@ impl Request {
             | Request::Doctor
             | Request::Journal(_)
             | Request::Seen
+            | Request::Failures
+            | Request::Gauges
             | Request::Probe { .. } => false,
             Request::Volume(verb) => !matches!(verb, VolumeVerb::Replace { dry_run: true, .. }),
             Request::Work(verb) => {
@@ -257,7 +268,7 @@ impl Desk {
             pulls: Pulls::open(&archive, config, &transfers)?,
             commitment,
             transfers,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(transfers::lately::read(&config.state)),
             audit: Arc::new(Audit::open(&config.state)),
             config: config.clone(),
             archive,
@@ -474,6 +485,8 @@ fn act(desk: &Desk, request: Request) -> Response {
             associations: desk.metrics.associations(),
             hours: desk.metrics.hours(),
         },
+        Request::Failures => Response::Failures(desk.metrics.failed()),
+        Request::Gauges => Response::Gauges(Box::new(gauges::gauges(desk))),
         Request::Probe { peer } => match desk.config.peer(&peer) {
             Some(peer) => Response::Probe(Box::new(probe::probe(archive, &desk.config, &peer))),
             None => Response::Failed {

@@ -11,8 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::archive::{Archive, Mode, OpenError, Watch};
 use crate::config::Config;
 use crate::control;
-use crate::net::{self, AcceptPolicy, Association, AssociationHandle, Timeouts, pdu};
+use crate::net::{self, AcceptPolicy, Asked, Association, AssociationHandle, Timeouts, pdu};
 use crate::scp::{self, Services};
+use crate::transfers::lately::Lately;
 use crate::web::Web;
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     forward.start().map_err(ServeError::Start)?;
     commitment.start().map_err(ServeError::Start)?;
     pulls.start();
+    let lately = Lately::start(&config.state, desk.metrics.clone());
     let web = show_page(&runtime, desk);
     tracing::info!(%address, ae_title = %config.ae_title, "kura is listening");
     runtime
@@ -92,6 +94,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     archive.stop_work();
     shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
     transfers.stop();
+    lately.stop();
     drop(watch);
     runtime.shutdown_timeout(Duration::from_secs(1));
     archive.leave_in_order();
@@ -192,31 +195,38 @@ async fn open(stream: TcpStream, peer: SocketAddr, place: Place, busy: bool) {
         accept_any_called: config.accept_any_called,
         pdu_length_max: pdu::PDU_LENGTH_MAX,
     };
-    let association = match tokio::time::timeout(NEGOTIATION, net::accept(stream, &policy, busy))
-        .await
-    {
-        Ok(Ok(association)) => association,
+    let (mut asked, begun) = (Asked::default(), Instant::now());
+    let accepted = net::accept(stream, &policy, busy, &mut asked);
+    let accepted = tokio::time::timeout(NEGOTIATION, accepted).await;
+    let error = match accepted {
+        Ok(Ok(association)) => return give_thread(association, asked, peer, place),
         Ok(Err(error)) => {
             tracing::info!(association_id = place.id, %peer, %error, "no association");
-            return;
+            Some(error)
         }
         Err(_) => {
             tracing::info!(association_id = place.id, %peer, "no association: nothing negotiated within 30 s");
-            return;
+            None
         }
     };
+    let metrics = &place.shared.services.metrics;
+    let (error, elapsed) = (error.as_ref(), begun.elapsed());
+    scp::ended::never_came(metrics, config, place.id, peer.ip(), &asked, error, elapsed);
+}
+
+fn give_thread(association: Association, asked: Asked, peer: SocketAddr, place: Place) {
     // Files block, so an association runs on a thread of its own.
     let name = format!("association {}", place.id);
     let thread = std::thread::Builder::new()
         .name(name)
         .stack_size(STACK_BYTES)
-        .spawn(move || run(association, place));
+        .spawn(move || run(association, &asked, place));
     if let Err(error) = thread {
         tracing::error!(%peer, %error, "no thread for an association");
     }
 }
 
-fn run(mut association: Association, place: Place) {
+fn run(mut association: Association, asked: &Asked, place: Place) {
     let limits = &place.shared.services.config.limits;
     let timeouts = Timeouts {
         idle: Duration::from_secs(limits.idle_seconds),
@@ -234,7 +244,7 @@ fn run(mut association: Association, place: Place) {
     // A panic ends one association, never the server; what it had not answered is sent again.
     let services = &place.shared.services;
     let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        scp::serve(services, association, place.id)
+        scp::serve(services, association, asked, place.id)
     }));
     if served.is_err() {
         tracing::error!(

@@ -159,6 +159,11 @@ impl Archive {
         }
     }
 
+    /// The last time something was copied, to its end.
+    pub fn last_mirror_run(&self) -> Option<LastRun> {
+        self.kept_mirror().last_run
+    }
+
     pub(super) fn kept_mirror(&self) -> Kept {
         let bytes = Disk::default().read_small(&self.state.join(FILE), FILE_BYTES_MAX);
         bytes

@@ -15,7 +15,7 @@
 //! | images leave the volumes that received them | `retention/` |
 //! | a dead disk | `replace`, `replace_status`, `restoring`, `forget`, `reports` |
 //! | long work by command | `work`, `equalize`, `survey`, `in_place`, `adopt`, `take_over`, `theirs`, `at_rest`, `drill`, `drill_report`, `scratch` |
-//! | what is said of all | `status`, `stats`, `capacity`, `study_copies`, `doctor` |
+//! | what is said of all | `status`, `stats`, `capacity`, `study_copies`, `doctor`, `process` |
 
 mod adopt;
 mod arrived;
@@ -58,6 +58,7 @@ mod mirror_status;
 mod open;
 mod places;
 mod placing;
+mod process;
 mod replace;
 mod replace_status;
 mod replaying;
@@ -116,8 +117,9 @@ pub use find::{FindError, Selected, Selection};
 pub use from_disks::{AwayVolume, FoundVolume, FromDisks, Listed, from_disks};
 pub use ingest::{Announced, IngestError, Kept, Outcome, Receiving};
 pub use keeper::View;
-pub use mirror_status::{MirrorStatus, MirrorVerb};
+pub use mirror_status::{LastRun as MirrorRun, MirrorStatus, MirrorVerb};
 pub use open::{Mode, OpenError};
+pub use process::{ProcessFacts, process_facts};
 pub use replace_status::{CopiedFrom, ReplaceStatus};
 pub use reports::{Piece, ReportName, ReportVerb, Shown, Write as WriteReport};
 pub use restoring::Counted;

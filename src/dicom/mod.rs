@@ -19,6 +19,7 @@ mod header;
 mod inflate;
 pub mod items;
 pub mod key_objects;
+pub mod names;
 pub mod part10;
 pub mod references;
 pub mod scan;
@@ -37,7 +38,7 @@ pub use part10::{FileMeta, MetaError, read_meta, read_start};
 pub use references::{Reference, References, ReferencesReader};
 pub use scan::{ScanError, Scanner, Wanted, scan};
 pub use uid::{
-    Encoding, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, encoding_of, is_conforming,
-    is_encapsulated, is_lossless_compressed, is_storage_class, sop, trim_uid, ts,
+    Encoding, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, UID_LENGTH_MAX, encoding_of,
+    is_conforming, is_encapsulated, is_lossless_compressed, is_storage_class, sop, trim_uid, ts,
 };
 pub use values::Attributes;

@@ -10,8 +10,8 @@ use super::pdu::{
     RoleSelection,
 };
 use crate::dicom::{
-    AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_lossless_compressed,
-    is_storage_class, sop, ts,
+    AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, UID_LENGTH_MAX,
+    is_lossless_compressed, is_storage_class, sop, ts,
 };
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -31,6 +31,58 @@ pub struct AcceptPolicy {
     pub pdu_length_max: u32,
 }
 
+/// What a requestor said until there was an association, or none: for the words about it.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// At most the six of a PDU header; fewer when no more came.
+    pub first_bytes: Vec<u8>,
+    pub calling: String,
+    pub called: String,
+    pub implementation_version_name: String,
+    /// Presentation contexts that were not accepted, the first few.
+    pub refused: Vec<RefusedContext>,
+    /// All of them.
+    pub refused_count: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedContext {
+    pub abstract_syntax: String,
+    /// The first few that were offered.
+    pub transfer_syntaxes: Vec<String>,
+    /// The abstract syntax is none of ours; else none of the transfer syntaxes is.
+    pub is_unknown: bool,
+}
+
+/// What is remembered of contexts that were not accepted: it is held as long as the association.
+const REFUSED_MAX: usize = 8;
+const REFUSED_SYNTAXES_MAX: usize = 4;
+
+impl Asked {
+    fn says(&mut self, request: &Associate) {
+        self.calling = pdu::text(&request.calling);
+        self.called = pdu::text(&request.called);
+        self.implementation_version_name = request.implementation_version_name.clone();
+    }
+
+    fn answered(&mut self, request: &Associate, answer: &Associate) {
+        let pairs = request.contexts.iter().zip(&answer.contexts);
+        for (offered, answered) in pairs.filter(|(_, answered)| answered.result != ACCEPTANCE) {
+            self.refused_count += 1;
+            if self.refused.len() == REFUSED_MAX {
+                continue;
+            }
+            let syntaxes = offered.transfer_syntaxes.iter();
+            let short = |uid: &String| uid.chars().take(UID_LENGTH_MAX).collect::<String>();
+            self.refused.push(RefusedContext {
+                abstract_syntax: short(&offered.abstract_syntax),
+                transfer_syntaxes: syntaxes.take(REFUSED_SYNTAXES_MAX).map(short).collect(),
+                is_unknown: answered.result == ABSTRACT_SYNTAX_NOT_SUPPORTED,
+            });
+        }
+    }
+}
+
 // Result of a presentation context. Source: PS3.8 table 9-18.
 const ACCEPTANCE: u8 = 0;
 const NO_REASON: u8 = 2;
@@ -41,15 +93,17 @@ const TRANSFER_SYNTAXES_NOT_SUPPORTED: u8 = 4;
 ///
 /// The caller sets the deadline for all of it. `reject_busy` refuses with "local limit
 /// exceeded", which tells the peer to come back. With any error the peer has had its A-ABORT
-/// or A-ASSOCIATE-RJ, as far as it listens.
+/// or A-ASSOCIATE-RJ, as far as it listens. `asked` gets what it said, also when the deadline
+/// ends this.
 pub async fn accept(
     mut stream: TcpStream,
     policy: &AcceptPolicy,
     reject_busy: bool,
+    asked: &mut Asked,
 ) -> Result<Association, AcceptError> {
     let address = stream.peer_addr()?;
     stream.set_nodelay(true)?;
-    let request = match read_request(&mut stream).await {
+    let request = match read_request(&mut stream, &mut asked.first_bytes).await {
         Ok(request) => request,
         Err(error) => {
             if let NetError::Protocol { reason, .. } = &error {
@@ -58,6 +112,7 @@ pub async fn accept(
             return Err(error);
         }
     };
+    asked.says(&request);
     if let Err(reject) = judge(&request, policy, reject_busy) {
         last_words(&mut stream, &reject.encode()).await;
         return Err(NetError::Refused(reject));
@@ -67,6 +122,7 @@ pub async fn accept(
         some => some,
     };
     let (answer, contexts) = answer(&request, announced);
+    asked.answered(&request, &answer);
     stream
         .write_all(&answer.encode(ASSOCIATE_AC))
         .await
@@ -84,14 +140,18 @@ pub async fn accept(
     )
 }
 
-async fn read_request(stream: &mut TcpStream) -> Result<Associate, NetError> {
+async fn read_request(
+    stream: &mut TcpStream,
+    first_bytes: &mut Vec<u8>,
+) -> Result<Associate, NetError> {
     let mut raw = [0u8; PDU_HEADER_LENGTH];
-    match stream.read_exact(&mut raw).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            return Err(NetError::Closed);
+    while first_bytes.len() < raw.len() {
+        let at = first_bytes.len();
+        match stream.read(&mut raw[at..]).await {
+            Ok(0) => return Err(NetError::Closed),
+            Ok(count) => first_bytes.extend_from_slice(&raw[at..at + count]),
+            Err(error) => return Err(NetError::from_io(error)),
         }
-        Err(error) => return Err(NetError::from_io(error)),
     }
     let header = Header::parse(&raw);
     if header.pdu_type != ASSOCIATE_RQ {

@@ -39,7 +39,7 @@ pub fn serve<T: Send + 'static>(
             .unwrap();
         let association = runtime.block_on(async {
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-            accept(stream, &policy, busy).await
+            accept(stream, &policy, busy, &mut accept::Asked::default()).await
         });
         drop(runtime);
         work(association)

@@ -16,7 +16,7 @@ mod receive;
 mod request;
 mod send;
 
-pub use accept::{AcceptError, AcceptPolicy, accept};
+pub use accept::{AcceptError, AcceptPolicy, Asked, RefusedContext, accept};
 pub use association::{Association, Context, Peer, Received, Timeouts};
 pub use dimse::CommandSet;
 pub use error::NetError;

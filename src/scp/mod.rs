@@ -3,6 +3,7 @@
 mod answer;
 mod commitment;
 mod echo;
+pub mod ended;
 mod find;
 mod identifier;
 mod retrieve;
@@ -19,10 +20,11 @@ use crate::commitment::Commitment;
 use crate::config::Config;
 use crate::metrics::{Ended, Metrics};
 use crate::net::dimse::{self, CommandSet};
-use crate::net::{Association, NetError, Received};
+use crate::net::{Asked, Association, NetError, Received};
 use crate::sending::Sent;
 use crate::transfers::Transfers;
 
+use ended::Troubles;
 use status::Status;
 
 /// What serving an association needs: shared by all of them.
@@ -44,6 +46,24 @@ pub(crate) struct Counts {
     pub volume_id: Option<String>,
     /// Studies of which instances came that name another patient, as far as the log has named them.
     pub another_patient: HashSet<String>,
+    pub messages: u64,
+    pub troubles: Troubles,
+}
+
+/// Counts as open until it is dropped, however that comes.
+struct Open<'a>(&'a Metrics);
+
+impl<'a> Open<'a> {
+    fn new(metrics: &'a Metrics) -> Open<'a> {
+        metrics.counters.associations_open.inc();
+        Open(metrics)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.counters.associations_open.dec();
+    }
 }
 
 impl Counts {
@@ -56,9 +76,11 @@ impl Counts {
     }
 }
 
-/// Answers until the peer releases, aborts or goes away. `id` is the association's number in the log.
-pub fn serve(services: &Services, mut association: Association, id: u64) {
+/// Answers until the peer releases, aborts or goes away. `id` is the association's number in the log; `asked`: what the
+/// peer wanted when it came.
+pub fn serve(services: &Services, mut association: Association, asked: &Asked, id: u64) {
     let begun = Instant::now();
+    let _open = Open::new(&services.metrics);
     let peer = association.peer();
     tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
         implementation = peer.implementation_version_name, "association opened");
@@ -67,14 +89,14 @@ pub fn serve(services: &Services, mut association: Association, id: u64) {
         association_id: id,
         ..Counts::default()
     };
-    let mut failed = false;
-    let end = match messages(services, &mut association, &mut counts, id) {
-        Ok(end) => end.to_owned(),
-        Err(error) => {
-            association.abort();
-            failed = true;
-            format!("aborted: {error}")
-        }
+    let result = messages(services, &mut association, &mut counts, id);
+    if result.is_err() {
+        association.abort();
+    }
+    let said = ended::of(&result, asked, &counts.troubles, counts.messages);
+    let end = match &result {
+        Ok(end) => (*end).to_owned(),
+        Err(error) => format!("aborted: {error}"),
     };
     services.transfers.ended(id);
     let peer = association.peer();
@@ -91,8 +113,17 @@ pub fn serve(services: &Services, mut association: Association, id: u64) {
         seconds: begun.elapsed().as_secs_f64(),
         instances_count: counts.instances,
         bytes: counts.bytes,
-        end,
-        failed,
+        failed: said.is_err(),
+        reason: said
+            .as_ref()
+            .map_or_else(|why| why.reason, |_| "")
+            .to_owned(),
+        next: said
+            .as_ref()
+            .map_or_else(|why| why.next.as_str(), |_| "")
+            .to_owned(),
+        end: said.unwrap_or_else(|why| why.end),
+        times: 0,
     });
 }
 
@@ -116,12 +147,17 @@ fn messages(
             }
             Received::Abort => return Ok("aborted by the peer"),
         };
+        counts.messages += 1;
         match command.command_field().unwrap_or_default() {
             dimse::C_STORE_RQ => {
                 store::answer(services, association, context_id, &command, counts)?
             }
             dimse::C_ECHO_RQ => echo::answer(association, context_id, &command)?,
-            dimse::C_FIND_RQ => find::answer(services, association, context_id, &command)?,
+            dimse::C_FIND_RQ => {
+                let begun = Instant::now();
+                find::answer(services, association, context_id, &command)?;
+                services.metrics.counters.found(begun.elapsed());
+            }
             dimse::C_MOVE_RQ => {
                 retrieve::answer_move(services, association, context_id, &command, counts)?
             }

@@ -14,6 +14,7 @@ use crate::net::{Association, NetError};
 use crate::sending::{self, Sent, To};
 use crate::transfers::Direction;
 
+use super::ended::Why;
 use super::identifier::{self, Identifier};
 use super::status::{self, Status};
 use super::transferred::{self, Transferred};
@@ -199,7 +200,7 @@ pub fn answer_get(
     };
     let address = association.peer().address.to_string();
     let calling = association.peer().calling.clone();
-    let mut line = Transferred::new(&services.transfers, Direction::Got, &calling, address);
+    let mut line = Transferred::new(services, Direction::Got, &calling, address);
     for (at, instance) in selected.iter().enumerate() {
         if association.pending_cancel(message_id)? {
             cancelled = true;
@@ -241,10 +242,15 @@ pub fn answer_move(
     let destination = command.move_destination().unwrap_or_default();
     let Some(peer) = services.config.peer(&destination) else {
         super::drain(association)?;
-        let comment = format!(
-            "move destination {} is not a configured peer",
-            destination.trim()
-        );
+        let title = destination.trim();
+        let comment = format!("move destination {title} is not a configured peer");
+        counts.troubles.note(|| {
+            Why::new(
+                "unknown-destination",
+                format!("it asked to have images sent to {title:?}, which is no peer of this server"),
+                "make it one, with its address and port: kura peer add AE@HOST:PORT; or correct the destination in the other system",
+            )
+        });
         return super::refuse(
             association,
             context_id,
@@ -278,7 +284,7 @@ pub fn answer_move(
         cancelled: Some(&is_cancelled),
     };
     let mut line = Transferred::new(
-        &services.transfers,
+        services,
         Direction::Moved,
         peer.ae_title.as_str(),
         to.address(),

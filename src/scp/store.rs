@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use crate::archive::{Announced, IngestError, Outcome};
 use crate::dicom::uid;
+use crate::metrics::Taken;
 use crate::net::dimse::CommandSet;
 use crate::net::{Association, NetError};
 use crate::transfers::Arrived;
 
+use super::ended::Why;
 use super::status::{self, Status};
 use super::{Counts, Services};
 
@@ -59,7 +61,8 @@ pub fn answer(
         Ok(kept) => {
             counts.instances += 1;
             counts.volume_id = Some(kept.volume_id.clone());
-            match kept.outcome {
+            let kept_as = kept.outcome;
+            match kept_as {
                 Outcome::Stored | Outcome::Duplicate => {}
                 Outcome::Variant => tracing::info!(
                     sop_instance_uid = command.affected_sop_instance_uid(),
@@ -91,13 +94,42 @@ pub fn answer(
             );
             kept.answered();
             let bytes = counts.bytes - bytes_before;
-            services.metrics.stored(bytes, begun.elapsed());
+            let taken = match kept_as {
+                Outcome::Stored => Taken::Stored,
+                Outcome::Duplicate => Taken::Duplicate,
+                Outcome::Variant => Taken::Variant,
+                Outcome::Conflict => Taken::Conflict,
+                Outcome::Newest => Taken::Newest,
+            };
+            services.metrics.stored(taken, bytes, begun.elapsed());
             sent
         }
         Err(error) => {
             tracing::warn!(calling = association.peer().calling, %error, "an instance was refused");
+            let bytes = counts.bytes - bytes_before;
+            let counters = &services.metrics.counters;
+            counters.received(Taken::Refused, bytes, begun.elapsed());
+            counts.troubles.note(|| refused(&error));
             super::refuse(association, context_id, command, &status)
         }
+    }
+}
+
+/// In words, for who looks at what failed lately.
+fn refused(error: &IngestError) -> Why {
+    match error {
+        IngestError::Missing { .. } | IngestError::Mismatch { .. } | IngestError::DataSet(_) => {
+            Why::new(
+                "refused-instance",
+                format!("an instance was refused: {error}"),
+                "the sender's data set is wrong, and it is to send a right one; what it sent is kept in quarantine: kura status",
+            )
+        }
+        _ => Why::new(
+            "not-stored",
+            format!("an instance was refused: {error}"),
+            "kura status says what is wrong here; then have it sent again",
+        ),
     }
 }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::archive::Selected;
+use crate::metrics::Metrics;
 use crate::sending::Sent;
 use crate::transfers::{Direction, Transfer, Transfers};
 
-use super::status;
+use super::{Services, status};
 
 /// Counts; writes its lines when it is dropped, however the request ended.
 pub struct Transferred<'a> {
     transfers: &'a Transfers,
+    metrics: &'a Metrics,
     direction: Direction,
     peer: String,
     address: String,
@@ -23,13 +25,30 @@ pub struct Transferred<'a> {
 
 impl<'a> Transferred<'a> {
     pub fn new(
+        services: &'a Services,
+        direction: Direction,
+        peer: &str,
+        address: String,
+    ) -> Transferred<'a> {
+        Transferred::of(
+            &services.transfers,
+            &services.metrics,
+            direction,
+            peer,
+            address,
+        )
+    }
+
+    fn of(
         transfers: &'a Transfers,
+        metrics: &'a Metrics,
         direction: Direction,
         peer: &str,
         address: String,
     ) -> Transferred<'a> {
         Transferred {
             transfers,
+            metrics,
             direction,
             peer: peer.to_owned(),
             address,
@@ -40,6 +59,10 @@ impl<'a> Transferred<'a> {
 
     pub fn count(&mut self, instance: &Selected, sent: &Sent, bytes: u64) {
         let begun = self.last;
+        match self.direction {
+            Direction::Got => self.metrics.counters.got(begun.elapsed()),
+            _ => self.metrics.counters.moved(begun.elapsed()),
+        }
         let study = &instance.study_instance_uid;
         if !self.studies.contains_key(study) {
             let transfer = Transfer {
@@ -158,7 +181,9 @@ mod tests {
             (vec![Sent::NotTaken(String::new())], (0x0122, 0, 1)),
         ] {
             let transfers = Transfers::default();
-            let mut line = Transferred::new(&transfers, Direction::Moved, "A", String::new());
+            let metrics = Metrics::new();
+            let mut line =
+                Transferred::of(&transfers, &metrics, Direction::Moved, "A", String::new());
             for sent in &sent {
                 line.count(&instance, sent, 10);
             }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::archive::{Archive, Selected};
 use crate::config::PeerEntry;
 use crate::dicom::AeTitle;
+use crate::metrics;
 use crate::net::{Association, NetError, Timeouts};
 use crate::scu::{self, StoreRequest};
 
@@ -266,6 +267,7 @@ pub fn send_one(
         outgoing.read(buffer)
     })?;
     let stored = outcome.is_stored();
+    metrics::sent(to.peer.ae_title.as_str(), stored, length);
     let (status, comment) = (outcome.status, outcome.comment);
     if stored {
         return Ok((Sent::Stored { status, comment }, length));

@@ -6,8 +6,10 @@
 //! | `arrivals` | instances that come, put together to one line for each study of an association |
 //! | `writing` | `<state>/journal/YYYY-MM-DD.jsonl`, a file for each local day |
 //! | `reading` | looking for lines, the newest first |
+//! | `lately` | the last associations and hours, over a restart |
 
 mod arrivals;
+pub mod lately;
 mod reading;
 mod writing;
 

@@ -19,9 +19,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::metrics::{self, Flushed};
 
 /// Whether new instance files bypass the page cache (`O_DIRECT`) where the file
 /// system takes it.
@@ -296,7 +299,7 @@ impl Disk {
         let (folder, name) = self.at(path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-        File::from(fd).sync_all()
+        timed(Flushed::Folder, || File::from(fd).sync_all())
     }
 
     /// Gives a file a second name; fails with `AlreadyExists` when it is taken.
@@ -631,7 +634,7 @@ impl DiskFile {
     /// again proves nothing, and the file must not be trusted.
     pub fn sync_data(&self) -> io::Result<()> {
         self.disk.before(Op::SyncFile(&self.path))?;
-        self.file.sync_data()
+        timed(Flushed::File, || self.file.sync_data())
     }
 
     /// Length in bytes.
@@ -705,6 +708,14 @@ impl DiskFile {
         #[cfg(not(target_os = "linux"))]
         let _ = len;
     }
+}
+
+/// A flush that fails is over soon, and says nothing about the disk's speed.
+fn timed(what: Flushed, flush: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let begun = Instant::now();
+    flush()?;
+    metrics::flushed(what, begun.elapsed());
+    Ok(())
 }
 
 impl Read for DiskFile {

@@ -15,6 +15,7 @@
 //! | `parts` | what pages are made of: notices, tables, bars, forms |
 //! | `said` | what a form did, told on the page after it |
 //! | `lately` | answers that take long, as they were a moment ago |
+//! | `metrics` | `/metrics` for Prometheus, `/healthz` |
 //! | `words` | English and Japanese |
 //! | `pages` | one file per page |
 //! | `assets` | style, script, htmx |
@@ -25,6 +26,7 @@ mod assets;
 mod connections;
 mod lately;
 mod layout;
+mod metrics;
 mod openapi;
 mod pages;
 mod parts;
@@ -73,6 +75,7 @@ pub struct Site {
     mirror: lately::Lately,
     streams: Arc<Semaphore>,
     access: Arc<Access>,
+    scraped: Arc<metrics::Scraped>,
 }
 
 impl Site {
@@ -145,6 +148,7 @@ impl Web {
             status: lately::Lately::new(Request::Status),
             mirror: lately::Lately::new(Request::Mirror(MirrorVerb::Status { all: false })),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            scraped: Arc::default(),
         };
         let service = routes(site).into_make_service_with_connect_info::<SocketAddr>();
         let _entered = runtime.enter();
@@ -184,6 +188,8 @@ fn routes(site: Site) -> Router {
     Router::new()
         .merge(assets::routes())
         .merge(sign_in::routes())
+        .merge(metrics::routes())
+        .merge(metrics::health_routes())
         .merge(pages::routes().layer(from_fn_with_state(site.clone(), layout::around)))
         .merge(layout::routes())
         .nest("/api/v1", api::routes())

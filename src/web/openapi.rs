@@ -32,6 +32,16 @@ const VERBS: &[(&str, &str, &[&str])] = &[
         &["matches", "found"],
     ),
     (
+        "failures",
+        "Associations that failed lately, and what the other side should change",
+        &["failures"],
+    ),
+    (
+        "gauges",
+        "What /metrics shows of disks, copies, queues and index",
+        &["gauges"],
+    ),
+    (
         "study",
         "Where the copies of a study lie, and when they were last read again",
         &["study"],

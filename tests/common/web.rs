@@ -101,7 +101,8 @@ pub fn ask(
     body: Option<&str>,
 ) -> Page {
     let address = address(server);
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
@@ -129,7 +130,11 @@ pub fn ask(
     let chunked = headers
         .iter()
         .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
-    let body = if chunked { unchunked(body) } else { body.to_vec() };
+    let body = if chunked {
+        unchunked(body)
+    } else {
+        body.to_vec()
+    };
     Page {
         status: status.expect("a status line"),
         headers,

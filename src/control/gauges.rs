@@ -1,0 +1,45 @@
+//! What is true at this moment, for monitoring: disks, copies, queues, the index, this process.
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{MirrorRun, ProcessFacts, Status, process_facts};
+use crate::commitment::CommitmentStatus;
+use crate::forward::PeerStatus;
+
+use super::Desk;
+
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Gauges {
+    pub status: Status,
+    pub peers: Vec<PeerStatus>,
+    pub commitment: CommitmentStatus,
+    /// The last time second copies were made.
+    pub last_mirror: Option<MirrorRun>,
+    pub process: ProcessFacts,
+    /// An instance that comes now would find room on an archive volume that is written.
+    pub can_store: bool,
+    /// For people: why not, or what is wrong.
+    pub reasons: Vec<String>,
+}
+
+pub(super) fn gauges(desk: &Desk) -> Gauges {
+    let status = desk.archive.status();
+    let can_store = status.volumes.iter().any(|volume| {
+        let room = volume.free_bytes > volume.reserve_bytes;
+        volume.role == "archive" && volume.state == "ok" && room
+    });
+    let mut reasons = status.actions.clone();
+    if !can_store {
+        let nowhere = "nothing can be stored: no archive volume is there, is written and has room";
+        reasons.insert(0, nowhere.to_owned());
+    }
+    Gauges {
+        peers: desk.forward.status(),
+        commitment: desk.commitment.status(),
+        last_mirror: desk.archive.last_mirror_run(),
+        process: process_facts(),
+        can_store,
+        reasons,
+        status,
+    }
+}
