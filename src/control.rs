@@ -3,6 +3,7 @@
 //!
 //! The socket's folder permissions are its protection: who may write the state folder may ask.
 
+mod doctor;
 mod find;
 mod gauges;
 mod journal;
@@ -32,7 +33,7 @@ use crate::forward::setup::{Setup, SetupSaid, SetupVerb};
 use crate::forward::{ForwardSaid, ForwardVerb, Forwarder, PeerStatus};
 use crate::index::Values;
 use crate::metrics::{Ended, Hour, Metrics};
-use crate::probe::{self, ProbeReport};
+use crate::probe::ProbeReport;
 use crate::pull::{PullStatus, PullVerb, Pulls};
 use crate::transfers::{self, Transfer, Transfers};
 
@@ -83,6 +84,10 @@ pub enum Request {
     Gauges,
     /// What a configured peer can do is tried out.
     Probe {
+        peer: String,
+    },
+    /// The same; an image of nobody is sent to it, and asked back.
+    ProbeByImage {
         peer: String,
     },
     /// A peer is asked to keep instances, and waited for.
@@ -248,6 +253,8 @@ pub struct Desk {
     pub metrics: Arc<Metrics>,
     pub audit: Arc<Audit>,
     pub config: Config,
+    /// False: a verb's own, while no server runs.
+    pub serves: bool,
 }
 
 impl Desk {
@@ -272,6 +279,7 @@ impl Desk {
             audit: Arc::new(Audit::open(&config.state)),
             config: config.clone(),
             archive,
+            serves: false,
         })
     }
 }
@@ -471,7 +479,7 @@ fn act(desk: &Desk, request: Request) -> Response {
                 reason: error.to_string(),
             },
         },
-        Request::Doctor => Response::Doctor(archive.look_over()),
+        Request::Doctor => Response::Doctor(doctor::look_over(desk)),
         Request::Forward(verb) => match forward(desk, verb) {
             Ok(said) => Response::Forward(Box::new(said)),
             Err(reason) => Response::Failed { reason },
@@ -487,14 +495,8 @@ fn act(desk: &Desk, request: Request) -> Response {
         },
         Request::Failures => Response::Failures(desk.metrics.failed()),
         Request::Gauges => Response::Gauges(Box::new(gauges::gauges(desk))),
-        Request::Probe { peer } => match desk.config.peer(&peer) {
-            Some(peer) => Response::Probe(Box::new(probe::probe(archive, &desk.config, &peer))),
-            None => Response::Failed {
-                reason: format!(
-                    "{peer} is not a configured peer; add it: kura peer add {peer}@HOST:PORT"
-                ),
-            },
-        },
+        Request::Probe { peer } => probe(desk, &peer, false),
+        Request::ProbeByImage { peer } => probe(desk, &peer, true),
         Request::Commit { to, instances } => match desk.commitment.ask_of(&to, &instances) {
             Ok(answer) => Response::Commit(answer),
             Err(reason) => Response::Failed { reason },
@@ -528,6 +530,13 @@ fn status(desk: &Desk) -> Response {
         status: Box::new(status),
         peers,
         commitment,
+    }
+}
+
+fn probe(desk: &Desk, peer: &str, send_image: bool) -> Response {
+    match doctor::probe(desk, peer, send_image) {
+        Ok(report) => Response::Probe(Box::new(report)),
+        Err(reason) => Response::Failed { reason },
     }
 }
 

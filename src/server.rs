@@ -53,7 +53,10 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     let archive = Arc::new(Archive::open(&config, Mode::Create)?);
     let watch = Watch::start(&archive).map_err(ServeError::Start)?;
     let desk = control::Desk::of(archive.clone(), &config).map_err(ServeError::Keeping)?;
-    let desk = Arc::new(desk);
+    let desk = Arc::new(control::Desk {
+        serves: true,
+        ..desk
+    });
     let transfers = desk.transfers.clone();
     let commitment = desk.commitment.clone();
     let (forward, pulls) = (desk.forward.clone(), desk.pulls.clone());

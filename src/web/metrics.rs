@@ -168,8 +168,12 @@ struct Page {
 
 impl Page {
     fn one(&mut self, name: &str, help: &str, unit: Option<Unit>, value: impl Into<Option<f64>>) {
-        if let Some(value) = value.into() {
-            self.each(name, help, unit, [(Vec::new(), value)]);
+        let Some(value) = value.into() else { return };
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
+        match unit {
+            Some(unit) => self.registry.register_with_unit(name, help, unit, gauge),
+            None => self.registry.register(name, help, gauge),
         }
     }
 
