@@ -4,6 +4,7 @@
 //! where even that fails looks at the folders ([`before_opening`]). What is measured is bounded in bytes and time, and each
 //! volume is looked at by a thread of its own, because a disk may never answer.
 
+mod clock;
 mod facts;
 
 use std::sync::{Arc, mpsc};
@@ -31,8 +32,6 @@ const TRIAL_BYTES: u64 = 64 << 20;
 const TRIAL_TIME: Duration = Duration::from_secs(5);
 /// Open at the same moment: 256 associations with a connection and a file or two each, and the archive's own.
 const FILES_WANTED: u64 = 1_024;
-/// The clock was set by nobody, or to nonsense, outside of these.
-const YEARS: std::ops::RangeInclusive<i16> = 2025..=2100;
 /// Full within so many days is worth a word.
 const DAYS_NOTED: i64 = 60;
 const DAYS_PRESSING: i64 = 7;
@@ -286,17 +285,6 @@ fn filling(capacity: &super::Capacity) -> Finding {
 
 /// The clock, and how much may be open at the same moment.
 fn machine() -> Vec<Finding> {
-    let now = jiff::Timestamp::now();
-    let year = now.to_zoned(jiff::tz::TimeZone::UTC).year();
-    let clock = now.strftime("%Y-%m-%d %H:%M UTC");
-    let clock = match YEARS.contains(&year) {
-        true => Finding::ok("clock", format!("{clock}")),
-        false => Finding::problem(
-            "clock",
-            format!("it says {clock}: what is received gets a wrong date"),
-            "set it, and let it be kept right: timedatectl set-ntp true",
-        ),
-    };
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = match limit {
         Some(limit) if limit < FILES_WANTED => Finding::note(
@@ -307,5 +295,5 @@ fn machine() -> Vec<Finding> {
         Some(limit) => Finding::ok("files", format!("{limit} may be open at the same moment")),
         None => Finding::ok("files", "any number may be open at the same moment"),
     };
-    vec![clock, files]
+    vec![clock::clock(), files]
 }

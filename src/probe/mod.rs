@@ -78,32 +78,36 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// Kinds of images that a hospital has.
 const KINDS: [&str; 20] = [
-    "1.2.840.10008.5.1.4.1.1.2",       // CT
-    "1.2.840.10008.5.1.4.1.1.2.1",     // Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.4",       // MR
-    "1.2.840.10008.5.1.4.1.1.4.1",     // Enhanced MR
-    "1.2.840.10008.5.1.4.1.1.1",       // CR
-    "1.2.840.10008.5.1.4.1.1.1.1",     // DX
-    "1.2.840.10008.5.1.4.1.1.1.2",     // MG
-    "1.2.840.10008.5.1.4.1.1.13.1.3",  // breast tomosynthesis
-    "1.2.840.10008.5.1.4.1.1.6.1",     // US
-    "1.2.840.10008.5.1.4.1.1.3.1",     // US multi-frame
-    "1.2.840.10008.5.1.4.1.1.12.1",    // XA
-    "1.2.840.10008.5.1.4.1.1.12.2",    // RF
-    "1.2.840.10008.5.1.4.1.1.20",      // NM
-    "1.2.840.10008.5.1.4.1.1.128",     // PET
+    "1.2.840.10008.5.1.4.1.1.2",        // CT
+    "1.2.840.10008.5.1.4.1.1.2.1",      // Enhanced CT
+    "1.2.840.10008.5.1.4.1.1.4",        // MR
+    "1.2.840.10008.5.1.4.1.1.4.1",      // Enhanced MR
+    "1.2.840.10008.5.1.4.1.1.1",        // CR
+    "1.2.840.10008.5.1.4.1.1.1.1",      // DX
+    "1.2.840.10008.5.1.4.1.1.1.2",      // MG
+    "1.2.840.10008.5.1.4.1.1.13.1.3",   // breast tomosynthesis
+    "1.2.840.10008.5.1.4.1.1.6.1",      // US
+    "1.2.840.10008.5.1.4.1.1.3.1",      // US multi-frame
+    "1.2.840.10008.5.1.4.1.1.12.1",     // XA
+    "1.2.840.10008.5.1.4.1.1.12.2",     // RF
+    "1.2.840.10008.5.1.4.1.1.20",       // NM
+    "1.2.840.10008.5.1.4.1.1.128",      // PET
     "1.2.840.10008.5.1.4.1.1.77.1.1.1", // video endoscopy
     image::SOP_CLASS,
-    "1.2.840.10008.5.1.4.1.1.104.1",   // PDF
-    "1.2.840.10008.5.1.4.1.1.11.1",    // presentation state
-    "1.2.840.10008.5.1.4.1.1.88.22",   // enhanced SR
-    "1.2.840.10008.5.1.4.1.1.88.59",   // key objects
+    "1.2.840.10008.5.1.4.1.1.104.1", // PDF
+    "1.2.840.10008.5.1.4.1.1.11.1",  // presentation state
+    "1.2.840.10008.5.1.4.1.1.88.22", // enhanced SR
+    "1.2.840.10008.5.1.4.1.1.88.59", // key objects
 ];
 
 /// Specific Character Sets in which a name is asked for, what they are called, and the name.
 const CHARACTER_SETS: [(&str, &str, &str); 4] = [
     ("ISO_IR 192", "UTF-8", "倉^試験*"),
-    ("\\ISO 2022 IR 87", "Japanese (ISO 2022 IR 87)", "Kura^Test=倉^試験*"),
+    (
+        "\\ISO 2022 IR 87",
+        "Japanese (ISO 2022 IR 87)",
+        "Kura^Test=倉^試験*",
+    ),
     ("ISO_IR 100", "Latin 1", "Müller*"),
     ("", "ASCII", "KURA^TEST*"),
 ];
@@ -160,7 +164,11 @@ impl<'a> Trial<'a> {
         });
         let next = "is the name right? enter it at your name server or in /etc/hosts, or configure the address itself";
         if let Err(error) = spawned {
-            report.failed("name", format!("{host} could not be looked up: {error}"), next);
+            report.failed(
+                "name",
+                format!("{host} could not be looked up: {error}"),
+                next,
+            );
             return Vec::new();
         }
         match answer.recv_timeout(NAME_PATIENCE) {
@@ -217,7 +225,10 @@ impl<'a> Trial<'a> {
         } else if takes_images {
             self.image(report, addresses, &answers);
         } else {
-            report.skipped("test image", "it does not take the kind that the test image is");
+            report.skipped(
+                "test image",
+                "it does not take the kind that the test image is",
+            );
         }
         report.skipped(
             "clock",
@@ -245,7 +256,10 @@ impl<'a> Trial<'a> {
         };
         report.ok(
             "association",
-            format!("it takes {} calling {}{name}", config.ae_title, peer.ae_title),
+            format!(
+                "it takes {} calling {}{name}",
+                config.ae_title, peer.ae_title
+            ),
         );
         if line.context(sop::VERIFICATION).is_none() {
             report.warning("echo", "it does not offer verification (C-ECHO)", "");
@@ -310,7 +324,10 @@ impl<'a> Trial<'a> {
             .collect();
         let all = KINDS.len();
         match refused.len() {
-            0 => report.ok("storage", format!("it takes all {all} kinds of images that were offered")),
+            0 => report.ok(
+                "storage",
+                format!("it takes all {all} kinds of images that were offered"),
+            ),
             none if none == all => report.warning(
                 "storage",
                 "it takes no images (C-STORE): nothing can be sent to it",
@@ -318,7 +335,11 @@ impl<'a> Trial<'a> {
             ),
             some => report.ok(
                 "storage",
-                format!("it takes {} of {all} kinds of images; not: {}", all - some, refused.join(", ")),
+                format!(
+                    "it takes {} of {all} kinds of images; not: {}",
+                    all - some,
+                    refused.join(", ")
+                ),
             ),
         }
         if !syntaxes.is_empty() {
@@ -412,10 +433,18 @@ impl<'a> Trial<'a> {
     fn moves(&self, report: &mut Report, line: &mut Line, nobody: &str, answers: &mut Answers) {
         let moves = [sop::STUDY_ROOT_MOVE, sop::PATIENT_ROOT_MOVE];
         let gets = line.context(sop::STUDY_ROOT_GET).is_some();
-        let Some(class) = moves.into_iter().find(|class| line.context(class).is_some()) else {
+        let Some(class) = moves
+            .into_iter()
+            .find(|class| line.context(class).is_some())
+        else {
             match gets {
-                true => report.ok("move", "it sends images only over the same association: kura pull --get"),
-                false => report.skipped("move", "it does not send images on request (C-MOVE, C-GET)"),
+                true => report.ok(
+                    "move",
+                    "it sends images only over the same association: kura pull --get",
+                ),
+                false => {
+                    report.skipped("move", "it does not send images on request (C-MOVE, C-GET)")
+                }
             }
             return;
         };
@@ -440,7 +469,10 @@ impl<'a> Trial<'a> {
                     0 => String::new(),
                     status => format!(" (asked for what nobody has: {})", words::status(status)),
                 };
-                report.ok("move", format!("it takes requests to send to {ours}{how}{also}"));
+                report.ok(
+                    "move",
+                    format!("it takes requests to send to {ours}{how}{also}"),
+                );
             }
             Err(error) => report.broke("move", &error),
         }
@@ -487,7 +519,13 @@ impl<'a> Trial<'a> {
     }
 
     /// Whether it answers for what it took, with the name as it was sent.
-    fn finds_it(&self, report: &mut Report, line: &mut Line, class: &str, image: &TestImage) -> bool {
+    fn finds_it(
+        &self,
+        report: &mut Report,
+        line: &mut Line,
+        class: &str,
+        image: &TestImage,
+    ) -> bool {
         let keys = [
             (tags::PATIENT_NAME, ""),
             (tags::STUDY_INSTANCE_UID, image.study_instance_uid.as_str()),
@@ -501,7 +539,8 @@ impl<'a> Trial<'a> {
                 }
                 Ok(_) => {
                     let found = "it took the test image, and does not find it";
-                    let next = "does it file what comes under other UIDs, or only for known patients?";
+                    let next =
+                        "does it file what comes under other UIDs, or only for known patients?";
                     report.warning("test image", found, next);
                     return false;
                 }
@@ -530,7 +569,10 @@ impl<'a> Trial<'a> {
 
     fn comes_back(&self, report: &mut Report, line: &mut Line, class: &str, image: &TestImage) {
         let Some(archive) = self.archive else {
-            report.skipped("move back", "no server runs here that could receive it: kura serve");
+            report.skipped(
+                "move back",
+                "no server runs here that could receive it: kura serve",
+            );
             return;
         };
         let outcome = match line.move_here(self, class, &image.study_instance_uid) {
@@ -589,7 +631,8 @@ impl<'a> Trial<'a> {
             };
             let (begun, end) = (&failed.begun, plain(&failed.end));
             let begun = begun.get(..16).unwrap_or(begun).replace('T', " ");
-            let found = format!("an association from it failed at {begun} UTC{times}: {end}{since}");
+            let found =
+                format!("an association from it failed at {begun} UTC{times}: {end}{since}");
             match since {
                 "" => report.warning("its calls", found, &failed.next),
                 _ => report.ok("its calls", found),
@@ -627,7 +670,11 @@ fn character_sets(report: &mut Report, line: &mut Line, class: &str, nobody: &st
             Err(error) => {
                 let Said { found, .. } = words::broke(&error);
                 let found = format!("asked for a name in {name}: {found}");
-                report.warning("characters", found, "ask it for names in Latin letters only");
+                report.warning(
+                    "characters",
+                    found,
+                    "ask it for names in Latin letters only",
+                );
                 return false;
             }
         }
@@ -637,7 +684,10 @@ fn character_sets(report: &mut Report, line: &mut Line, class: &str, nobody: &st
         true => report.ok("characters", format!("it takes names in {takes}")),
         false => report.warning(
             "characters",
-            format!("it takes names in {takes}; it refuses {}", refuses.join(", ")),
+            format!(
+                "it takes names in {takes}; it refuses {}",
+                refuses.join(", ")
+            ),
             "ask it for names in what it takes, or by Patient ID",
         ),
     }

@@ -48,7 +48,9 @@ pub fn no_association(error: &NetError, peer: &PeerEntry, config: &Config) -> Sa
                 "ask its manufacturer",
             ),
             _ => said(
-                format!("it refuses the association ({reject}); most do so to whom they do not know"),
+                format!(
+                    "it refuses the association ({reject}); most do so to whom they do not know"
+                ),
                 format!("{enter}; its log may say more"),
             ),
         },
@@ -98,7 +100,10 @@ pub fn no_connection(error: &std::io::Error) -> Said {
 /// An association that broke while something was asked.
 pub fn broke(error: &NetError) -> Said {
     match error {
-        NetError::Stopped => said("it did not come to an end in time", "its own log may say why"),
+        NetError::Stopped => said(
+            "it did not come to an end in time",
+            "its own log may say why",
+        ),
         NetError::Timeout { .. } => said("it does not answer", "its own log may say why"),
         error => said(format!("it broke off: {error}"), "its own log may say why"),
     }

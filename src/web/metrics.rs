@@ -400,6 +400,15 @@ fn volumes(page: &mut Page, gauges: &Gauges) {
             .filter_map(|v| Some((of(&v.name), moment(&v.last_round.as_ref()?.ended)?))),
     );
     page.each(
+        "volume_scrub_rounds",
+        "How often all of it has been read again",
+        None,
+        checked.iter().map(|v| {
+            let last = v.last_round.as_ref().map_or(0, |last| last.number);
+            (of(&v.name), number(last))
+        }),
+    );
+    page.each(
         "volume_failing",
         "1: its disk fails, and should be replaced",
         None,
