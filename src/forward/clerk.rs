@@ -18,7 +18,7 @@ use crate::archive::{Arrival, Marks, Taken};
 use crate::index::{IndexError, InstanceEntry, SeriesRecord, Snapshot, StudyRecord};
 
 use super::copies::Copies;
-use super::outbox::{KeptPeer, Key};
+use super::kept::{KeptPeer, Key};
 use super::queue::Queue;
 use super::ranges::Ranges;
 use super::rules::Facts;

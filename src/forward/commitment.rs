@@ -15,7 +15,7 @@ use crate::net::Association;
 use crate::scu::{self, Heard};
 
 use super::clerk::stands_for;
-use super::outbox::{Kept, KeptCommitment, Key};
+use super::kept::{Kept, KeptCommitment, Key};
 use super::queue::Queue;
 use super::ranges::Ranges;
 use super::rules::Route;
@@ -116,6 +116,11 @@ impl Forwarder {
                     }
                 });
                 asked = Instant::now();
+                if put.is_ok()
+                    && let Some(queue) = self.queues().get_mut(title)
+                {
+                    queue.commitment_pause = None;
+                }
                 if let Err(reason) = put {
                     self.cannot_be_asked(&key, &references.transaction_uid, &reason);
                     break;
@@ -416,5 +421,78 @@ impl Forwarder {
             Ok(None) => {}
             Err(reason) => tracing::error!(reason, "a record of the outbox cannot be read"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ForwardPriority;
+    use crate::job::Window;
+
+    fn peer(commitment: bool) -> PeerEntry {
+        let mut peer: PeerEntry = "HOROS@h:104".parse().expect("a peer");
+        peer.commitment = commitment;
+        peer
+    }
+
+    /// Two instances, both confirmed, the last noted at 1,000.
+    fn sent() -> Kept {
+        let mut kept = Kept {
+            noted: 1_000,
+            ..Kept::default()
+        };
+        for number in [5, 6] {
+            kept.wanted.insert(number);
+            kept.confirmed.insert(number);
+        }
+        kept
+    }
+
+    fn route(when: ForwardWhen) -> Route {
+        Route {
+            rule: "r".to_owned(),
+            peer: "HOROS".parse().expect("a title"),
+            when,
+            quiet: Duration::from_secs(60),
+            window: Window::ALWAYS,
+            priority: ForwardPriority::Medium,
+        }
+    }
+
+    #[test]
+    fn a_peer_is_asked_of_what_was_sent_whole_and_is_not_committed_yet() {
+        let peer = &peer(true);
+        let study = route(ForwardWhen::Study);
+        let mut kept = sent();
+        // Sent before it was to be asked.
+        assert_eq!(kept.commitment_due(peer, Some(&study)), None);
+        kept.begin_commitment(2_000);
+        assert_eq!(kept.commitment_due(peer, Some(&study)), Some(2_000));
+        assert_eq!(kept.commitment_due(peer, None), Some(2_000));
+        let instance = route(ForwardWhen::Instance);
+        assert_eq!(kept.commitment_due(peer, Some(&instance)), Some(61_000));
+        assert_eq!(kept.commitment_due(&self::peer(false), Some(&study)), None);
+        kept.wanted.insert(7);
+        assert_eq!(kept.commitment_due(peer, Some(&study)), None, "more goes");
+        kept.confirmed.insert(7);
+        let commitment = kept.commitment.as_mut().expect("begun");
+        commitment.committed = kept.confirmed.clone();
+        assert_eq!(kept.commitment_due(peer, Some(&study)), None, "all is kept");
+        assert!(kept.is_done());
+    }
+
+    #[test]
+    fn who_was_asked_long_enough_is_asked_again_by_hand_alone() {
+        let mut kept = sent();
+        kept.begin_commitment(2_000);
+        assert!(!kept.is_done() && !kept.is_not_committed());
+        let commitment = kept.commitment.as_mut().expect("begun");
+        (commitment.ended, commitment.reason) = (true, "1 refused".to_owned());
+        assert_eq!(kept.commitment_due(&peer(true), None), None);
+        assert!(kept.is_not_committed() && !kept.is_done());
+        kept.begin_commitment(3_000);
+        assert_eq!(kept.commitment_due(&peer(true), None), Some(3_000));
+        assert!(!kept.is_not_committed());
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, Marks};
 
-use super::outbox::{Kept, KeptPeer, Key};
+use super::kept::{Kept, KeptPeer, Key};
 use super::{Forwarder, now_ms, text_of};
 
 const NAME: &str = "outbox.jsonl";
@@ -43,7 +43,7 @@ enum Row {
     Study {
         peer: String,
         study: String,
-        kept: Kept,
+        kept: Box<Kept>,
     },
     End {
         crc32: u32,
@@ -105,7 +105,7 @@ impl Copy {
                 Row::Marks(marks) => copy.marks = Some(marks),
                 Row::Peer { peer, kept } => copy.peers.push((peer, kept)),
                 Row::Study { peer, study, kept } => {
-                    copy.items.push((Key::new(&peer, &study), kept));
+                    copy.items.push((Key::new(&peer, &study), *kept));
                 }
                 Row::End { crc32 } => return (crc.finalize() == crc32).then_some(copy),
             }
@@ -190,7 +190,7 @@ impl Forwarder {
             written = lines.put(&Row::Study {
                 peer: key.peer.to_string(),
                 study: key.study.to_string(),
-                kept,
+                kept: Box::new(kept),
             });
             written.is_ok()
         });
@@ -221,7 +221,7 @@ mod tests {
             .put(&Row::Study {
                 peer: "HOROS".to_owned(),
                 study: "1.2".to_owned(),
-                kept: kept.clone(),
+                kept: Box::new(kept.clone()),
             })
             .unwrap();
         let crc32 = lines.crc.clone().finalize();

@@ -5,7 +5,7 @@
 //! | `mod` | what is asked and answered; start, stop, status |
 //! | `rules` | which instances go to which peers |
 //! | `clerk` | what came is noted; who is next; threads for peers; probes |
-//! | `outbox`, `ranges` | what goes to whom, durable |
+//! | `outbox`, `kept`, `ranges` | what goes to whom, durable |
 //! | `copies` | the same on the volumes, for when it is lost |
 //! | `queue` | the order of it |
 //! | `sender`, `receipt` | one study to one peer, and what the peer then says that it holds |
@@ -16,6 +16,7 @@
 mod clerk;
 mod commitment;
 mod copies;
+mod kept;
 mod meaning;
 mod outbox;
 mod queue;
@@ -41,8 +42,9 @@ use crate::job::Window;
 use crate::transfers::Transfers;
 
 use copies::Copy;
+use kept::{Kept, Key};
 pub use meaning::meaning;
-use outbox::{Kept, Key, Outbox};
+use outbox::Outbox;
 use queue::{Placing, Queue, Unreachable};
 use rules::Rules;
 

@@ -10,7 +10,7 @@ use crate::net::{Association, NetError, Timeouts};
 use crate::scu;
 
 use super::Forwarder;
-use super::outbox::Key;
+use super::kept::Key;
 use super::queue::Receipt;
 
 /// Matches of one query that are counted.

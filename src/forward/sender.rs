@@ -12,7 +12,7 @@ use crate::sending::{self, Line, Sent, To};
 use crate::transfers::{Direction, Transfer};
 
 use super::clerk::{Above, facts_of, stands_for};
-use super::outbox::{Kept, Key};
+use super::kept::{Kept, Key};
 use super::ranges::Ranges;
 use super::rules::Rules;
 use super::{Forwarder, local_now, now_ms, receipt};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::outbox::{Kept, Key};
+use super::kept::{Kept, Key};
 use super::ranges::Ranges;
 use super::{ForwardSaid, ForwardVerb, Forwarder, Item, State, clerk, now_ms, text_of};
 
