@@ -4,7 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::build::{CT_IMAGE_STORAGE, Ct, Syntax, Tag, put};
+use common::build::{CT_IMAGE_STORAGE, Ct, Tag, put};
+use common::elements::Syntax;
 use common::images::{ALL, STORE, images, send_all};
 use common::web::{self, Page};
 use common::{Server, Settings, Sink};
@@ -14,10 +15,7 @@ const JAPANESE: (&str, &str) = ("Accept-Language", "ja,en;q=0.5");
 
 /// Stores an image whose texts are UTF-8.
 fn store(server: &Server, ct: &Ct) {
-    let syntax = Syntax {
-        explicit: false,
-        big: false,
-    };
+    let syntax = Syntax::IMPLICIT_LITTLE;
     let mut data_set = Vec::new();
     let character_set = Tag(0x0008, 0x0005);
     put(&mut data_set, syntax, character_set, "CS", b"ISO_IR 192");
