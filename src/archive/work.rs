@@ -49,6 +49,9 @@ pub enum WorkVerb {
     Cancel,
 }
 
+/// Files of each volume that a drill reads at most.
+const SAMPLE_MAX: u32 = 10_000;
+
 /// How closely a listed file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -271,6 +274,11 @@ impl Archive {
                     job.cancelled.store(true, Ordering::Relaxed);
                 }
                 return Ok(self.work_status());
+            }
+            WorkVerb::Drill { sample, .. } if !(1..=SAMPLE_MAX).contains(sample) => {
+                return Err(format!(
+                    "a drill reads 1 to {SAMPLE_MAX} files of each volume, not {sample}; nothing was begun"
+                ));
             }
             verb => serde_json::to_string(verb).map_err(|error| error.to_string())?,
         };

@@ -2,7 +2,7 @@
 
 mod pull;
 mod reports;
-mod work;
+pub(super) mod work;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

@@ -72,6 +72,10 @@ pub const WORDS: &[(&str, &str)] = &[
         "1件ずつ実行します。終わったら競合のページに戻って次を実行してください。",
     ),
     ("Amend", "修正する"),
+    (
+        "Also when an image came less than a minute ago",
+        "1分以内に画像が届いていても実行する",
+    ),
     ("All conflicts", "すべての競合"),
     ("{} images of {} series, {}", "{1} シリーズ {0} 件、{2}"),
     ("Chosen", "対象"),

@@ -132,10 +132,19 @@ pub async fn plans(site: &Site, caller: &Caller, asks: &[Amend]) -> Response {
                 @match plan {
                     Ok(AmendSaid::Plan(plan)) => {
                         (screen(caller, plan))
-                        (parts::buttons(html! {
-                            (parts::post_button("/conflicts/amend", say("Amend"), &[("ask", &serde_json::to_string(ask).unwrap_or_default())]))
-                            a.button href=(HERE) { (say("Back, without changing anything")) }
-                        }))
+                        form method="post" action="/conflicts/amend" {
+                            input type="hidden" name="ask" value=(serde_json::to_string(ask).unwrap_or_default());
+                            p {
+                                label {
+                                    input type="checkbox" name="now" value="yes";
+                                    " " (say("Also when an image came less than a minute ago"))
+                                }
+                            }
+                            (parts::buttons(html! {
+                                button type="submit" { (say("Amend")) }
+                                a.button href=(HERE) { (say("Back, without changing anything")) }
+                            }))
+                        }
                     }
                     Ok(_) => (forms::refusal(caller, &forms::something_else())),
                     Err(reason) => (forms::refusal(caller, reason)),
@@ -215,6 +224,7 @@ pub async fn make(
     let verb = AmendVerb::Make {
         ask: Amend {
             who: caller.who.name.clone(),
+            now: asked.now || typed.ticked("now"),
             ..asked
         },
     };

@@ -13,6 +13,7 @@ use crate::control::{self, Request};
 use crate::web::Site;
 use crate::web::access::Caller;
 use crate::web::parts::{self, Tone, cell, column, number};
+use crate::web::words::Language;
 
 const WORK: &str = "/jobs/work";
 /// Files of each volume that a drill reads where nothing is said.
@@ -120,6 +121,7 @@ async fn screen(site: &Site, caller: &Caller) -> (Markup, bool) {
     };
     let over = !status.running;
     let body = html! {
+        h2 { (name(language, &status)) }
         p.answer role="status" {
             @if status.running { (say("Under way")) ": " (language.sentence(&status.step)) }
             @else { (say("It is over.")) }
@@ -140,6 +142,18 @@ async fn screen(site: &Site, caller: &Caller) -> (Markup, bool) {
     (body, over)
 }
 
+/// What a piece of work is, by how it was asked for.
+pub fn name(language: Language, status: &WorkStatus) -> &'static str {
+    match serde_json::from_str(&status.what) {
+        Ok(WorkVerb::Equalize { .. }) => language.say("Make index, ledgers and disks agree"),
+        Ok(WorkVerb::Adopt { .. }) => language.say("Adopt a folder of DICOM files"),
+        Ok(WorkVerb::Drill { .. }) => language.say("Drill: would everything come back?"),
+        Ok(WorkVerb::Scrub { .. }) => language.say("Every file read again"),
+        Ok(WorkVerb::Retention { .. }) => language.say("What leaves by rule"),
+        _ => language.say("Work on the disks"),
+    }
+}
+
 fn bar(caller: &Caller, status: &WorkStatus) -> Markup {
     let language = caller.language;
     let total = status.total_count.max(status.done_count);
@@ -151,7 +165,7 @@ fn bar(caller: &Caller, status: &WorkStatus) -> Markup {
             &parts::bytes(status.done_bytes),
         ],
     );
-    let label = language.say("Work on the disks");
+    let label = name(language, status);
     let whole = (status.total_count > 0).then_some(total);
     html! { p { (parts::progress(label, status.done_count, whole, &text)) } }
 }

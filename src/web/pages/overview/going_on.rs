@@ -150,7 +150,7 @@ fn working(language: Language, work: &WorkStatus) -> Option<Job> {
     if !work.running {
         return None;
     }
-    let name = language.sentence(&work.what);
+    let name = super::super::jobs::work::name(language, work).to_owned();
     let total = (work.total_count > 0).then_some(work.total_count);
     let text = counted(language, work.done_count, work.total_count, None);
     let bar = html! {
