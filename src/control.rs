@@ -7,14 +7,16 @@ mod doctor;
 mod find;
 mod gauges;
 mod journal;
+mod notices;
+mod reload;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -27,18 +29,21 @@ use crate::archive::{
 };
 use crate::audit::{Audit, Who};
 use crate::commitment::{Answer, Commitment, CommitmentStatus};
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::dicom::Reference;
 use crate::forward::setup::{Setup, SetupSaid, SetupVerb};
 use crate::forward::{ForwardSaid, ForwardVerb, Forwarder, PeerStatus};
 use crate::index::Values;
 use crate::metrics::{Ended, Hour, Metrics};
+use crate::notices::{Notices, NoticesStatus};
 use crate::probe::ProbeReport;
 use crate::pull::{PullStatus, PullVerb, Pulls};
 use crate::transfers::{self, Transfer, Transfers};
 
 pub use find::{Find, FindEnd, FindKey};
 pub use gauges::Gauges;
+pub use notices::{NoticesVerb, Translate, Watched};
+pub use reload::Reloaded;
 
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -90,6 +95,12 @@ pub enum Request {
     ProbeByImage {
         peer: String,
     },
+    /// The configuration file is read again.
+    Reload,
+    /// Who is told, and whether it arrives.
+    Notices(NoticesVerb),
+    /// The outbox, which is open here, as a file for a backup.
+    CopyOutbox,
     /// A peer is asked to keep instances, and waited for.
     Commit {
         to: String,
@@ -151,6 +162,9 @@ pub enum Response {
     Failures(Vec<Ended>),
     Gauges(Box<Gauges>),
     Probe(Box<ProbeReport>),
+    Reloaded(Box<Reloaded>),
+    Notices(Box<NoticesStatus>),
+    OutboxCopy(Option<std::path::PathBuf>),
     /// Done; what it means, in a sentence.
     Said(String),
     Failed {
@@ -175,6 +189,8 @@ impl Request {
             | Request::Journal(_)
             | Request::Seen
             | Request::Failures
+            | Request::CopyOutbox
+            | Request::Notices(_)
             | Request::Gauges
             | Request::Probe { .. } => false,
             Request::Volume(verb) => !matches!(verb, VolumeVerb::Replace { dry_run: true, .. }),
@@ -252,9 +268,13 @@ pub struct Desk {
     pub commitment: Arc<Commitment>,
     pub metrics: Arc<Metrics>,
     pub audit: Arc<Audit>,
+    pub notices: Arc<Notices>,
+    /// As the server was started with; what may be another since is in `live`.
     pub config: Config,
     /// False: a verb's own, while no server runs.
     pub serves: bool,
+    pub live: Arc<Live<Config>>,
+    reloading: Mutex<()>,
 }
 
 impl Desk {
@@ -277,7 +297,10 @@ impl Desk {
             transfers,
             metrics: Arc::new(transfers::lately::read(&config.state)),
             audit: Arc::new(Audit::open(&config.state)),
+            notices: Arc::new(Notices::open(config)),
             config: config.clone(),
+            live: Arc::new(Live::new(config.clone())),
+            reloading: Mutex::default(),
             archive,
             serves: false,
         })
@@ -410,7 +433,16 @@ pub fn answer(desk: &Desk, who: &Who, request: Request) -> Response {
 fn act(desk: &Desk, request: Request) -> Response {
     let archive = &desk.archive;
     match request {
-        Request::Status => status(desk),
+        Request::Status => Response::Status {
+            status: {
+                let mut status = status(desk);
+                // Every image is as safe as before; but nobody would be told if it were not.
+                add(&mut status, desk.notices.actions());
+                Box::new(status)
+            },
+            peers: desk.forward.status(),
+            commitment: desk.commitment.status(),
+        },
         Request::Study { study_instance_uid } => match archive.study_copies(&study_instance_uid) {
             Ok(study) => Response::Study(study.map(Box::new)),
             Err(error) => Response::Failed {
@@ -497,6 +529,15 @@ fn act(desk: &Desk, request: Request) -> Response {
         Request::Gauges => Response::Gauges(Box::new(gauges::gauges(desk))),
         Request::Probe { peer } => probe(desk, &peer, false),
         Request::ProbeByImage { peer } => probe(desk, &peer, true),
+        Request::Notices(verb) => Response::Notices(Box::new(notices::verb(desk, verb))),
+        Request::CopyOutbox => match desk.forward.copy_for_a_backup() {
+            Ok(path) => Response::OutboxCopy(path),
+            Err(reason) => Response::Failed { reason },
+        },
+        Request::Reload => match reload::reload(desk) {
+            Ok(reloaded) => Response::Reloaded(Box::new(reloaded)),
+            Err(reason) => Response::Failed { reason },
+        },
         Request::Commit { to, instances } => match desk.commitment.ask_of(&to, &instances) {
             Ok(answer) => Response::Commit(answer),
             Err(reason) => Response::Failed { reason },
@@ -507,7 +548,15 @@ fn act(desk: &Desk, request: Request) -> Response {
     }
 }
 
-fn status(desk: &Desk) -> Response {
+fn add(status: &mut Status, actions: Vec<String>) {
+    if !actions.is_empty() && status.state == "ok" {
+        status.state = "degraded".to_owned();
+    }
+    status.actions.extend(actions);
+}
+
+/// The archive's, and what else wants a person; not that nobody can be told of it.
+fn status(desk: &Desk) -> Status {
     let mut status = desk.archive.status();
     let peers = desk.forward.status();
     let commitment = desk.commitment.status();
@@ -522,15 +571,8 @@ fn status(desk: &Desk) -> Response {
     // And a modality keeps what it could delete.
     let about_peers = late.chain(desk.forward.notes());
     let actions: Vec<String> = about_peers.chain(commitment.actions()).collect();
-    if !actions.is_empty() && status.state == "ok" {
-        status.state = "degraded".to_owned();
-    }
-    status.actions.extend(actions);
-    Response::Status {
-        status: Box::new(status),
-        peers,
-        commitment,
-    }
+    add(&mut status, actions);
+    status
 }
 
 fn probe(desk: &Desk, peer: &str, send_image: bool) -> Response {

@@ -10,6 +10,8 @@
 //! | [`forward`] | new studies to the peers that read them: rules, outbox |
 //! | [`commitment`] | storage commitment: what we were asked to keep, and when that is true |
 //! | [`pull`] | studies from another archive to here |
+//! | [`notices`] | somebody is told when the state changes |
+//! | [`backup`] | the state in one file, and back |
 //! | [`probe`] | what a peer can do, tried out |
 //! | [`sending`] | instances to a peer: presentation contexts, bytes, what became of each |
 //! | [`transfers`] | the journal of what came and went |
@@ -31,6 +33,7 @@ pub mod accounts;
 pub mod amounts;
 pub mod archive;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod commitment;
 pub mod config;
@@ -41,6 +44,7 @@ pub mod index;
 pub mod job;
 pub mod metrics;
 pub mod net;
+pub mod notices;
 pub mod pixels;
 pub mod probe;
 pub mod pull;

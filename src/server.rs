@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::archive::{Archive, Mode, OpenError, Watch};
+use crate::audit::Who;
 use crate::config::Config;
-use crate::control;
+use crate::control::{self, Request, Response};
 use crate::net::{self, AcceptPolicy, Asked, Association, AssociationHandle, Timeouts, pdu};
 use crate::scp::{self, Services};
 use crate::transfers::lately::Lately;
@@ -52,35 +53,31 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         .map_err(|source| ServeError::Bind { address, source })?;
     let archive = Arc::new(Archive::open(&config, Mode::Create)?);
     let watch = Watch::start(&archive).map_err(ServeError::Start)?;
-    let desk = control::Desk::of(archive.clone(), &config).map_err(ServeError::Keeping)?;
-    let desk = Arc::new(control::Desk {
-        serves: true,
-        ..desk
-    });
+    let mut desk = control::Desk::of(archive.clone(), &config).map_err(ServeError::Keeping)?;
+    desk.serves = true;
+    let desk = Arc::new(desk);
     let transfers = desk.transfers.clone();
     let commitment = desk.commitment.clone();
     let (forward, pulls) = (desk.forward.clone(), desk.pulls.clone());
     let control =
         control::Listener::start(&config.state, desk.clone()).map_err(ServeError::Start)?;
     let shared = Arc::new(Shared {
-        services: Services {
-            archive: archive.clone(),
-            config,
-            transfers: transfers.clone(),
-            commitment: commitment.clone(),
-            metrics: desk.metrics.clone(),
-        },
+        desk: desk.clone(),
         associations: Mutex::default(),
         ended: Condvar::new(),
         next_id: AtomicU64::new(1),
         trace,
     });
-    let config = &shared.services.config;
     forward.start().map_err(ServeError::Start)?;
     commitment.start().map_err(ServeError::Start)?;
     pulls.start();
     let lately = Lately::start(&config.state, desk.metrics.clone());
-    let web = show_page(&runtime, desk);
+    let watched = control::Watched::new(Arc::downgrade(&desk), |text, _| text.to_owned());
+    let notices = desk.notices.clone();
+    notices
+        .start(Box::new(watched))
+        .map_err(ServeError::Start)?;
+    let web = show_page(&runtime, desk.clone());
     tracing::info!(%address, ae_title = %config.ae_title, "kura is listening");
     runtime
         .block_on(listen(listener, &shared))
@@ -90,12 +87,13 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         web.stop();
     }
     drop(web);
+    notices.stop();
     control.stop();
     pulls.stop();
     forward.stop();
     commitment.stop();
     archive.stop_work();
-    shared.end_associations(Duration::from_secs(config.limits.stop_seconds));
+    shared.end_associations(Duration::from_secs(desk.live.now().limits.stop_seconds));
     transfers.stop();
     lately.stop();
     drop(watch);
@@ -130,7 +128,7 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 struct Shared {
-    services: Services,
+    desk: Arc<control::Desk>,
     associations: Mutex<Associations>,
     ended: Condvar,
     next_id: AtomicU64,
@@ -171,11 +169,16 @@ async fn listen(listener: TcpListener, shared: &Arc<Shared>) -> std::io::Result<
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                reload(&shared.desk);
+                continue;
+            }
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -191,8 +194,22 @@ async fn listen(listener: TcpListener, shared: &Arc<Shared>) -> std::io::Result<
     }
 }
 
+/// The file may be on a disk that does not answer: not on this thread.
+fn reload(desk: &Arc<control::Desk>) {
+    let desk = desk.clone();
+    tokio::task::spawn_blocking(move || {
+        let who = Who {
+            name: "SIGHUP".to_owned(),
+            ..Who::here()
+        };
+        if let Response::Failed { reason } = control::answer(&desk, &who, Request::Reload) {
+            tracing::error!("{reason}");
+        }
+    });
+}
+
 async fn open(stream: TcpStream, peer: SocketAddr, place: Place, busy: bool) {
-    let config = &place.shared.services.config;
+    let config = place.shared.desk.live.now();
     let policy = AcceptPolicy {
         ae_title: config.ae_title.clone(),
         accept_any_called: config.accept_any_called,
@@ -212,9 +229,17 @@ async fn open(stream: TcpStream, peer: SocketAddr, place: Place, busy: bool) {
             None
         }
     };
-    let metrics = &place.shared.services.metrics;
+    let metrics = &place.shared.services().metrics;
     let (error, elapsed) = (error.as_ref(), begun.elapsed());
-    scp::ended::never_came(metrics, config, place.id, peer.ip(), &asked, error, elapsed);
+    scp::ended::never_came(
+        metrics,
+        &config,
+        place.id,
+        peer.ip(),
+        &asked,
+        error,
+        elapsed,
+    );
 }
 
 fn give_thread(association: Association, asked: Asked, peer: SocketAddr, place: Place) {
@@ -230,7 +255,8 @@ fn give_thread(association: Association, asked: Asked, peer: SocketAddr, place: 
 }
 
 fn run(mut association: Association, asked: &Asked, place: Place) {
-    let limits = &place.shared.services.config.limits;
+    let services = place.shared.services();
+    let limits = &services.config.limits;
     let timeouts = Timeouts {
         idle: Duration::from_secs(limits.idle_seconds),
         stall: Duration::from_secs(limits.stall_seconds),
@@ -245,9 +271,8 @@ fn run(mut association: Association, asked: &Asked, place: Place) {
         return;
     }
     // A panic ends one association, never the server; what it had not answered is sent again.
-    let services = &place.shared.services;
     let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        scp::serve(services, association, asked, place.id)
+        scp::serve(&services, association, asked, place.id)
     }));
     if served.is_err() {
         tracing::error!(
@@ -264,9 +289,22 @@ impl Shared {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// With the configuration as it is now: an association goes on as it began.
+    fn services(&self) -> Services {
+        let desk = &self.desk;
+        Services {
+            archive: desk.archive.clone(),
+            config: desk.live.now(),
+            transfers: desk.transfers.clone(),
+            commitment: desk.commitment.clone(),
+            metrics: desk.metrics.clone(),
+        }
+    }
+
     /// Counts a connection in, and says whether it is one too many (it is then told so, and counted while that lasts).
     fn place(self: &Arc<Self>, address: IpAddr) -> (Place, bool) {
-        let limits = &self.services.config.limits;
+        let config = self.desk.live.now();
+        let limits = &config.limits;
         let mut associations = self.associations();
         let of_address = *associations.by_address.get(&address).unwrap_or(&0);
         let busy = associations.count >= limits.associations

@@ -14,6 +14,8 @@ const ROWS: &[(&str, u32)] = &[
     ("pull", 4),
     ("probe", 4),
     ("sending", 3),
+    ("backup", 3),
+    ("notices", 3),
     ("transfers", 2),
     ("audit", 2),
     ("accounts", 2),

@@ -30,7 +30,7 @@ pub struct Received<'a> {
 impl Archive {
     /// Whether the sender waits for the second copy.
     pub(super) fn copies_before_ack(&self, calling: &str, attributes: &Attributes) -> bool {
-        let config = &self.mirror_config;
+        let config = self.mirror_config.now();
         if config.rules.is_empty() {
             return config.when == MirrorWhen::BeforeAck;
         }
@@ -55,7 +55,7 @@ impl Archive {
         let made = self.make_second_copy(received, incoming);
         let made = made.and_then(|()| self.journal_beside(received));
         match made {
-            Err(IngestError::NoSecondCopy(reason)) if self.mirror_config.degrade => {
+            Err(IngestError::NoSecondCopy(reason)) if self.mirror_config.now().degrade => {
                 tracing::warn!(
                     sop_instance_uid = received.sop_instance_uid,
                     reason,

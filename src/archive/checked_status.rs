@@ -127,7 +127,7 @@ impl Archive {
             return;
         };
         let last = check.kept.last_round.clone();
-        found.state = match (self.scrub_config.days, &check.kept.scrub) {
+        found.state = match (self.scrub_config.now().days, &check.kept.scrub) {
             (_, Some(_)) => "reading",
             (0, None) => "off",
             (_, None) => "waiting",

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{Coerce, CoercedAttribute};
+use crate::config::{Coerce, CoercedAttribute, Live};
 use crate::dicom::amend::{AmendError, Amendment, Reason, Rewriter, Value};
 use crate::dicom::{Attributes, ScanError, Scanner, Tag, Wanted, tags};
 use crate::index::{ContentId, IndexError, Ruling, Snapshot, Verdict};
@@ -22,40 +22,51 @@ use super::{Archive, Line};
 /// The rules of the configuration, ready for use.
 #[derive(Default)]
 pub struct Coercion {
-    rules: Vec<Rule>,
+    rules: Live<Vec<Rule>>,
     /// Modifying System (0400,0563): our AE title.
     system: String,
     /// Instances that could not be coerced, since the start.
     failed: AtomicU64,
 }
 
-struct Rule {
+pub struct Rule {
     config: Coerce,
     map: HashMap<String, String>,
+}
+
+/// Reads the maps. The error is a sentence.
+pub fn rules(config: &[Coerce]) -> Result<Vec<Rule>, String> {
+    let rule = |config: &Coerce| {
+        let map = config.read_map();
+        Ok(Rule {
+            map: map.map_err(|reason| format!("[[coerce]] {reason}"))?,
+            config: config.clone(),
+        })
+    };
+    config.iter().map(rule).collect()
 }
 
 impl Coercion {
     /// Reads the maps. The error is a sentence.
     pub fn open(config: &[Coerce], ae_title: &str) -> Result<Coercion, String> {
-        let mut rules = Vec::new();
-        for config in config {
-            rules.push(Rule {
-                map: config
-                    .read_map()
-                    .map_err(|reason| format!("[[coerce]] {reason}"))?,
-                config: config.clone(),
-            });
-        }
         Ok(Coercion {
-            rules,
+            rules: Live::new(rules(config)?),
             system: ae_title.to_owned(),
             failed: AtomicU64::new(0),
         })
     }
 
+    /// From now on these.
+    pub fn set(&self, rules: Vec<Rule>) {
+        self.rules.set(rules);
+    }
+
     /// Whether anything of that sender may be coerced.
     pub fn concerns(&self, calling: &str) -> bool {
-        self.rules.iter().any(|rule| rule.config.fits(calling))
+        self.rules
+            .now()
+            .iter()
+            .any(|rule| rule.config.fits(calling))
     }
 
     pub fn failed_count(&self) -> u64 {
@@ -64,7 +75,8 @@ impl Coercion {
 
     /// What becomes of an instance; None: it stays as it is.
     pub fn amendment(&self, calling: &str, attributes: &Attributes) -> Option<Amendment> {
-        if self.rules.is_empty() {
+        let rules = self.rules.now();
+        if rules.is_empty() {
             return None;
         }
         let mut changes: Vec<(Tag, Value)> = Vec::new();
@@ -83,7 +95,7 @@ impl Coercion {
                 CoercedAttribute::PatientId => tags::PATIENT_ID,
                 CoercedAttribute::AccessionNumber => tags::ACCESSION_NUMBER,
             };
-            let Some(rule) = self.rules.iter().find(fits) else {
+            let Some(rule) = rules.iter().find(fits) else {
                 continue;
             };
             // A prefix alone would make one patient of all who have no number.

@@ -96,6 +96,7 @@ impl Archive {
             let (mut waits, mut loses) = (false, false);
             let is_in = self
                 .mirror_config
+                .now()
                 .in_period(&series.modality, &due::date_of(&series.folder));
             for spread in series.spread {
                 let (safe, need) = *judged
@@ -216,7 +217,7 @@ impl Archive {
                 ));
             }
         }
-        let days = self.mirror_config.overdue_days;
+        let days = self.mirror_config.now().overdue_days;
         let overdue = status.one_oldest.as_ref().filter(|at| {
             let age = at.parse::<jiff::Timestamp>().map(|at| {
                 let age = jiff::Timestamp::now().duration_since(at);

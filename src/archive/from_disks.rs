@@ -243,12 +243,7 @@ fn newest_list(archive_id: &str, labelled: &[(PathBuf, Label)]) -> Identity {
     let newest = copies
         .filter(|copy| copy.archive_id == archive_id)
         .max_by_key(|copy| copy.revision);
-    newest.unwrap_or(Identity {
-        sequence_floor: 0,
-        archive_id: archive_id.to_owned(),
-        revision: 0,
-        volumes: Vec::new(),
-    })
+    newest.unwrap_or_else(|| Identity::of(archive_id.to_owned()))
 }
 
 fn away(identity: &Identity, given: &[FoundVolume]) -> Vec<AwayVolume> {

@@ -204,7 +204,7 @@ impl Archive {
         };
         self.do_job(&job, &judge)?;
         if job.cause == Cause::Window {
-            let pause = Duration::from_secs(self.mirror_config.pause_seconds);
+            let pause = Duration::from_secs(self.mirror_config.now().pause_seconds);
             self.rest(pause);
         }
         Ok(true)
@@ -285,7 +285,11 @@ impl Archive {
             let open = told.asked.iter().filter(|asked| !asked.done);
             open.cloned().collect()
         };
-        let in_window = self.mirror_config.window.contains(Zoned::now().datetime());
+        let in_window = self
+            .mirror_config
+            .now()
+            .window
+            .contains(Zoned::now().datetime());
         let mut pending = self.mirror.pending();
         let Pending {
             series,
@@ -352,7 +356,7 @@ impl Archive {
         due: &mut Due,
         in_window: bool,
     ) -> Result<Option<Cause>, IndexError> {
-        let config = &self.mirror_config;
+        let config = self.mirror_config.now();
         if !config.in_period(&due.modality, &due.date) {
             return Ok(None);
         }
@@ -385,7 +389,10 @@ impl Archive {
             ControlFlow::Break(())
         })?;
         let patient_id = patient_id.unwrap_or_default();
-        Ok(self.mirror_config.when_for(&calling, modality, &patient_id))
+        Ok(self
+            .mirror_config
+            .now()
+            .when_for(&calling, modality, &patient_id))
     }
 
     fn do_job(&self, job: &Job, judge: &Judge) -> Result<(), IndexError> {
@@ -402,14 +409,18 @@ impl Archive {
         }
         let cap = match job.cause {
             Cause::Alone | Cause::Heal
-                if self.mirror_config.day.contains(Zoned::now().datetime()) =>
+                if self
+                    .mirror_config
+                    .now()
+                    .day
+                    .contains(Zoned::now().datetime()) =>
             {
-                match self.mirror_config.day_bytes_per_second {
-                    0 => self.mirror_config.bytes_per_second,
+                match self.mirror_config.now().day_bytes_per_second {
+                    0 => self.mirror_config.now().bytes_per_second,
                     by_day => by_day,
                 }
             }
-            _ => self.mirror_config.bytes_per_second,
+            _ => self.mirror_config.now().bytes_per_second,
         };
         self.mirror.pace().set(cap);
         let begun = Instant::now();
@@ -483,7 +494,11 @@ impl Archive {
         let stopped = self.stopping.load(Ordering::Relaxed)
             || self.mirror.paused.load(Ordering::Relaxed)
             || (job.cause == Cause::Window
-                && !self.mirror_config.window.contains(Zoned::now().datetime()));
+                && !self
+                    .mirror_config
+                    .now()
+                    .window
+                    .contains(Zoned::now().datetime()));
         !stopped
     }
 

@@ -183,7 +183,7 @@ impl Archive {
 
     pub fn mirror_status(&self, all: bool) -> Result<MirrorStatus, IndexError> {
         let judge = self.judge();
-        let config = &self.mirror_config;
+        let config = self.mirror_config.now();
         let mut jobs: BTreeMap<(String, String), JobStatus> = BTreeMap::new();
         let (mut lost_count, mut left_out_count) = (0, 0);
         let snapshot = super::mirror::whole(self)?;

@@ -8,7 +8,7 @@
 //! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `replaying`, `journals`, `before_ack`, `find`, `fetch` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content`, `filling` |
 //! | what came, told once | `arrived` |
-//! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `beside`, `healing`, `from_disks` |
+//! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `beside`, `healing`, `from_disks`, `reload` |
 //! | second copies | `safety`, `due`, `mirror`, `mirror_status`, `copying`, `copies_status` |
 //! | reading again what is there | `checked`, `checked_file`, `checked_status`, `scrub`, `reread`, `suspects`, `bad_copies`, `assured` |
 //! | changing what is answered | `corrections/` |
@@ -59,6 +59,7 @@ mod open;
 mod places;
 mod placing;
 mod process;
+mod reload;
 mod replace;
 mod replace_status;
 mod replaying;
@@ -91,6 +92,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::config::Live;
 use crate::index::{Change, IndexError};
 use crate::volume::io::{Disk, DiskFile};
 use crate::volume::placement::{Order, Reserve};
@@ -125,6 +127,9 @@ pub use reports::{Piece, ReportName, ReportVerb, Shown, Write as WriteReport};
 pub use restoring::Counted;
 pub use retention::{KeptInstance, RetentionReport, RetentionStatus, RuleReport};
 pub use scrub::LastRound;
+pub use state::{
+    FILE as IDENTITY_FILE, Identity, identity_of, lock as lock_state, read as read_identity,
+};
 pub use stats::{Stats, StatsBy, StatsRow};
 pub use status::{Status, VolumeStatus};
 pub use study_copies::{CopiesOn, SeriesCopies, StudyCopies};
@@ -137,7 +142,6 @@ use keeper::Keeper;
 use locks::UidLocks;
 use places::Places;
 use shelf::Shelf;
-use state::Identity;
 
 /// What goes with a ledger line, to the index once the line is flushed.
 type Line = Arc<Change>;
@@ -163,18 +167,18 @@ pub struct Archive {
     config_file: Option<PathBuf>,
     reserve: Reserve,
     order: Order,
-    quarantine_bytes: u64,
+    quarantine_bytes: Live<u64>,
     drains: drain::Drains,
     mirror: mirror::Mirror,
-    mirror_config: crate::config::Mirror,
+    mirror_config: Live<crate::config::Mirror>,
     restoring: restoring::Restoring,
-    scrub_config: crate::config::Scrub,
-    rejection_config: crate::config::Rejection,
+    scrub_config: Live<crate::config::Scrub>,
+    rejection_config: Live<crate::config::Rejection>,
     suspects: suspects::Suspects,
     checks: Arc<checked::Checks>,
     corrections: corrections::Corrections,
-    corrections_config: crate::config::Corrections,
-    duplicates: crate::config::Duplicates,
+    corrections_config: Live<crate::config::Corrections>,
+    duplicates: Live<crate::config::Duplicates>,
     coercion: coerce::Coercion,
     retention: retention::Retention,
     intake_config: crate::config::Intake,
@@ -194,7 +198,7 @@ impl Archive {
     }
 
     fn quarantine(&self, volume: &Volume<Line>, incoming: Incoming, report: &str) {
-        match volume.quarantine(incoming, report, self.quarantine_bytes) {
+        match volume.quarantine(incoming, report, *self.quarantine_bytes.now()) {
             Ok(name) => tracing::warn!(
                 volume = volume.name(),
                 name,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::config::{Config, EngineName, OrderName, RoleName, VolumeEntry};
+use crate::config::{Config, EngineName, Live, OrderName, RoleName, VolumeEntry};
 use crate::dicom::extra_keys::keep_also;
 use crate::index::{Engine, IndexError};
 use crate::volume::io::Disk;
@@ -18,7 +18,7 @@ use super::coerce::Coercion;
 use super::filling::Filling;
 use super::keeper::Keeper;
 use super::mirror::Mirror;
-use super::retention::Retention;
+use super::retention::{self, Retention};
 use super::shelf::{Member, Shelf, Standing, what_is_there};
 use super::state::{self, Identity, Known};
 use super::{Archive, Line, scratch};
@@ -129,7 +129,7 @@ impl Archive {
             Mode::Existing => Ok(Coercion::default()),
         };
         let coercion = coercion.map_err(OpenError::Coercion)?;
-        let retention = Retention::new(&config.retention).map_err(OpenError::FreeBelow)?;
+        let retention = retention::Rules::new(&config.retention).map_err(OpenError::FreeBelow)?;
         // Everything that can be refused is looked at before the first byte is written anywhere.
         let labels = config
             .volumes
@@ -180,20 +180,20 @@ impl Archive {
                 OrderName::InOrder => Order::InOrder,
                 OrderName::MostFree => Order::MostFree,
             },
-            quarantine_bytes: config.limits.quarantine_bytes,
+            quarantine_bytes: Live::new(config.limits.quarantine_bytes),
             drains: Default::default(),
             mirror: Mirror::new(config.mirror.bytes_per_second),
-            mirror_config: config.mirror.clone(),
+            mirror_config: Live::new(config.mirror.clone()),
             restoring: Default::default(),
-            scrub_config: config.scrub.clone(),
-            rejection_config: config.rejection.clone(),
+            scrub_config: Live::new(config.scrub.clone()),
+            rejection_config: Live::new(config.rejection.clone()),
             suspects: Default::default(),
             checks: Default::default(),
-            corrections_config: config.corrections.clone(),
+            corrections_config: Live::new(config.corrections.clone()),
             corrections: super::corrections::Corrections::new(&config.ae_title),
-            duplicates: config.duplicates.clone(),
+            duplicates: Live::new(config.duplicates.clone()),
             coercion,
-            retention,
+            retention: Retention::new(retention),
             intake_config: config.intake.clone(),
             filling: Filling::new(config.index.fill_window),
             carrying: Default::default(),

@@ -209,7 +209,7 @@ impl Archive {
                 _ => Shared::Unknown,
             };
             match shared {
-                _ if self.mirror_config.allow_same_device => {}
+                _ if self.mirror_config.now().allow_same_device => {}
                 Shared::No => {}
                 Shared::Yes => {
                     return refuse(&format!(

@@ -307,7 +307,7 @@ impl Archive {
         let (record, calling) = (&existing.record, &instance.source_ae_title);
         let of_the_same = record.source_ae_title.trim() == calling.trim()
             && record.transfer_syntax == instance.transfer_syntax;
-        of_the_same && self.duplicates.policy_for(calling) == DuplicatePolicy::Newest
+        of_the_same && self.duplicates.now().policy_for(calling) == DuplicatePolicy::Newest
     }
 
     /// Has a content answered that is kept besides another: its sender went back to it. No file is written for that, only

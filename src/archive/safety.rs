@@ -227,7 +227,7 @@ impl Archive {
                 .values()
                 .any(|place| place.role == Role::Mirror && !place.replaced),
             places,
-            allow_same_device: self.mirror_config.allow_same_device,
+            allow_same_device: self.mirror_config.now().allow_same_device,
             mirrors_only: false,
         }
     }

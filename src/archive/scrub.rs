@@ -80,7 +80,7 @@ const CHUNK_COUNT: usize = 20_000;
 impl Archive {
     /// Whether there is something to read in this round, or a new one to begin.
     pub(super) fn scrub_is_due(&self, check: &VolumeCheck, end: Position) -> bool {
-        let config = &self.scrub_config;
+        let config = self.scrub_config.now();
         if config.days == 0 || end == Position::default() {
             return false;
         }
@@ -125,7 +125,12 @@ impl Archive {
             if self.suspects.has_some(volume_id) {
                 return Ok(true);
             }
-            if !self.scrub_config.window.contains(Zoned::now().datetime()) {
+            if !self
+                .scrub_config
+                .now()
+                .window
+                .contains(Zoned::now().datetime())
+            {
                 return Ok(false);
             }
             let seen = self.read_listed(volume_id, mark, &brake)?;
@@ -152,7 +157,12 @@ impl Archive {
             _ => self.view()?.snapshot.volume_totals(volume_id)?.bytes,
         };
         let left = total.saturating_sub(round.bytes);
-        let rate = rate(left, &round.begun, &self.scrub_config, Timestamp::now());
+        let rate = rate(
+            left,
+            &round.begun,
+            &self.scrub_config.now(),
+            Timestamp::now(),
+        );
         if let Some(check) = self.checks.volumes().get_mut(volume_id) {
             if check.total.is_none_or(|(_, at)| at.elapsed() >= TOTAL_FOR) {
                 check.total = Some((total, Instant::now()));

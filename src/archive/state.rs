@@ -27,8 +27,13 @@ pub const FILE: &str = "archive.json";
 const LOCK: &str = "kura.lock";
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Raised when an older program would misread the file.
+const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
+    #[serde(default)]
+    format: Format,
     pub archive_id: String,
     /// Raised with every change: of two copies the higher is the newer.
     #[serde(default)]
@@ -38,6 +43,16 @@ pub struct Identity {
     /// Sequence numbers up to this one were given out, whichever volumes are still there. Behind while the server runs.
     #[serde(default)]
     pub sequence_floor: u64,
+}
+
+/// Of `archive.json`; 1 where it is not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Format(u32);
+
+impl Default for Format {
+    fn default() -> Format {
+        Format(FORMAT)
+    }
 }
 
 /// A volume that was labelled once. It stays listed until the archive is told to forget it.
@@ -91,6 +106,14 @@ pub struct Replaced {
 }
 
 impl Identity {
+    /// Of an archive of which no volume is known.
+    pub fn of(archive_id: String) -> Identity {
+        Identity {
+            archive_id,
+            ..Identity::default()
+        }
+    }
+
     /// Of this state folder, else the newest copy on these volumes, else of their labels; a new one where there is none of
     /// these. Writes nothing.
     pub fn load(state: &Path, volumes: &[(PathBuf, Label)]) -> Result<Identity, OpenError> {
@@ -111,12 +134,7 @@ impl Identity {
             Some((_, label)) => label.archive_id.clone(),
             None => uuid::Uuid::new_v4().to_string(),
         };
-        Ok(Identity {
-            archive_id,
-            revision: 0,
-            volumes: Vec::new(),
-            sequence_floor: 0,
-        })
+        Ok(Identity::of(archive_id))
     }
 
     pub fn by_name(&self, name: &str) -> Option<&Known> {
@@ -201,7 +219,25 @@ impl Identity {
 
 pub fn read(path: &Path) -> std::io::Result<Identity> {
     let bytes = Disk::default().read_small(path, FILE_BYTES_MAX)?;
-    serde_json::from_slice(&bytes).map_err(std::io::Error::other)
+    identity_of(&bytes)
+}
+
+/// What stands in such a file.
+pub fn identity_of(bytes: &[u8]) -> std::io::Result<Identity> {
+    // The format first: a newer file may have other members.
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(default)]
+        format: Format,
+    }
+    let found: Version = serde_json::from_slice(bytes).map_err(std::io::Error::other)?;
+    let found = found.format.0;
+    if found != FORMAT {
+        return Err(std::io::Error::other(format!(
+            "it was written by a newer Kura (format {found}; this one knows {FORMAT}). Start the newer one"
+        )));
+    }
+    serde_json::from_slice(bytes).map_err(std::io::Error::other)
 }
 
 /// Whether there is a lock to take in this state folder.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output;
 use super::{End, Failure};
 use crate::archive::{AwayVolume, FoundVolume, FromDisks, from_disks};
-use crate::config::{self, RoleName, VolumeEntry, conquest};
+use crate::config::{self, Config, RoleName, VolumeEntry, conquest};
 use crate::volume::layout::Role;
 
 #[derive(clap::Args)]
@@ -49,11 +49,35 @@ pub fn run(verb: &Init, json: bool) -> Result<End, Failure> {
         output::json(&serde_json::json!({ "version": 1, "written": file }));
     } else {
         output::line(&format!(
-            "written: {}\nedit it, then: kura serve",
-            file.display()
+            "written: {}\n{}",
+            output::plain(&file.display().to_string()),
+            first_minutes(file)?
         ));
     }
     Ok(End::Ok)
+}
+
+/// What to do with a new configuration, from here to the first image.
+fn first_minutes(file: &Path) -> Result<String, Failure> {
+    let config = Config::load(Some(file))?;
+    let (title, port) = (&config.ae_title, config.port);
+    let serve = match file == Path::new("kura.toml") {
+        true => "kura serve".to_owned(),
+        false => format!(
+            "kura serve --config {}",
+            output::plain(&file.display().to_string())
+        ),
+    };
+    let page = match config.admin.address() {
+        Some(address) => format!("page     http://{address}/ in a browser of this machine\n"),
+        None => String::new(),
+    };
+    Ok(format!(
+        "action   edit it if you like (the defaults work), then: {serve}\n{page}\
+         modality sends to AE title {title}, port {port}, at the address of this machine\n\
+         viewer   kura peer add HOROS@192.168.1.20:11112, and it asks and fetches as a modality sends\n\
+         then     kura status says whether all is well; kura doctor what of this machine stands in the way"
+    ))
 }
 
 fn said_conquest(file: &Path, taken: &conquest::Taken, json: bool) -> Result<End, Failure> {
@@ -93,6 +117,11 @@ fn said_conquest(file: &Path, taken: &conquest::Taken, json: bool) -> Result<End
         text.push_str(
             "action   each volume needs an empty folder, best on a disk of its own: edit the paths\n",
         );
+    }
+    if let Some(address) = Config::load(Some(file))?.admin.address() {
+        text.push_str(&format!(
+            "page     after the start: http://{address}/ in a browser of this machine\n"
+        ));
     }
     text.push_str(
         "action   kura serve, then what Conquest has: kura adopt FOLDER where its files can be read, or kura pull\n",

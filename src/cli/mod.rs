@@ -4,6 +4,7 @@ mod admin;
 mod adopt;
 mod amend;
 mod audit;
+mod backup;
 mod changes;
 mod commit;
 mod conflicts;
@@ -18,11 +19,15 @@ mod forward_rules;
 mod index;
 mod init;
 mod journal;
+mod manual;
 mod mirror;
+mod notices;
+mod on_disk;
 mod output;
 mod peer;
 mod protect;
 mod pull;
+mod reload;
 mod remove;
 mod replace;
 mod report;
@@ -40,7 +45,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::archive::{Archive, Mode};
 use crate::audit::Who;
@@ -140,15 +145,37 @@ enum Verb {
     Protect(protect::Protect),
     /// What needs a decision: show, prefer, discard, undo
     Conflicts(conflicts::Settle),
+    /// Read the configuration again while the server runs; a wrong one is refused whole
+    Reload,
+    /// Who is told when the state changes, and every day; whether it arrives
+    Notices(notices::Notices),
+    /// Configuration and state in one file; no image, no index
+    Backup(backup::Backup),
+    /// Put a backup in place; shown first with --dry-run
+    Restore(backup::Restore),
     /// Write a commented kura.toml with the defaults
     Init(init::Init),
+    /// Completions of the command line, for a shell to read
+    Completions(manual::Completions),
+    /// Write a manual page for each verb
+    Man(manual::Man),
     /// Decompresses for a server, which starts it and talks to it over its pipes
     #[command(name = worker::VERB, hide = true)]
     TranscodeWorker,
 }
 
+/// Every verb, with what it changes on disk.
+fn command() -> clap::Command {
+    on_disk::said(plain_command())
+}
+
+fn plain_command() -> clap::Command {
+    Arguments::command()
+}
+
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = arguments.json;
     match dispatch(arguments) {
         Ok(End::Ok) => ExitCode::SUCCESS,
@@ -164,6 +191,12 @@ pub fn run() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<End, Failure> {
     let json = arguments.json;
     match arguments.verb {
+        // It reads the file itself: a wrong one is its answer.
+        Verb::Reload => return reload::run(arguments.config.as_deref(), json),
+        // What it needs of the configuration may be in the backup.
+        Verb::Restore(verb) => return backup::restore(&verb, arguments.config.as_deref(), json),
+        Verb::Completions(verb) => return manual::completions(&verb),
+        Verb::Man(verb) => return manual::man(&verb, json),
         Verb::Init(verb) => return init::run(&verb, json),
         Verb::Dump(verb) => return dump::run(&verb, json),
         Verb::TranscodeWorker => return Ok(worker::work().map(|()| End::Ok)?),
@@ -199,7 +232,17 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Trash(verb) => trash::run(verb, &config, json),
         Verb::Protect(verb) => protect::run(verb, &config, json),
         Verb::Conflicts(verb) => conflicts::run(verb, &config, json),
-        Verb::Dump(_) | Verb::Init(_) | Verb::TranscodeWorker => unreachable!("handled above"),
+        Verb::Notices(verb) => notices::run(&verb, &config, json),
+        Verb::Backup(verb) => backup::backup(&verb, &config, json),
+        Verb::Dump(_)
+        | Verb::Init(_)
+        | Verb::Reload
+        | Verb::Restore(_)
+        | Verb::Completions(_)
+        | Verb::Man(_)
+        | Verb::TranscodeWorker => {
+            unreachable!("handled above")
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl Commitment {
             !self.is_stopping()
         };
         sofar.assured.resize(kept.instances_count(), false);
-        let copies = self.config.commitment.copies;
+        let copies = self.times.now().copies;
         let (mut failed, mut waiting) = (BTreeMap::new(), Vec::new());
         let mut why = String::new();
         for (at, reference) in kept.instances().enumerate() {
@@ -170,7 +170,7 @@ impl Commitment {
             return;
         };
         let now = Instant::now();
-        let minutes = self.config.commitment.wait_minutes as i64;
+        let minutes = self.times.now().wait_minutes as i64;
         if !waiting.is_empty() && Timestamp::now() < request.at + minutes.minutes() {
             let pause = LOOK_AGAIN_AFTER * 2u32.pow(sofar.looks.min(10));
             let at = now + pause.min(LOOK_AGAIN_AFTER_MAX);
@@ -202,7 +202,7 @@ impl Commitment {
 
     /// Gives up requestors that could not be told for too long.
     fn expire(&self) {
-        let hours = self.config.commitment.keep_days as i64 * 24;
+        let hours = self.times.now().keep_days as i64 * 24;
         let until = Timestamp::now() - hours.hours();
         let expired = {
             let mut table = self.table();

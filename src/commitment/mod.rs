@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::dicom::{Reference, References};
 use crate::transfers::{Direction, Transfer, Transfers};
 
@@ -57,6 +57,7 @@ pub struct Commitment {
     archive: Arc<Archive>,
     transfers: Arc<Transfers>,
     config: Config,
+    times: Live<crate::config::Commitment>,
     folder: Folder,
     table: Mutex<Table>,
     /// Something is to be done.
@@ -230,6 +231,7 @@ impl Commitment {
             archive: archive.clone(),
             transfers: transfers.clone(),
             config: config.clone(),
+            times: Live::new(config.commitment.clone()),
             folder,
             table: Mutex::new(table),
             changed: Condvar::new(),
@@ -237,6 +239,12 @@ impl Commitment {
             asked: asking::Asked::default(),
             others: OnceLock::new(),
         }))
+    }
+
+    /// From now on these copies and times.
+    pub fn set(&self, times: crate::config::Commitment) {
+        self.times.set(times);
+        self.changed.notify_all();
     }
 
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {

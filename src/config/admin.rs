@@ -48,6 +48,16 @@ impl Admin {
         }
     }
 
+    /// Of the page, for a browser of this machine; `None`: there is none, or nobody knows its port before the start.
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        let bind = match self.bind {
+            any if any.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            bind => bind,
+        };
+        let known = self.enabled && self.port != 0;
+        known.then(|| std::net::SocketAddr::new(bind, self.port))
+    }
+
     /// `--admin-port` of `kura serve`: a number, or `off`.
     pub fn set_port(&mut self, text: &str) -> Result<(), String> {
         if text == "off" {
@@ -60,3 +70,15 @@ impl Admin {
         Ok(())
     }
 }
+
+pub(super) const TEMPLATE: &str = r#"
+[admin]
+# The administrator's page, and the JSON API: http://127.0.0.1:8112/ in a browser of this machine. false: there is none.
+enabled = true
+# Anything but a loopback address opens it to the network, and wants a password and a certificate.
+bind = "127.0.0.1"
+port = 8112
+# PEM files.
+# certificate = "kura.crt"
+# key = "kura.key"
+"#;

@@ -56,6 +56,24 @@ pub fn change<T>(
     Ok(made)
 }
 
+/// Writes the whole file, in the place of one that is there.
+pub fn put(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let _guard = one_at_a_time();
+    if fs::exists(file)? {
+        return replace(file, bytes);
+    }
+    let mut new = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(file)?;
+    new.write_all(bytes)?;
+    new.sync_all()?;
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
 /// `None`: there is none.
 fn without_volume(text: &str, name: &str) -> Result<Option<String>, String> {
     let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;

@@ -4,6 +4,7 @@
 //! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
 
 mod admin;
+mod changes;
 pub mod conquest;
 mod corrections;
 pub mod edit;
@@ -11,7 +12,9 @@ mod edit_forward;
 mod forward;
 mod index;
 mod intake;
+mod live;
 mod long_work;
+mod notices;
 mod peers;
 mod query;
 mod receiving;
@@ -30,6 +33,7 @@ use index::IndexFile;
 use intake::IntakeFile;
 
 pub use admin::Admin;
+pub use changes::{Changes, Written};
 pub use corrections::Corrections;
 pub use forward::{
     Commitment, Forward, ForwardPriority, ForwardRule, ForwardWhen, Given,
@@ -37,7 +41,9 @@ pub use forward::{
 };
 pub use index::IndexConfig;
 pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
+pub use live::Live;
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
+pub use notices::{NoticeLanguage, Notices};
 pub use peers::Peers;
 pub use query::Queries;
 pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
@@ -78,6 +84,11 @@ pub struct Config {
     pub commitment: Commitment,
     pub transfers: Transfers,
     pub admin: Admin,
+    pub notices: Notices,
+    /// Peers of the command line: they are in no file.
+    pub given: Vec<PeerEntry>,
+    /// What the file says, as it was read: to tell what another reading changes.
+    pub written: Written,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -122,7 +133,7 @@ impl VolumeEntry {
 }
 
 /// A DICOM node we may send to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerEntry {
     pub ae_title: AeTitle,
     pub host: String,
@@ -273,6 +284,8 @@ struct File {
     transfers: Transfers,
     #[serde(default)]
     admin: Admin,
+    #[serde(default)]
+    notices: Notices,
 }
 
 #[derive(Deserialize)]
@@ -364,6 +377,7 @@ impl Config {
         file.retention.check()?;
         file.commitment.check()?;
         file.transfers.check()?;
+        file.notices.check()?;
         let mut admin = file.admin;
         admin.check()?;
         for file in [&mut admin.certificate, &mut admin.key] {
@@ -439,7 +453,18 @@ impl Config {
             commitment: file.commitment,
             transfers: file.transfers,
             admin,
+            notices: file.notices,
+            given: Vec::new(),
+            written: Written::of(text),
         })
+    }
+
+    /// The configuration that a file would be with that text. The error is a sentence.
+    pub fn of_text_at(text: &str, file: &Path) -> Result<Config, String> {
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let mut config = Config::parse(text, absolute.parent().unwrap_or(Path::new("/")))?;
+        config.file = Some(absolute);
+        Ok(config)
     }
 
     /// For tests of what is configured.
@@ -459,16 +484,54 @@ impl Config {
             text: text.to_owned(),
             reason,
         })?;
+        self.given.push(peer.clone());
         let mut peers = self.peers.all();
-        let known = peers
-            .iter_mut()
-            .find(|other| other.ae_title == peer.ae_title);
-        match known {
-            Some(known) => (known.host, known.port) = (peer.host, peer.port),
-            None => peers.push(peer),
-        }
+        put_peer(&mut peers, peer);
         self.peers.set(peers);
         Ok(())
+    }
+
+    /// Of another reading of the file, what takes effect while the server runs; the rest stays as it is here. The peers
+    /// stay, too: they are shared by every copy, and changed where they are ([`Peers::set`]).
+    pub fn with_changes(&self, read: &Config) -> Config {
+        Config {
+            accept_any_called: read.accept_any_called,
+            limits: read.limits.clone(),
+            query: read.query.clone(),
+            mirror: read.mirror.clone(),
+            scrub: read.scrub.clone(),
+            corrections: read.corrections.clone(),
+            rejection: read.rejection.clone(),
+            duplicates: read.duplicates.clone(),
+            coerce: read.coerce.clone(),
+            retention: read.retention.clone(),
+            forward: read.forward.clone(),
+            commitment: read.commitment.clone(),
+            transfers: read.transfers.clone(),
+            notices: read.notices.clone(),
+            written: self.written.with_changes(&read.written),
+            ..self.clone()
+        }
+    }
+
+    /// The peers of another reading of the file, and those of the command line.
+    pub fn peers_with(&self, read: &Config) -> Vec<PeerEntry> {
+        let mut peers = read.peers.all();
+        for peer in &self.given {
+            put_peer(&mut peers, peer.clone());
+        }
+        peers
+    }
+}
+
+/// What a peer asks has nothing to do with where it is: of a known one only the address changes.
+fn put_peer(peers: &mut Vec<PeerEntry>, peer: PeerEntry) {
+    let known = peers
+        .iter_mut()
+        .find(|other| other.ae_title == peer.ae_title);
+    match known {
+        Some(known) => (known.host, known.port) = (peer.host, peer.port),
+        None => peers.push(peer),
     }
 }
 
@@ -610,6 +673,8 @@ fn template() -> String {
         forward::COMMITMENT_TEMPLATE,
         index::TEMPLATE,
         forward::TRANSFERS_TEMPLATE,
+        admin::TEMPLATE,
+        notices::TEMPLATE,
     ]
     .concat()
 }

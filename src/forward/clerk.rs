@@ -500,7 +500,7 @@ impl Forwarder {
             Err(reason) => {
                 if let Some(unreachable) = &mut queue.unreachable {
                     unreachable.next_probe =
-                        Instant::now() + Duration::from_secs(self.config.probe_seconds);
+                        Instant::now() + Duration::from_secs(self.config.now().probe_seconds);
                     unreachable.reason = reason;
                 }
             }
@@ -530,7 +530,7 @@ impl Forwarder {
         queue.unreachable = Some(Unreachable {
             reason: reason.to_owned(),
             since,
-            next_probe: Instant::now() + Duration::from_secs(self.config.probe_seconds),
+            next_probe: Instant::now() + Duration::from_secs(self.config.now().probe_seconds),
             probing: false,
         });
     }
@@ -556,7 +556,7 @@ impl Forwarder {
             return;
         }
         books.tidied = Some(Instant::now());
-        let oldest = now_ms() - self.config.keep_days as i64 * 24 * 3_600 * 1_000;
+        let oldest = now_ms() - self.config.now().keep_days as i64 * 24 * 3_600 * 1_000;
         let mut old = Vec::new();
         let read = self.outbox.each(&mut |key, kept| {
             if kept.done.is_some_and(|done| done < oldest) && !kept.is_open() {

@@ -272,7 +272,7 @@ impl Forwarder {
         self.has_no_answer(key, transaction_uid, reason);
         if let Some(queue) = self.queues().get_mut(&*key.peer) {
             queue.commitment_pause = Some(Pause {
-                until: Instant::now() + Duration::from_secs(self.config.retry_seconds),
+                until: Instant::now() + Duration::from_secs(self.config.now().retry_seconds),
                 reason: reason.to_owned(),
             });
         }
@@ -304,7 +304,8 @@ impl Forwarder {
 
     /// When, or that it is enough.
     fn ask_again(&self, commitment: &mut KeptCommitment, now: i64) {
-        let (first, longest) = (self.config.retry_seconds, self.config.retry_max_seconds);
+        let config = self.config.now();
+        let (first, longest) = (config.retry_seconds, config.retry_max_seconds);
         let doubled = first.saturating_mul(1 << commitment.tries.min(20));
         let pause = doubled.min(longest.max(first)) as i64 * 1_000;
         commitment.tries = commitment.tries.saturating_add(1);

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
-use crate::config::{self, Config, ForwardPriority, ForwardWhen, PeerEntry, Peers};
+use crate::config::{self, Config, ForwardPriority, ForwardWhen, Live, PeerEntry, Peers};
 use crate::dicom::AeTitle;
 use crate::job::Window;
 use crate::transfers::Transfers;
@@ -209,7 +209,7 @@ pub struct Forwarder {
     archive: Arc<Archive>,
     /// Ours.
     calling: AeTitle,
-    config: config::Forward,
+    config: Live<config::Forward>,
     peers: Peers,
     rules: RwLock<Arc<Rules>>,
     transfers: Arc<Transfers>,
@@ -253,7 +253,7 @@ impl Forwarder {
         let forwarder = Forwarder {
             archive: archive.clone(),
             calling: config.ae_title.clone(),
-            config: config.forward.clone(),
+            config: Live::new(config.forward.clone()),
             peers: config.peers.clone(),
             rules: RwLock::new(Arc::new(Rules::of(config)?)),
             transfers: transfers.clone(),
@@ -273,6 +273,16 @@ impl Forwarder {
             forwarder.load();
         }
         Ok(Arc::new(forwarder))
+    }
+
+    /// A copy of the outbox that nobody writes; see `outbox`.
+    pub fn copy_for_a_backup(&self) -> Result<Option<std::path::PathBuf>, String> {
+        self.outbox.copy()
+    }
+
+    /// From now on these times; see [`Forwarder::set_rules`] for the rules.
+    pub(super) fn set_config(&self, config: config::Forward) {
+        self.config.set(config);
     }
 
     /// From now on these, and the peers that are configured now. What waits goes by the rule of its name, if there is one
@@ -513,7 +523,7 @@ impl Forwarder {
         let due = kept.noted.saturating_add(quiet);
         let due = due.max(kept.next_try.unwrap_or(0));
         // A clock that was set back must not make anything wait for days.
-        let longest = quiet.max(self.config.retry_max_seconds as i64 * 1_000);
+        let longest = quiet.max(self.config.now().retry_max_seconds as i64 * 1_000);
         let due = due.min(now.saturating_add(longest));
         let mut queues = self.queues();
         let Some(queue) = queues.get_mut(&*key.peer) else {

@@ -29,6 +29,8 @@ const NOTICE_KEY: &str = "notice";
 
 const FOLDER: &str = "outbox";
 const FILE: &str = "outbox.redb";
+/// For a backup, and gone after it.
+const COPY: &str = "copy.redb";
 /// Memory for pages, bytes: it is read once at the start, then a record at a time.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -388,6 +390,41 @@ impl Outbox {
         Ok(())
     }
 
+    /// What is durable, in a file of its own; a copy of before goes. `None`: there is no outbox that is used.
+    pub fn copy(&self) -> Result<Option<PathBuf>, String> {
+        let Some(database) = self.lock().database.clone() else {
+            return Ok(None);
+        };
+        let _one = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let path = self.folder.join(COPY);
+        let disk = Disk::default();
+        match disk.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("{}: {error}", path.display()));
+            }
+            _ => {}
+        }
+        guarded(|| -> Result<(), redb::Error> {
+            let copy = Database::builder()
+                .set_cache_size(CACHE_BYTES)
+                .create(&path)?;
+            let (from, to) = (database.begin_read()?, copy.begin_write()?);
+            for table in [ITEMS, PEERS, META] {
+                let mut to = to.open_table(table)?;
+                for entry in from.open_table(table)?.iter()? {
+                    let (key, value) = entry?;
+                    to.insert(key.value(), value.value())?;
+                }
+            }
+            to.commit()?;
+            Ok(())
+        })?;
+        Ok(Some(path))
+    }
+
     /// Makes durable what was changed before the call; those who call meanwhile share the next flush. The error is a
     /// sentence; the changes stay, for the next call.
     pub fn commit(&self) -> Result<(), String> {
@@ -658,6 +695,26 @@ mod tests {
         });
         each.unwrap();
         assert_eq!(seen, [(one, 1)]);
+    }
+
+    #[test]
+    fn a_copy_holds_what_is_durable_and_the_outbox_goes_on() {
+        let state = tempfile::TempDir::new().unwrap();
+        let outbox = Outbox::open(state.path());
+        assert_eq!(outbox.copy().unwrap(), None);
+        let key = Key::new("HOROS", "1.2.3");
+        for end in [6, 9] {
+            outbox
+                .change(&key, |record| *record = kept(5..end))
+                .unwrap();
+            outbox.commit().unwrap();
+            let copy = outbox.copy().unwrap().expect("there is one");
+            let other = tempfile::TempDir::new().unwrap();
+            std::fs::create_dir(other.path().join(FOLDER)).unwrap();
+            std::fs::copy(copy, other.path().join(FOLDER).join(FILE)).unwrap();
+            let other = Outbox::open(other.path());
+            assert_eq!(other.item(&key).unwrap(), Some(kept(5..end)));
+        }
     }
 
     #[test]

@@ -354,8 +354,9 @@ impl Forwarder {
     /// Writes down how it ended.
     fn end(&self, peer: &PeerEntry, key: &Key, run: &Run, gone: bool) -> Result<Kept, String> {
         let now = now_ms();
-        let (first, longest) = (self.config.retry_seconds, self.config.retry_max_seconds);
-        let give_up = i64::try_from(self.config.give_up_days).unwrap_or(0) * 24 * 3_600 * 1_000;
+        let config = self.config.now();
+        let (first, longest) = (config.retry_seconds, config.retry_max_seconds);
+        let give_up = i64::try_from(config.give_up_days).unwrap_or(0) * 24 * 3_600 * 1_000;
         self.outbox.change(key, |kept| {
             if run.failed > 0 && kept.is_open() {
                 kept.reason.clone_from(&run.reason);

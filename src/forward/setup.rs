@@ -68,6 +68,13 @@ pub enum SetupSaid {
     Done(String),
 }
 
+/// Another configuration, looked at.
+pub struct Ready {
+    forward: Forward,
+    peers: Vec<PeerEntry>,
+    rules: Rules,
+}
+
 /// What of the configuration is changed while the server runs.
 pub struct Setup {
     file: Option<PathBuf>,
@@ -203,6 +210,32 @@ impl Setup {
         }
     }
 
+    /// Looks at what this configuration sends where, and changes nothing. The error is a sentence.
+    pub fn ready(config: &Config, peers: Vec<PeerEntry>) -> Result<Ready, String> {
+        let rules = Rules::between(&config.forward, peers.clone())?;
+        let forward = config.forward.clone();
+        Ok(Ready {
+            forward,
+            peers,
+            rules,
+        })
+    }
+
+    /// From now on this. Each line of the answer says what is another now.
+    pub fn take(&self, ready: Ready) -> Result<Vec<String>, String> {
+        let mut now = self.forward();
+        let mut changed = changed_peers(&self.peers.all(), &ready.peers);
+        changed.extend(changed_rules(&now.rules, &ready.forward.rules));
+        *now = ready.forward;
+        self.peers.set(ready.peers);
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.set_config(now.clone());
+            let set = forwarder.set_rules(ready.rules);
+            set.map_err(|error| format!("the rules are in effect only after a start: {error}"))?;
+        }
+        Ok(changed)
+    }
+
     /// Maps may have got another line since. The error is a sentence.
     pub fn read_maps_again(&self) -> Result<(), String> {
         let forward = self.forward();
@@ -272,4 +305,41 @@ impl Setup {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn changed_peers(old: &[PeerEntry], new: &[PeerEntry]) -> Vec<String> {
+    let known =
+        |peers: &[PeerEntry], title: &str| peers.iter().find(|peer| peer.is(title)).cloned();
+    let mut lines = Vec::new();
+    for peer in new {
+        let title = peer.ae_title.as_str();
+        let at = format!("{}:{}", peer.host, peer.port);
+        match known(old, title) {
+            None => lines.push(format!("peer {title}: new, at {at}")),
+            Some(was) if was != *peer => {
+                lines.push(format!("peer {title}: changed, at {at}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = old.iter().map(|peer| peer.ae_title.as_str());
+    let gone = gone.filter(|title| known(new, title).is_none());
+    lines.extend(gone.map(|title| format!("peer {title}: gone")));
+    lines
+}
+
+fn changed_rules(old: &[ForwardRule], new: &[ForwardRule]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for rule in new {
+        let name = &rule.name;
+        match old.iter().find(|other| other.name == *name) {
+            None => lines.push(format!("forward.rule {name}: new")),
+            Some(was) if was != rule => lines.push(format!("forward.rule {name}: changed")),
+            Some(_) => {}
+        }
+    }
+    let gone = old.iter().map(|rule| &rule.name);
+    let gone = gone.filter(|name| !new.iter().any(|rule| rule.name == **name));
+    lines.extend(gone.map(|name| format!("forward.rule {name}: gone")));
+    lines
 }

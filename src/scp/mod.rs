@@ -30,7 +30,8 @@ use status::Status;
 /// What serving an association needs: shared by all of them.
 pub struct Services {
     pub archive: Arc<Archive>,
-    pub config: Config,
+    /// As it was when the association began.
+    pub config: Arc<Config>,
     pub transfers: Arc<Transfers>,
     pub commitment: Arc<Commitment>,
     pub metrics: Arc<Metrics>,

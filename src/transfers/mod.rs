@@ -15,6 +15,7 @@ mod writing;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,7 @@ const SEARCH_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Transfers {
     /// None: nothing is kept.
     files: Option<Files>,
+    keep_days: Arc<AtomicU64>,
     shared: Arc<Shared>,
 }
 
@@ -128,10 +130,17 @@ impl Transfers {
     }
 
     fn on(disk: Disk, state: &Path, keep_days: u64) -> Transfers {
+        let keep_days = Arc::new(AtomicU64::new(keep_days));
         Transfers {
-            files: Some(Files::new(disk, state, keep_days)),
+            files: Some(Files::new(disk, state, keep_days.clone())),
+            keep_days,
             shared: Arc::default(),
         }
+    }
+
+    /// From now on lines older than so many days go.
+    pub fn keep(&self, days: u64) {
+        self.keep_days.store(days, Ordering::Relaxed);
     }
 
     pub fn note(&self, transfer: Transfer) {

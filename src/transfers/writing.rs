@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::civil::Date;
 
@@ -21,7 +23,7 @@ const NAMES_MAX: usize = 100_000;
 pub(super) struct Files {
     disk: Disk,
     pub folder: PathBuf,
-    keep_days: u64,
+    keep_days: Arc<AtomicU64>,
     /// The day on which old files were removed last.
     tidied: Option<Date>,
     /// That could not be written, since one last was.
@@ -39,7 +41,7 @@ pub(super) fn day_of(name: &str) -> Option<Date> {
 }
 
 impl Files {
-    pub fn new(disk: Disk, state: &Path, keep_days: u64) -> Files {
+    pub fn new(disk: Disk, state: &Path, keep_days: Arc<AtomicU64>) -> Files {
         Files {
             disk,
             folder: state.join(FOLDER),
@@ -121,7 +123,7 @@ impl Files {
 
     /// Removes the files of days that are over for longer than they are kept.
     fn tidy(&self, today: Date) {
-        let days = i64::try_from(self.keep_days).unwrap_or(i64::MAX);
+        let days = i64::try_from(self.keep_days.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         let Some(first) = jiff::Span::new()
             .try_days(days)
             .and_then(|span| today.checked_sub(span))

@@ -637,6 +637,15 @@ impl DiskFile {
         timed(Flushed::File, || self.file.sync_data())
     }
 
+    /// Rights, as the owner's, the group's and others' bits.
+    pub fn mode(&self) -> io::Result<u32> {
+        Ok(self.file.metadata()?.mode() & 0o777)
+    }
+
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?)
+    }
+
     /// Length in bytes.
     #[allow(clippy::len_without_is_empty)] // asks the disk, may fail; is_empty would hide that
     pub fn len(&self) -> io::Result<u64> {

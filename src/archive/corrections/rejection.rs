@@ -79,7 +79,7 @@ impl Archive {
         note: &Note<'_>,
         incoming: &mut Incoming,
     ) -> Result<(), String> {
-        if !self.rejection_config.is_heeded() {
+        if !self.rejection_config.now().is_heeded() {
             return Ok(());
         }
         let heeded = self
@@ -111,7 +111,7 @@ impl Archive {
     ) -> Result<Option<(OnRejection, KeyObjects)>, CorrectionError> {
         let refused = |text: String| CorrectionError::Refused(text);
         let action = |(scheme, code): &(String, String)| {
-            let asked = self.rejection_config.for_title(scheme, code);
+            let asked = self.rejection_config.now().for_title(scheme, code);
             asked.filter(|asked| *asked != OnRejection::Ignore)
         };
         let mut reader = KeyObjectsReader::new(note.transfer_syntax);

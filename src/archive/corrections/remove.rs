@@ -256,7 +256,7 @@ impl Archive {
     /// The day on which files are deleted that went to the trash at that time (RFC 3339), local time, `YYYY-MM-DD`; empty
     /// where they are kept for ever, as they are when the time cannot be read.
     pub(super) fn gone_on(&self, at: &str) -> String {
-        let days = u32::try_from(self.corrections_config.trash_days).unwrap_or(u32::MAX);
+        let days = u32::try_from(self.corrections_config.now().trash_days).unwrap_or(u32::MAX);
         let kept = self.days().day().saturating_mul(days);
         let at: Option<Timestamp> = at.parse().ok();
         let on = at

@@ -156,7 +156,7 @@ impl Archive {
     }
 
     pub(super) fn days(&self) -> Days {
-        Days::new(&self.corrections_config)
+        Days::new(&self.corrections_config.now())
     }
 
     fn shelf_to_tidy(&self) -> Vec<(String, bool)> {

@@ -66,8 +66,8 @@ impl Archive {
         // Before anything: who asks is told that it cannot be done.
         drop(self.whole_snapshot()?);
         for member in self.shelf.all() {
-            let rules: Vec<(usize, &RetentionRule)> = self
-                .retention
+            let rules: Vec<(usize, &RetentionRule)> = course
+                .rules
                 .config
                 .rules
                 .iter()
@@ -132,7 +132,7 @@ impl Archive {
         course: &Course,
         report: &mut RetentionReport,
     ) -> Result<(), Stop> {
-        let free_below = |at: &usize| self.retention.free_below[*at].is_some();
+        let free_below = |at: &usize| course.rules.free_below[*at].is_some();
         let (by_space, always): (Vec<_>, Vec<_>) =
             rules.into_iter().partition(|(at, _)| free_below(at));
         // What goes anyway first: it may make the room that the others ask for.
@@ -148,7 +148,7 @@ impl Archive {
         report: &mut RetentionReport,
     ) -> Result<(), Stop> {
         let dry_run = report.dry_run;
-        let mut room = Room::of(volume, self.retention.free_below.clone());
+        let mut room = Room::of(volume, course.rules.free_below.clone());
         if rules.is_empty() || !rules.iter().any(|(at, _)| room.wants(*at)) {
             return Ok(());
         }

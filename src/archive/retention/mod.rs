@@ -10,12 +10,12 @@ mod report;
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 
-use crate::config;
+use crate::config::{self, Live};
 use crate::index::Copy;
 use crate::job::{Pace, Politeness};
 use crate::volume::placement::{Reserve, ReserveError};
@@ -36,12 +36,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const SWEPT_MAX: usize = 256;
 
 pub struct Retention {
-    config: config::Retention,
-    /// Of each rule.
-    free_below: Vec<Option<Reserve>>,
+    rules: Live<Rules>,
     /// One run at a time.
     running: Mutex<()>,
     told: Mutex<Told>,
+}
+
+/// What is configured; a run keeps to what it began with.
+pub struct Rules {
+    config: config::Retention,
+    /// Of each rule.
+    free_below: Vec<Option<Reserve>>,
 }
 
 #[derive(Default)]
@@ -53,19 +58,34 @@ struct Told {
     swept: Vec<String>,
 }
 
-impl Retention {
-    pub fn new(config: &config::Retention) -> Result<Retention, ReserveError> {
+impl Rules {
+    pub fn new(config: &config::Retention) -> Result<Rules, ReserveError> {
         let parse = |text: &String| text.parse::<Reserve>();
         let free_below = config
             .rules
             .iter()
             .map(|rule| rule.when_free_below.as_ref().map(parse).transpose());
-        Ok(Retention {
+        Ok(Rules {
             free_below: free_below.collect::<Result<_, _>>()?,
             config: config.clone(),
+        })
+    }
+}
+
+impl Retention {
+    pub fn new(rules: Rules) -> Retention {
+        Retention {
+            rules: Live::new(rules),
             running: Mutex::default(),
             told: Mutex::default(),
-        })
+        }
+    }
+
+    /// From now on these; a run goes on as it began.
+    pub fn set(&self, rules: Rules) {
+        self.rules.set(rules);
+        // With other rules, what was found before says nothing.
+        self.told().next = None;
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -76,6 +96,7 @@ impl Retention {
 /// How a run goes on.
 struct Course<'a> {
     archive: &'a Archive,
+    rules: Arc<Rules>,
     /// Of a run by command; one by the clock ends with the window.
     job: Option<&'a Job>,
     pace: Mutex<Pace>,
@@ -94,7 +115,7 @@ impl Course<'_> {
     }
 
     fn is_over(&self, bytes: u64) -> bool {
-        let window = &self.archive.retention.config.window;
+        let window = &self.rules.config.window;
         let told = match self.job {
             Some(job) => !job.read(bytes),
             None => !window.contains(Zoned::now().datetime()),
@@ -122,11 +143,9 @@ impl Archive {
         let retention = &self.retention;
         let now = Instant::now();
         let waits = retention.told().next.is_some_and(|next| next > now);
-        let closed = || {
-            let window = &retention.config.window;
-            !window.contains(Zoned::now().datetime())
-        };
-        if retention.config.rules.is_empty() || waits || closed() {
+        let rules = retention.rules.now();
+        let closed = || !rules.config.window.contains(Zoned::now().datetime());
+        if rules.config.rules.is_empty() || waits || closed() {
             return;
         }
         let again = match self.retention_run(false, None) {
@@ -162,12 +181,14 @@ impl Archive {
                     .to_owned(),
             ));
         };
+        let rules = self.retention.rules.now();
         let course = Course {
             archive: self,
             job,
-            pace: Mutex::new(Pace::new(self.retention.config.bytes_per_second)),
+            pace: Mutex::new(Pace::new(rules.config.bytes_per_second)),
+            rules,
         };
-        let mut report = self.new_retention_report(dry_run);
+        let mut report = self.new_retention_report(&course.rules.config, dry_run);
         let done = self.leave_all(&course, &mut report);
         report.ended = super::now();
         report.stopped = match done {
@@ -272,7 +293,8 @@ impl Archive {
     }
 
     pub(super) fn retention_status(&self) -> Option<RetentionStatus> {
-        let config = &self.retention.config;
+        let rules = self.retention.rules.now();
+        let config = &rules.config;
         if config.rules.is_empty() {
             return None;
         }

@@ -200,8 +200,12 @@ impl RetentionReport {
 }
 
 impl Archive {
-    pub(super) fn new_retention_report(&self, dry_run: bool) -> RetentionReport {
-        let rules = self.retention.config.rules.iter().enumerate();
+    pub(super) fn new_retention_report(
+        &self,
+        config: &config::Retention,
+        dry_run: bool,
+    ) -> RetentionReport {
+        let rules = config.rules.iter().enumerate();
         RetentionReport {
             version: 1,
             report: "retention".to_owned(),
