@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::index::Copy;
@@ -35,7 +35,7 @@ pub struct Fetched<'a> {
 }
 
 enum Source {
-    /// Read and found good before the first byte is given out.
+    /// Read and found good before the first byte is given out; the data set is at the beginning.
     Checked(Vec<u8>),
     /// Read piece by piece; the checksum is compared before the last one is given out.
     Streaming {
@@ -60,6 +60,40 @@ const READ_TWICE_BYTES_MAX: u64 = 1 << 30;
 /// Read at a time for that, bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// Memory of instances that were handed back is used again, so far: a series is read in the same two pieces all along.
+const BUFFERS_MAX: usize = 8;
+const BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Memory for data sets; its bytes are left from another, and written over.
+#[derive(Default)]
+pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of this length or longer.
+    fn take(&self, length: usize) -> Vec<u8> {
+        if length > BUFFER_BYTES_MAX {
+            return vec![0; length];
+        }
+        let used = self.lock().pop();
+        match used.filter(|buffer| buffer.len() >= length) {
+            Some(buffer) => buffer,
+            // The next of the series may be a little longer.
+            None => vec![0; length.next_multiple_of(BUFFER_BYTES_MAX / 8)],
+        }
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut buffers = self.lock();
+        if (1..=BUFFER_BYTES_MAX).contains(&buffer.len()) && buffers.len() < BUFFERS_MAX {
+            buffers.push(buffer);
+        }
+    }
+}
+
 /// Within one instance files are looked for again so often at most.
 const LOOKS_MAX: u32 = 4;
 /// So long it may take until files that are being moved are where they go.
@@ -78,6 +112,42 @@ impl Archive {
             && let Ok((file, _volume)) = self.open_checked(copy)
         {
             file.will_need(copy.size_bytes.min(CHECKED_BYTES_MAX));
+        }
+    }
+
+    /// Reads an instance before its turn, from the copy that is asked first. `None`: it is too large for that (then the disk
+    /// is told), or something is wrong, which is found and said when it is fetched.
+    pub fn fetch_ahead(&self, selected: &Selected) -> Option<Fetched<'_>> {
+        if selected.length > CHECKED_BYTES_MAX {
+            self.fetch_soon(selected);
+            return None;
+        }
+        let copies = self.view().and_then(|view| selected.copies(&view.snapshot));
+        let mut waiting = self.in_order(&copies.ok()??);
+        let copy = waiting.pop_front().filter(|copy| selected.is_in(copy))?;
+        let source = self.open_copy(&copy).ok()?;
+        Some(self.fetched(selected, copy, source, waiting, LOOKS_MAX))
+    }
+
+    fn fetched(
+        &self,
+        selected: &Selected,
+        copy: Copy,
+        source: Source,
+        waiting: VecDeque<Copy>,
+        looks: u32,
+    ) -> Fetched<'_> {
+        Fetched {
+            length: selected.length,
+            archive: self,
+            selected: selected.clone(),
+            looks,
+            waiting,
+            source,
+            expected: selected.crc32,
+            used: vec![copy],
+            crc: crc32fast::Hasher::new(),
+            read: 0,
         }
     }
 
@@ -112,18 +182,7 @@ impl Archive {
         if let Some((copy, source)) =
             self.open_next(selected, &mut waiting, &mut looks, &mut reasons)
         {
-            return Ok(Fetched {
-                length: selected.length,
-                archive: self,
-                selected: selected.clone(),
-                looks,
-                waiting,
-                source,
-                expected: selected.crc32,
-                used: vec![copy],
-                crc: crc32fast::Hasher::new(),
-                read: 0,
-            });
+            return Ok(self.fetched(selected, copy, source, waiting, looks));
         }
         if reasons.is_empty() {
             reasons.push(match copies.is_empty() {
@@ -219,12 +278,13 @@ impl Archive {
                 copy: copy.clone(),
             });
         }
-        let mut bytes = vec![0; length as usize];
+        let length = length as usize;
+        let mut bytes = self.buffers.take(length);
         {
             let _call = volume.call();
-            file.read_exact_at(&mut bytes, copy.data_offset)?;
+            file.read_exact_at(&mut bytes[..length], copy.data_offset)?;
         }
-        match crc32fast::hash(&bytes) == copy.crc32 {
+        match crc32fast::hash(&bytes[..length]) == copy.crc32 {
             true => Ok(Source::Checked(bytes)),
             false => Err(wrong_checksum()),
         }
@@ -278,6 +338,21 @@ fn read_through(file: &DiskFile, volume: &Volume<Line>, copy: &Copy) -> io::Resu
 }
 
 impl Fetched<'_> {
+    /// Whether it is this content.
+    pub fn is(&self, selected: &Selected) -> bool {
+        let of = |selected: &Selected| (selected.length, selected.crc32);
+        of(&self.selected) == of(selected)
+            && self.selected.sop_instance_uid == selected.sop_instance_uid
+    }
+
+    /// All of it, where it was read before the first byte is given out and none was.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match &self.source {
+            Source::Checked(bytes) if self.read == 0 => Some(&bytes[..self.length as usize]),
+            _ => None,
+        }
+    }
+
     /// Fills `buffer` from where the last call ended; returns the bytes filled, 0 at the end.
     ///
     /// What one copy does not give, the next does: they are the same byte for byte. The last piece of an instance whose
@@ -329,5 +404,13 @@ impl Fetched<'_> {
         self.source = source;
         self.used.push(copy);
         Some(())
+    }
+}
+
+impl Drop for Fetched<'_> {
+    fn drop(&mut self) {
+        if let Source::Checked(bytes) = &mut self.source {
+            self.archive.buffers.give_back(std::mem::take(bytes));
+        }
     }
 }

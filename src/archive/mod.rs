@@ -175,6 +175,7 @@ pub struct Archive {
     scrub_config: Live<crate::config::Scrub>,
     rejection_config: Live<crate::config::Rejection>,
     suspects: suspects::Suspects,
+    buffers: fetch::Buffers,
     checks: Arc<checked::Checks>,
     corrections: corrections::Corrections,
     corrections_config: Live<crate::config::Corrections>,

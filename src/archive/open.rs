@@ -188,6 +188,7 @@ impl Archive {
             scrub_config: Live::new(config.scrub.clone()),
             rejection_config: Live::new(config.rejection.clone()),
             suspects: Default::default(),
+            buffers: Default::default(),
             checks: Default::default(),
             corrections_config: Live::new(config.corrections.clone()),
             corrections: super::corrections::Corrections::new(&config.ae_title),

@@ -11,7 +11,7 @@ use crate::dicom::{FileMeta, Reference, is_conforming};
 use crate::forward::ForwardVerb;
 use crate::net::dimse::PRIORITY_MEDIUM;
 use crate::net::{Association, Timeouts};
-use crate::scu::{self, StoreRequest};
+use crate::scu::{self, DataSet, StoreRequest};
 use crate::volume::Disk;
 
 #[derive(clap::Args)]
@@ -275,12 +275,9 @@ fn send(
             message_id: association.next_message_id(),
         };
         let mut at = instance.data_offset;
-        let outcome = scu::store(
-            &mut association,
-            context_id,
-            &request,
-            instance.length,
-            &mut |buffer| {
+        let data_set = DataSet::Pieces {
+            len: instance.length,
+            read: &mut |buffer| {
                 let left = instance.data_offset + instance.length - at;
                 let count = buffer
                     .len()
@@ -289,7 +286,8 @@ fn send(
                 at += count as u64;
                 Ok(count)
             },
-        )?;
+        };
+        let outcome = scu::store(&mut association, context_id, &request, data_set, &mut || {})?;
         if outcome.is_stored() {
             report.sent += 1;
             report.stored.push(Reference {

@@ -4,11 +4,18 @@ use super::NetError;
 use super::association::Association;
 use super::dimse::{CommandSet, HAS_DATA_SET, NO_DATA_SET};
 use super::pdu::{P_DATA_TF, PDU_HEADER_LENGTH, PDV_HEADER_LENGTH};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::time::{Duration, Instant};
 
 /// Bytes that are collected before a write; one PDU more may follow.
 const OUT_LENGTH: usize = 256 * 1024;
+
+/// A data set of so many bytes is written from where it is, the headers between its fragments; one of less is put
+/// behind its command.
+const IN_PLACE_LENGTH: usize = 32 * 1024;
+
+/// Of one write: a system takes 1,024 pieces at once (IOV_MAX), two for each.
+const FRAGMENTS_MAX: usize = 500;
 
 /// Both headers in front of a fragment, in bytes; each of our PDUs has one PDV.
 const HEADERS_LENGTH: usize = PDU_HEADER_LENGTH + PDV_HEADER_LENGTH;
@@ -41,7 +48,7 @@ impl Taking {
 }
 
 impl Association {
-    /// Sends a message in one write (or a few when `data` is long).
+    /// Sends a message in one write (or a few when `data` is long, which is not copied then).
     ///
     /// (0000,0800) is set here, by whether there is a data set.
     pub fn send(
@@ -51,11 +58,15 @@ impl Association {
         data: Option<&[u8]>,
     ) -> Result<(), NetError> {
         self.begin(context_id, command, data.is_some())?;
-        if let Some(mut data) = data {
-            let len = data.len() as u64;
-            self.put_data(context_id, len, &mut |into| io::Read::read(&mut data, into))?;
+        match data {
+            Some(data) if data.len() >= IN_PLACE_LENGTH => self.write_in_place(context_id, data),
+            Some(mut data) => {
+                let len = data.len() as u64;
+                self.put_data(context_id, len, &mut |into| io::Read::read(&mut data, into))?;
+                self.flush()
+            }
+            None => self.flush(),
         }
-        self.flush()
     }
 
     /// Sends a message whose data set of `len` bytes comes from `read`, which fills a part of
@@ -147,6 +158,35 @@ impl Association {
         }
     }
 
+    /// Writes what waits, and behind it a data set from where it is.
+    fn write_in_place(&mut self, context_id: u8, data: &[u8]) -> Result<(), NetError> {
+        let length = self.fragment_length();
+        let at_once = (OUT_LENGTH / (HEADERS_LENGTH + length)).clamp(1, FRAGMENTS_MAX);
+        for batch in data.chunks(length * at_once) {
+            let is_last = std::ptr::eq(batch.as_ptr_range().end, data.as_ptr_range().end);
+            let fragments = batch.chunks(length);
+            let count = fragments.len();
+            let headers: Vec<_> = fragments
+                .clone()
+                .zip(1..)
+                .map(|(fragment, number)| {
+                    let control = if is_last && number == count { 2 } else { 0 };
+                    headers(context_id, control, fragment.len())
+                })
+                .collect();
+            let mut slices = Vec::with_capacity(1 + 2 * count);
+            slices.push(IoSlice::new(&self.out[..self.out_used]));
+            for (headers, fragment) in headers.iter().zip(fragments) {
+                slices.extend([IoSlice::new(headers), IoSlice::new(fragment)]);
+            }
+            let begun = Instant::now();
+            let result = self.write_out(&mut slices);
+            let bytes = self.out_used + headers.len() * HEADERS_LENGTH + batch.len();
+            self.written(bytes, begun.elapsed(), result)?;
+        }
+        Ok(())
+    }
+
     /// Puts bytes behind those that wait to be written.
     pub(super) fn put(&mut self, bytes: &[u8]) {
         self.room(bytes.len()).copy_from_slice(bytes);
@@ -164,13 +204,14 @@ impl Association {
 
     /// One call may block for the stall time and then have taken a part: a peer that reads a little now and then, or
     /// only fills its system's buffers, must not hold this thread by that.
-    fn write_out(&self) -> io::Result<()> {
+    fn write_out(&self, mut rest: &mut [IoSlice]) -> io::Result<()> {
         let begun = Instant::now();
-        let mut rest = &self.out[..self.out_used];
+        // Also takes away what is empty.
+        IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            match (&*self.stream).write(rest) {
+            match (&*self.stream).write_vectored(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => rest = &rest[count..],
+                Ok(count) => IoSlice::advance_slices(&mut rest, count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -184,8 +225,17 @@ impl Association {
     /// Writes what has been collected.
     pub(super) fn flush(&mut self) -> Result<(), NetError> {
         let begun = Instant::now();
-        let mut result = self.write_out();
-        let (bytes, took) = (self.out_used, begun.elapsed());
+        let result = self.write_out(&mut [IoSlice::new(&self.out[..self.out_used])]);
+        self.written(self.out_used, begun.elapsed(), result)
+    }
+
+    /// What follows from how a write ended.
+    fn written(
+        &mut self,
+        bytes: usize,
+        took: Duration,
+        mut result: io::Result<()>,
+    ) -> Result<(), NetError> {
         if result.is_ok() && !self.taking.goes_on(bytes, took, self.timeouts.stall) {
             result = Err(io::ErrorKind::TimedOut.into());
         }
@@ -292,6 +342,41 @@ mod tests {
             let took = Duration::from_secs(seconds);
             let ended = (1..10_000).find(|_| !taking.goes_on(bytes, took, stall));
             assert_eq!(ended, enough, "{bytes} bytes in {seconds} s");
+        }
+    }
+
+    /// Method: lengths around those of a fragment and of a batch; a peer with small PDUs and one with the greatest.
+    #[test]
+    fn data_sets_sent_from_where_they_are_arrive_whole() {
+        for maximum in [0, 200, 16_384] {
+            let (mut association, mut stream) = half(maximum);
+            let lengths = [32_768, 32_769, 98_304, 131_066, 131_067, 262_144, 1_000_003];
+            let sender = std::thread::spawn(move || {
+                for length in lengths {
+                    let data: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+                    let command = CommandSet::new(C_STORE_RQ);
+                    association.send(5, &command, Some(&data)).unwrap();
+                }
+                association
+            });
+            for length in lengths {
+                let mut received = Vec::new();
+                loop {
+                    let (kind, body) = read_pdu(&mut stream);
+                    assert_eq!((kind, body[4]), (P_DATA_TF, 5));
+                    assert!(maximum == 0 || body.len() <= maximum as usize);
+                    if body[5] & 1 == 0 {
+                        received.extend_from_slice(&body[6..]);
+                    }
+                    if body[5] == 2 {
+                        break;
+                    }
+                }
+                assert_eq!(received.len(), length);
+                let expected = (0..length).map(|n| (n % 251) as u8);
+                assert!(expected.eq(received), "{length} to {maximum}");
+            }
+            sender.join().unwrap().abort();
         }
     }
 

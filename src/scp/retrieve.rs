@@ -201,13 +201,14 @@ pub fn answer_get(
     let address = association.peer().address.to_string();
     let calling = association.peer().calling.clone();
     let mut line = Transferred::new(services, Direction::Got, &calling, address);
+    let mut ahead = sending::Ahead::default();
     for (at, instance) in selected.iter().enumerate() {
         if association.pending_cancel(message_id)? {
             cancelled = true;
             break;
         }
-        sending::soon(&services.archive, selected.get(at + 1));
-        let sent = sending::send_one(&to, association, instance);
+        let next = selected.get(at + 1);
+        let sent = sending::send_one(&to, association, instance, next, &mut ahead);
         if let Err(error) = &sent {
             line.count(instance, &Sent::Broken(error.to_string()), 0);
         }

@@ -13,7 +13,7 @@ pub use commitment::{
 pub use echo::echo;
 pub use find::find;
 pub use retrieve::{RetrieveOutcome, Store, SubOperations, get, move_to};
-pub use store::{StoreOutcome, StoreRequest, store};
+pub use store::{DataSet, StoreOutcome, StoreRequest, store};
 
 use crate::net::pdu::AbortReason;
 use crate::net::{Association, CommandSet, NetError};

@@ -35,16 +35,25 @@ impl StoreOutcome {
     }
 }
 
-/// Sends an instance, whose data set of `len` bytes comes from `read`, encoded in the transfer
-/// syntax of the context; then waits for the answer.
+/// Where the data set of an instance comes from, encoded in the transfer syntax of its context.
+pub enum DataSet<'d> {
+    Whole(&'d [u8]),
+    /// `read` fills a part of the buffer that it gets and says how much; so many bytes in all.
+    Pieces {
+        len: u64,
+        read: &'d mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    },
+}
+
+/// Sends an instance, then waits for the answer; `meanwhile` is called in between.
 ///
 /// After [`NetError::Source`] the caller aborts: the instance went out incomplete.
 pub fn store(
     association: &mut Association,
     context_id: u8,
     request: &StoreRequest,
-    len: u64,
-    read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    data_set: DataSet,
+    meanwhile: &mut dyn FnMut(),
 ) -> Result<StoreOutcome, NetError> {
     let mut command = CommandSet::new(dimse::C_STORE_RQ);
     command
@@ -58,7 +67,13 @@ pub fn store(
             .set_move_originator_ae_title(ae_title.as_str())
             .set_move_originator_message_id(*message_id);
     }
-    association.send_stream(context_id, &command, len, read)?;
+    match data_set {
+        DataSet::Whole(bytes) => association.send(context_id, &command, Some(bytes))?,
+        DataSet::Pieces { len, read } => {
+            association.send_stream(context_id, &command, len, read)?;
+        }
+    }
+    meanwhile();
     let (_, response) = association.next_response(request.message_id)?;
     Ok(StoreOutcome {
         status: super::status_of(association, &response)?,
@@ -135,14 +150,11 @@ mod tests {
         });
         let data = data_set("1.2.3.4.5");
         let mut source = data.as_slice();
-        let outcome = store(
-            &mut requestor,
-            5,
-            &request(5),
-            data.len() as u64,
-            &mut |into| io::Read::read(&mut source, into),
-        )
-        .unwrap();
+        let pieces = DataSet::Pieces {
+            len: data.len() as u64,
+            read: &mut |into| io::Read::read(&mut source, into),
+        };
+        let outcome = store(&mut requestor, 5, &request(5), pieces, &mut || {}).unwrap();
         assert_eq!(
             (outcome.status, outcome.comment.as_str()),
             (0xA700, "disk full")
@@ -192,10 +204,13 @@ mod tests {
             let data = data_set(&request.sop_instance_uid);
             let mut source = data.as_slice();
             let len = data.len() as u64;
-            let outcome = store(&mut association, 1, &request, len, &mut |into| {
-                io::Read::read(&mut source, into)
-            })
-            .unwrap();
+            let pieces = DataSet::Pieces {
+                len,
+                read: &mut |into| io::Read::read(&mut source, into),
+            };
+            let whole = DataSet::Whole(&data);
+            let given = if message_id % 2 == 0 { pieces } else { whole };
+            let outcome = store(&mut association, 1, &request, given, &mut || {}).unwrap();
             assert!(outcome.is_stored(), "{outcome:?}");
             sent.push(data);
         }

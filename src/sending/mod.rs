@@ -22,12 +22,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::archive::{Archive, Selected};
+use crate::archive::{Archive, Fetched, Selected};
 use crate::config::PeerEntry;
 use crate::dicom::AeTitle;
 use crate::metrics;
 use crate::net::{Association, NetError, Timeouts};
-use crate::scu::{self, StoreRequest};
+use crate::scu::{self, DataSet, StoreRequest};
 
 pub use line::Line;
 pub use outgoing::{Changed, Rewrite};
@@ -150,12 +150,12 @@ pub fn send_over(
         };
         let mut reason = String::new();
         let mut breaks = 0;
+        let mut ahead = Ahead::default();
         let mut flow = ControlFlow::Continue(());
         for (at, instance) in batch.iter().enumerate() {
-            soon(to.archive, batch.get(at + 1));
             let mut sent = match &mut association {
                 None => Ok((Sent::Broken(reason.clone()), 0)),
-                Some(open) => send_one(to, open, instance),
+                Some(open) => send_one(to, open, instance, batch.get(at + 1), &mut ahead),
             };
             // It was over before: that is nobody's failure.
             if std::mem::take(&mut is_kept)
@@ -164,7 +164,7 @@ pub fn send_over(
             {
                 offered = contexts::offered(batch, to.peer.uncompressed);
                 let open = association.insert(open);
-                sent = send_one(to, open, instance);
+                sent = send_one(to, open, instance, batch.get(at + 1), &mut ahead);
             }
             let (sent, bytes) = sent.unwrap_or_else(|error| {
                 tracing::warn!(destination = %to.peer.ae_title, %error, "sending broke off");
@@ -203,12 +203,9 @@ pub fn send_over(
     ControlFlow::Continue(())
 }
 
-/// The disk reads the next instance while this one is sent and answered: a third less time for a CT series.
-pub fn soon(archive: &Archive, next: Option<&Selected>) {
-    if let Some(next) = next {
-        archive.fetch_soon(next);
-    }
-}
+/// The next instance, read and checked while the peer files the one before: a third less time for a CT series.
+#[derive(Default)]
+pub struct Ahead<'a>(Option<Fetched<'a>>);
 
 fn connect(to: &To, batch: &[Selected]) -> Result<Association, NetError> {
     Association::request(
@@ -221,11 +218,14 @@ fn connect(to: &To, batch: &[Selected]) -> Result<Association, NetError> {
     )
 }
 
-/// Sends one instance over an association that is there. The error is the association's: it can carry nothing more.
-pub fn send_one(
-    to: &To,
+/// Sends one instance over an association that is there, and gets the next ready. The error is the association's: it can
+/// carry nothing more.
+pub fn send_one<'a>(
+    to: &To<'a>,
     association: &mut Association,
     instance: &Selected,
+    next: Option<&Selected>,
+    ahead: &mut Ahead<'a>,
 ) -> Result<(Sent, u64), NetError> {
     let Some((context_id, form)) = contexts::context_for(association, instance) else {
         let reason = format!(
@@ -235,7 +235,14 @@ pub fn send_one(
         tracing::warn!(sop_instance_uid = instance.sop_instance_uid, reason);
         return Ok((Sent::NotTaken(reason), 0));
     };
-    let mut outgoing = match outgoing::open(to, instance, form) {
+    let read_ahead = ahead.0.take().filter(|fetched| fetched.is(instance));
+    let outgoing = match read_ahead {
+        Some(fetched) if outgoing::is_as_stored(to, form) => {
+            Ok(outgoing::Outgoing::AsStored(Box::new(fetched)))
+        }
+        _ => outgoing::open(to, instance, form),
+    };
+    let mut outgoing = match outgoing {
         Ok(outgoing) => outgoing,
         Err(reason) => {
             tracing::error!(
@@ -253,19 +260,37 @@ pub fn send_one(
         move_originator: to.originator.clone(),
         message_id: association.next_message_id(),
     };
+    // Else the disk can be told only: read ahead, it would be read twice.
+    let next_as_stored = next.filter(|next| {
+        let context = contexts::context_for(association, next);
+        context.is_some_and(|(_, form)| outgoing::is_as_stored(to, form))
+    });
+    if let Some(next) = next.filter(|_| next_as_stored.is_none()) {
+        to.archive.fetch_soon(next);
+    }
     let length = outgoing.length();
+    let mut meanwhile = || ahead.0 = next_as_stored.and_then(|next| to.archive.fetch_ahead(next));
     let mut looked = Instant::now();
-    let outcome = scu::store(association, context_id, &request, length, &mut |buffer| {
-        if let Some(cancelled) = to.cancelled
-            && looked.elapsed() >= LOOK_EVERY
-        {
-            looked = Instant::now();
-            if cancelled() {
-                return Err(io::Error::other("it was cancelled"));
-            }
-        }
-        outgoing.read(buffer)
-    })?;
+    let outcome = if let Some(bytes) = outgoing.whole() {
+        let whole = DataSet::Whole(bytes);
+        scu::store(association, context_id, &request, whole, &mut meanwhile)?
+    } else {
+        let pieces = DataSet::Pieces {
+            len: length,
+            read: &mut |buffer| {
+                if let Some(cancelled) = to.cancelled
+                    && looked.elapsed() >= LOOK_EVERY
+                {
+                    looked = Instant::now();
+                    if cancelled() {
+                        return Err(io::Error::other("it was cancelled"));
+                    }
+                }
+                outgoing.read(buffer)
+            },
+        };
+        scu::store(association, context_id, &request, pieces, &mut meanwhile)?
+    };
     let stored = outcome.is_stored();
     metrics::sent(to.peer.ae_title.as_str(), stored, length);
     let (status, comment) = (outcome.status, outcome.comment);

@@ -32,6 +32,11 @@ pub enum Outgoing<'a> {
     Decompressed(Decompressed),
 }
 
+/// Whether it goes out byte for byte.
+pub fn is_as_stored(to: &To, form: Form) -> bool {
+    to.rewrite.is_none() && form == Form::AsStored
+}
+
 /// The error is a sentence.
 pub fn open<'a>(to: &To<'a>, instance: &Selected, form: Form) -> Result<Outgoing<'a>, String> {
     match to.rewrite {
@@ -82,6 +87,14 @@ impl Outgoing<'_> {
             Outgoing::Rewritten(rewritten) => rewritten.length,
             Outgoing::Converting(converting) => converting.length,
             Outgoing::Decompressed(decompressed) => decompressed.length(),
+        }
+    }
+
+    /// All of it, where it is in memory as it goes out.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Outgoing::AsStored(fetched) => fetched.whole(),
+            _ => None,
         }
     }
 
