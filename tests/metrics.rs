@@ -226,12 +226,18 @@ fn what_came_and_went_is_counted_in_a_form_that_prometheus_reads() {
 /// says.
 #[test]
 fn every_metric_that_the_rules_and_the_dashboard_name_exists() {
+    let sink = Sink::start();
     let mut settings = Settings::default()
         .volume("M", "mirror", "mirror")
-        .peer("SINK", Sink::start().port());
+        .peer("SINK", sink.port());
     settings.extra = "[intake]\nmode = \"journal\"\nsize_bytes = 33554432\n".to_owned();
     let server = Server::with(with_page(settings));
-    send_all(&server, &[Image::new(1, 0, 1_000)]);
+    let image = Image::new(1, 0, 1_000);
+    send_all(&server, std::slice::from_ref(&image));
+    let mut client = server.associate(&[(1, STUDY_ROOT_MOVE, &[IMPLICIT_LITTLE])]);
+    let all = by_uids("STUDY", &image.study, None, None);
+    client.c_move(1, "SINK", &all).expect("C-MOVE");
+    client.release().expect("release");
     // What was never read again has no age.
     assert!(server.kura(&["scrub", "run"]).success());
     metrics_when(&server, |found| {

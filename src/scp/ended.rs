@@ -276,7 +276,8 @@ mod tests {
     /// What came, how it ended, and the name that has.
     #[test]
     fn each_failure_has_its_name_and_says_what_to_change() {
-        let config = Config::parse("", std::path::Path::new("/srv")).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = Config::load(Some(file.path())).unwrap();
         let odd = || NetError::Protocol {
             what: "first bytes are not an A-ASSOCIATE-RQ",
             reason: AbortReason::NotSpecified,
