@@ -2,7 +2,7 @@
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: test test-long tools fmt lint doc bench
+.PHONY: test test-long tools fmt lint doc bench static deb
 
 test: tools lint
 	cargo test
@@ -28,3 +28,14 @@ doc:
 
 bench:
 	cargo bench
+
+# One file that needs no library of the system; glibc's own warning about names of hosts does not concern who has none.
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+static:
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TARGET)
+	@ldd target/$(TARGET)/release/kura 2>&1 | grep -Eq 'statically linked|not a dynamic executable'
+	@echo target/$(TARGET)/release/kura
+
+deb:
+	cargo build --release
+	packaging/build-deb.sh
