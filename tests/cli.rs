@@ -186,10 +186,15 @@ fn init_writes_a_file_that_works_and_never_replaces_one() {
     let place = Place::new();
     let outcome = place.kura(&["init"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.text());
-    assert_eq!(
-        outcome.stdout,
-        "written: kura.toml\nedit it, then: kura serve\n"
-    );
+    for line in [
+        "written: kura.toml\n",
+        "then: kura serve\n",
+        "page     http://127.0.0.1:8112/ ",
+        "AE title KURA, port 11112",
+        "kura peer add HOROS@",
+    ] {
+        assert!(outcome.stdout.contains(line), "{line}: {}", outcome.stdout);
+    }
     let file = place.path().join("kura.toml");
     let written = fs::read_to_string(&file).expect("kura.toml");
     let mine = format!("# mine\n{written}");
