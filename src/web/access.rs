@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use super::problem::Problem;
 use super::sessions::{Guessers, Sessions};
 use super::words::Language;
-use super::{Site, sign_in};
+use super::{Site, said, sign_in};
 use crate::accounts::Accounts;
 use crate::audit::Who;
 use crate::config::Config;
@@ -176,7 +176,7 @@ pub async fn guard(
     // The API looks at what is asked: much that only looks comes by POST there.
     if kind.is_unsafe && !kind.is_api && !kind.is_for_all && caller.who.read_only {
         let path = request.uri().path();
-        if path != sign_in::OUT_PATH {
+        if !matches!(path, sign_in::OUT_PATH | "/language") {
             let problem = Problem::new(
                 StatusCode::FORBIDDEN,
                 "you may look and change nothing; nothing was changed",
@@ -299,9 +299,9 @@ async fn caller(
             known(&name, token.read_only, false)
         }));
     }
-    if let Some(secret) = cookie(headers) {
+    if let Some(secret) = said::cookie(headers, sign_in::COOKIE) {
         let sessions = site.access.sessions();
-        let user = sessions.user(secret);
+        let user = sessions.user(&secret);
         let user = user.and_then(|then| {
             let now = accounts.user(&then.name);
             now.filter(|now| now.is_still(then))
@@ -317,17 +317,6 @@ async fn caller(
         true => Ok(None),
         false => Ok(known("this machine", false, false)),
     }
-}
-
-/// What the cookie of a session says.
-pub fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let all = headers.get_all(header::COOKIE).into_iter();
-    let pairs = all.filter_map(|value| value.to_str().ok());
-    let mut pairs = pairs.flat_map(|value| value.split(';'));
-    pairs.find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        (name == sign_in::COOKIE).then_some(value)
-    })
 }
 
 fn to_sign_in(request: &Request) -> Response {

@@ -12,6 +12,7 @@ use super::Site;
 use super::access::Caller;
 use super::parts::{self, Tone};
 use super::said::{self, Said};
+use super::sign_in;
 use super::words::{self, Language};
 use crate::control;
 
@@ -75,13 +76,13 @@ pub async fn around(State(site): State<Site>, request: Request, next: Next) -> R
 
 /// `here`: the address of the page in [`PAGES`]. The body has the one `h1`.
 pub fn page(caller: &Caller, here: &str, title: &str, body: Markup) -> Html<String> {
-    let framed = AROUND.try_with(|around| frame(caller.language, around, here, title, &body));
-    let framed =
-        framed.unwrap_or_else(|_| frame(caller.language, &Around::default(), here, title, &body));
+    let framed = AROUND.try_with(|around| frame(caller, around, here, title, &body));
+    let framed = framed.unwrap_or_else(|_| frame(caller, &Around::default(), here, title, &body));
     Html(framed.into_string())
 }
 
-fn frame(language: Language, around: &Around, here: &str, title: &str, body: &Markup) -> Markup {
+fn frame(caller: &Caller, around: &Around, here: &str, title: &str, body: &Markup) -> Markup {
+    let language = caller.language;
     html! {
         (DOCTYPE)
         html lang=(language.tag()) {
@@ -105,6 +106,11 @@ fn frame(language: Language, around: &Around, here: &str, title: &str, body: &Ma
                             div #state aria-live="polite" { (state_part(language, &around.state)) }
                         }
                         (language_form(language, &around.address))
+                        @if caller.signed_in {
+                            form method="post" action=(sign_in::OUT_PATH) {
+                                button type="submit" { (language.say("Sign out")) }
+                            }
+                        }
                     }
                     nav aria-label=(language.say("Pages")) {
                         @for (address, name) in PAGES {

@@ -134,8 +134,23 @@ const VERBS: &[(&str, &str, &[&str])] = &[
         &["seen"],
     ),
     (
+        "failures",
+        "Associations that failed, the newest first, each kind once",
+        &["failures"],
+    ),
+    (
+        "gauges",
+        "What is true at this moment, for monitoring",
+        &["gauges"],
+    ),
+    (
         "probe",
         "What a configured peer can do, tried out",
+        &["probe"],
+    ),
+    (
+        "probe-by-image",
+        "The same, and an image of nobody is sent to it and asked back",
         &["probe"],
     ),
     (

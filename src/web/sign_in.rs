@@ -11,8 +11,9 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 
 use super::Site;
-use super::access::{self, Access, Caller};
+use super::access::{Access, Caller};
 use super::problem::Problem;
+use super::said;
 use super::sessions::LIFE;
 use super::words::Language;
 use crate::accounts::{self, PASSWORD_BYTES_MAX};
@@ -187,8 +188,8 @@ async fn sign_in(
 }
 
 async fn sign_out(State(site): State<Site>, headers: HeaderMap) -> Response {
-    if let Some(secret) = access::cookie(&headers) {
-        site.access.sessions().end(secret);
+    if let Some(secret) = said::cookie(&headers, COOKIE) {
+        site.access.sessions().end(&secret);
     }
     with_cookie(&site, Redirect::to(PATH), "", 0)
 }

@@ -16,6 +16,7 @@ pub mod disks;
 pub mod elements;
 pub mod files;
 pub mod forwarding;
+pub mod http;
 pub mod images;
 pub mod part10;
 pub mod proxy;

@@ -1,6 +1,7 @@
 pub const WORDS: &[(&str, &str)] = &[
     ("Refused", "拒否されました"),
     ("Sign in", "サインイン"),
+    ("Sign out", "サインアウト"),
     ("User name", "ユーザー名"),
     ("Password", "パスワード"),
     (
