@@ -71,7 +71,7 @@ fn every_change_leaves_a_line_and_looking_leaves_none() {
             .kura(&["peer", "add", "NOSERVER@10.0.0.66:104"])
             .success()
     );
-    assert!(server.kura(&["volume", "retire", "A"]).success());
+    server.kura(&["forward", "pause", "OVERHTTP"]);
     let all = changes(&server);
     // The newest first.
     let whats: Vec<&str> = all
@@ -81,7 +81,7 @@ fn every_change_leaves_a_line_and_looking_leaves_none() {
     assert_eq!(whats.len(), 5, "{whats:#?}");
     for (what, word) in whats
         .iter()
-        .zip(["retire", "NOSERVER", "NOBODY", "BYSOCKET", "OVERHTTP"])
+        .zip(["pause", "NOSERVER", "NOBODY", "BYSOCKET", "OVERHTTP"])
     {
         assert!(what.contains(word), "{whats:#?}");
     }

@@ -44,6 +44,7 @@ fn fill(config: &Config, json: bool) -> Result<End, Failure> {
         None => {
             let archive = Archive::open(config, Mode::Existing)?;
             archive.fill_keys_now();
+            super::note(config, &Request::IndexFill, "done");
             std::thread::scope(|scope| {
                 let filling = scope.spawn(|| {
                     while archive.fill_is_wanted() {
@@ -128,6 +129,7 @@ fn rebuild(config: &Config, json: bool) -> Result<End, Failure> {
         None => {
             let archive = Archive::open(config, Mode::Existing)?;
             archive.rebuild_index();
+            super::note(config, &Request::IndexRebuild, "done");
             wait(|| Ok(archive.status()))?
         }
     };

@@ -48,7 +48,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::archive::{Archive, Mode};
-use crate::audit::Who;
+use crate::audit::{Audit, Who};
 use crate::config::Config;
 use crate::control::{self, Desk, Request, Response};
 use crate::sending::worker;
@@ -261,6 +261,12 @@ fn ask(config: &Config, request: Request) -> Result<(Response, bool), Failure> {
 fn open(config: &Config) -> Result<Desk, Failure> {
     let archive = Arc::new(Archive::open(config, Mode::Existing)?);
     Ok(Desk::of(archive, config)?)
+}
+
+/// What a verb made itself, without a server, is in the audit as if one had been asked.
+fn note(config: &Config, request: &Request, outcome: &str) {
+    let what = serde_json::to_string(request).unwrap_or_default();
+    Audit::open(&config.state).note(&Who::here(), &what, outcome);
 }
 
 /// As [`ask`], for what is answered in pieces.

@@ -2,7 +2,6 @@
 
 use super::output;
 use super::{End, Failure};
-use crate::audit::{Audit, Who};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
 use crate::forward::setup::{Setup, SetupSaid, SetupVerb, Shown, ShownPeer};
@@ -99,9 +98,7 @@ fn ask(config: &Config, verb: SetupVerb) -> Result<SetupSaid, Failure> {
         None => {
             let response = control::set_up(&Setup::of(config, None), verb);
             if request.is_a_change() {
-                let what = serde_json::to_string(&request)?;
-                let audit = Audit::open(&config.state);
-                audit.note(&Who::here(), &what, response.outcome());
+                super::note(config, &request, response.outcome());
             }
             response
         }

@@ -100,8 +100,8 @@ fn page(language: Language, status: StatusCode, title: &str, body: Markup) -> Re
 pub fn refusal(language: Language, problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::FORBIDDEN);
     let body = html! {
-        p { (problem.detail) }
-        @if let Some(next) = &problem.next { p { (next) } }
+        p { (language.sentence(&problem.detail)) }
+        @if let Some(next) = &problem.next { p { (language.sentence(next)) } }
     };
     page(language, status, language.say("Refused"), body)
 }
