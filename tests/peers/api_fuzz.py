@@ -26,11 +26,6 @@ def led(value, key=None):
 
 
 @schemathesis.hook
-def map_body(context, body):
-    return led(body) if isinstance(body, (dict, list)) else body
-
-
-@schemathesis.hook
 def before_call(context, case, kwargs):
     if isinstance(case.body, (dict, list)):
         case.body = led(case.body)
