@@ -339,6 +339,20 @@ async fn with_body(request: Request, has_one: bool) -> Result<Request, Problem> 
     if !has_one {
         return Ok(Request::from_parts(parts, Body::empty()));
     }
+    let too_long = || {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body broke off, or is longer than 4 MiB; nothing was done",
+        )
+    };
+    // What says that it is too long is not waited for.
+    let length = text(&parts.headers, &header::CONTENT_LENGTH).unwrap_or_default();
+    if length
+        .parse::<usize>()
+        .is_ok_and(|length| length > BODY_BYTES_MAX)
+    {
+        return Err(too_long());
+    }
     let whole = axum::body::to_bytes(body, BODY_BYTES_MAX);
     let Ok(whole) = tokio::time::timeout(BODY_PATIENCE, whole).await else {
         let problem = Problem::new(
@@ -347,12 +361,7 @@ async fn with_body(request: Request, has_one: bool) -> Result<Request, Problem> 
         );
         return Err(problem);
     };
-    let whole = whole.map_err(|_| {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body broke off, or is longer than 4 MiB; nothing was done",
-        )
-    })?;
+    let whole = whole.map_err(|_| too_long())?;
     Ok(Request::from_parts(parts, Body::from(whole)))
 }
 
