@@ -47,7 +47,7 @@ fn server_with_a_queue() -> (Server, Image) {
 fn backup(server: &Server, to: &Path) -> Value {
     let to = to.to_str().unwrap();
     let said = server.kura_json(&["backup", to]);
-    assert!(said["files_count"].as_u64() > Some(2), "{said}");
+    assert!(said["files_count"].as_u64() >= Some(2), "{said}");
     said
 }
 
@@ -234,32 +234,24 @@ fn what_is_not_whole_or_not_ours_is_refused_and_nothing_is_touched() {
     );
     assert_eq!(contents(server.folder()), before);
 
-    let mut other = Server::start();
-    other.terminate();
-    let own = contents(other.folder());
-    // The same place as the backup's, so that only the archive is another.
-    let text = fs::read_to_string(server.config()).unwrap();
-    let moved = text.replace(
-        server.folder().to_str().unwrap(),
-        other.folder().to_str().unwrap(),
-    );
-    fs::write(server.config(), moved).unwrap();
-    fs::remove_file(&file).unwrap();
-    backup(&server_at(&server, &text), &file);
-    let outcome = restore(&other.config(), &file, &[]);
+    // Another archive at the same place.
+    for folder in [server.state(), server.volume("A")] {
+        fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+    }
+    server.restart();
+    server.terminate();
+    let own = contents(server.folder());
+    let outcome = restore(&server.config(), &file, &[]);
     assert_eq!(outcome.code, Some(3), "{}", outcome.text());
     assert!(
         outcome.stderr.contains("--other-archive"),
         "{}",
         outcome.text()
     );
-    assert_eq!(contents(other.folder()), own);
-}
-
-/// The same server; its configuration says again what it said.
-fn server_at<'a>(server: &'a Server, text: &str) -> &'a Server {
-    fs::write(server.config(), text).unwrap();
-    server
+    let shown = restore(&server.config(), &file, &["--other-archive", "--dry-run"]);
+    assert!(shown.success(), "{}", shown.text());
+    assert_eq!(contents(server.folder()), own);
 }
 
 /// Method: the version of each kind of data is raised by one, as a newer program would write it, and the file is changed
@@ -301,7 +293,7 @@ fn what_a_newer_program_wrote_is_refused_in_words_and_left() {
 
     let label = server.volume("A").join("kura-volume.json");
     let old = raised(&label, "format");
-    refuses(&label, "version 2");
+    refuses(&label, "format 2");
     fs::write(&label, old).unwrap();
 
     let config = server.config();

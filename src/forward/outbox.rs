@@ -390,8 +390,10 @@ impl Outbox {
         Ok(())
     }
 
-    /// What is durable, in a file of its own; a copy of before goes. `None`: there is no outbox that is used.
+    /// What is known now, in a file of its own; a copy of before goes. `None`: there is no outbox that is used.
     pub fn copy(&self) -> Result<Option<PathBuf>, String> {
+        // Why it cannot be written is said by its trouble; what is durable can be copied.
+        drop(self.commit());
         let Some(database) = self.lock().database.clone() else {
             return Ok(None);
         };
