@@ -66,5 +66,5 @@ for script in postinst prerm postrm; do
     install -m 755 "$here/packaging/debian/$script" "$tree/DEBIAN/$script"
 done
 package=$folder/kura_${version}_$architecture.deb
-dpkg-deb --root-owner-group --build "$tree" "$package" > /dev/null
+dpkg-deb -Zgzip --root-owner-group --build "$tree" "$package" > /dev/null
 echo "$package"

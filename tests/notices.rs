@@ -90,7 +90,9 @@ impl Hook {
 
 fn server(notices: &str) -> Server {
     Server::with(Settings {
-        extra: format!("[notices]\nsettle_seconds = 0\nper_hour = 60\n{notices}"),
+        extra: format!(
+            "[mirror]\nallow_same_device = true\n[notices]\nsettle_seconds = 0\nper_hour = 60\n{notices}"
+        ),
         ..Settings::default().volume("B", "volume-b", "mirror")
     })
 }
@@ -136,10 +138,14 @@ fn a_change_of_the_state_is_told_by_every_way_and_without_a_patient() {
         hook.bodies().iter().any(|body| body["state"] == "ok")
     });
     let everything = format!("{}{}{:?}", text(&told), text(&mailed), hook.bodies());
-    for value in [image.study.as_str(), &image.sop, "TEST-1", "SYNTHETIC", "ACC-1"] {
-        assert!(!everything.contains(value),
-            "{value}: {everything}"
-        );
+    for value in [
+        image.study.as_str(),
+        &image.sop,
+        "TEST-1",
+        "SYNTHETIC",
+        "ACC-1",
+    ] {
+        assert!(!everything.contains(value), "{value}: {everything}");
     }
 }
 
