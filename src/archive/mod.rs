@@ -5,7 +5,7 @@
 //!
 //! | for | files |
 //! |---|---|
-//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `replaying`, `journals`, `before_ack`, `find`, `fetch` |
+//! | receiving, answering, handing back | `ingest`, `coerce`, `resent`, `placing`, `places`, `locks`, `way_in`, `carrying`, `replaying`, `journals`, `before_ack`, `find`, `fetch`, `picture` |
 //! | the index in step with the ledgers | `keeper`, `touched`, `entry`, `listed`, `content`, `filling` |
 //! | what came, told once | `arrived` |
 //! | the disks on the shelf | `shelf`, `open`, `state`, `watch`, `verbs`, `drain`, `shipping`, `beside`, `healing`, `from_disks`, `reload` |
@@ -56,6 +56,7 @@ mod locks;
 mod mirror;
 mod mirror_status;
 mod open;
+mod picture;
 mod places;
 mod placing;
 mod process;
@@ -121,6 +122,7 @@ pub use ingest::{Announced, IngestError, Kept, Outcome, Receiving};
 pub use keeper::View;
 pub use mirror_status::{LastRun as MirrorRun, MirrorStatus, MirrorVerb};
 pub use open::{Mode, OpenError};
+pub use picture::Pictured;
 pub use process::{ProcessFacts, process_facts};
 pub use replace_status::{CopiedFrom, ReplaceStatus};
 pub use reports::{Piece, ReportName, ReportVerb, Shown, Write as WriteReport};

@@ -18,8 +18,8 @@ pub struct Fragments {
     pub fragments: Vec<Range<usize>>,
     /// Top-level sequences with compressed pixel data in them: icons.
     pub nested: BTreeSet<Tag>,
-    /// Pixel Data are there, but not compressed.
-    pub native: bool,
+    /// Where Pixel Data are that are not compressed.
+    pub native: Option<Range<usize>>,
 }
 
 impl Fragments {
@@ -135,7 +135,9 @@ impl Visit for Looking {
                 }
                 self.has_table = true;
             }
-            Step::Value if at_root && header.tag == tags::PIXEL_DATA => self.found.native = true,
+            Step::Value if at_root && header.tag == tags::PIXEL_DATA => {
+                self.found.native = Some(self.offset..self.offset + header.length as usize);
+            }
             Step::Value | Step::Delimiter => {}
         }
         Ok(())

@@ -63,7 +63,7 @@ impl<'a> Plain<'a> {
                 "an image with compressed images in its sequences",
             ));
         }
-        if found.native {
+        if found.native.is_some() {
             return Err(PixelError::Damaged("it is not compressed at all"));
         }
         if !found.fragments.is_empty() {
@@ -217,7 +217,7 @@ impl<'a> Plain<'a> {
     }
 }
 
-fn shape_of(attributes: &Attributes) -> Result<Shape, PixelError> {
+pub(super) fn shape_of(attributes: &Attributes) -> Result<Shape, PixelError> {
     let number = |tag| {
         let raw = attributes.raw(tag)?;
         Some(u16::from_le_bytes([*raw.first()?, *raw.get(1)?]))

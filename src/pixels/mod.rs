@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `mod` | which transfer syntaxes can be decoded; samples into the native form |
 //! | `data_set` | the data set around them |
+//! | `thumbnail`, `shades` | a small picture of one frame |
 //! | `jpeg`, `jpeg_huffman`, `jpeg_dct` | JPEG: baseline, extended, progressive, lossless |
 //! | `jpeg_ls` | JPEG-LS |
 //! | `jpeg_2000` | JPEG 2000 and HTJ2K, by a library |
@@ -19,12 +20,15 @@ mod jpeg_dct;
 mod jpeg_huffman;
 mod jpeg_ls;
 mod rle;
+mod shades;
+mod thumbnail;
 
 use std::io::Read;
 
 use crate::dicom::ts;
 
 pub use data_set::Plain;
+pub use thumbnail::thumbnail;
 
 /// Why an image was not decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +41,8 @@ pub enum PixelError {
     Size,
     #[error("its image is larger than is decoded here")]
     TooLarge,
+    #[error("there is no image in it")]
+    NoImage,
     #[error("{0}")]
     DataSet(String),
 }

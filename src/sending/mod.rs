@@ -8,13 +8,15 @@
 //! | `outgoing` | the bytes that go out: as stored, or changed on the way |
 //! | `rewriting` | another Patient ID on the way out |
 //! | `converting` | another encoding of the same values |
-//! | `worker` | decompression, in a process of its own |
+//! | `worker` | decoding, in a process of its own |
+//! | `thumbnail` | a small picture of a series, for the administrator's page |
 
 mod contexts;
 mod converting;
 mod line;
 mod outgoing;
 mod rewriting;
+pub mod thumbnail;
 pub mod worker;
 
 use std::io;

@@ -1,4 +1,5 @@
-//! Decompression in a process of its own, which may be slow, hungry, or die: the same program, started once more.
+//! Decoding in a process of its own, which may be slow, hungry, or die: the same program, started once more. It makes whole
+//! data sets without compression, and thumbnails; each kind has its own workers, so that no page holds up a peer.
 //!
 //! The server writes a `Job` and the data set; the worker answers in `Say`s. What it needs too long for, or dies of,
 //! costs that one instance. It ends when it hears no more, and when the server is gone.
@@ -10,10 +11,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Resource, Rlimit, getppid, setrlimit};
+use rustix::process::{Resource, Rlimit, getppid, nice, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::pixels::{PixelError, Plain};
+use crate::pixels::{PixelError, Plain, thumbnail};
 
 /// The hidden verb of the command line that is a worker.
 pub const VERB: &str = "transcode-worker";
@@ -28,6 +29,19 @@ const SILENCE: Duration = Duration::from_secs(60);
 const JOB_TIME: Duration = Duration::from_secs(10 * 60);
 /// At the same moment.
 const WORKERS_MAX: usize = 4;
+
+/// As [`MEMORY_BYTES_MAX`], of one that makes thumbnails.
+const THUMBNAIL_MEMORY_BYTES_MAX: u64 = 2 << 30;
+/// Longest data set of which a thumbnail is made, bytes.
+pub const THUMBNAIL_DATA_SET_BYTES_MAX: u64 = 256 << 20;
+/// A person waits for it: from the first byte of the data set to the last of the picture.
+const THUMBNAIL_TIME: Duration = Duration::from_secs(10);
+/// That make thumbnails, at the same moment.
+pub const THUMBNAIL_WORKERS_MAX: usize = 2;
+/// Longest picture that is believed, bytes.
+const PICTURE_BYTES_MAX: u64 = 4 << 20;
+/// How much work for others goes before it.
+const THUMBNAIL_NICE: i32 = 10;
 /// So long an instance waits for a worker.
 const WAIT: Duration = Duration::from_secs(5 * 60);
 /// A worker ends after so many instances: what a codec forgot to free is freed then.
@@ -43,6 +57,9 @@ struct Job {
     transfer_syntax: String,
     explicit: bool,
     length: u64,
+    /// Wanted is a picture of at most so many pixels in width and height.
+    #[serde(default)]
+    edge: Option<u16>,
 }
 
 /// What a worker says: one byte, the length of what follows as four bytes little endian, that.
@@ -73,12 +90,19 @@ pub fn work() -> io::Result<()> {
     limit(Resource::Fsize, 0);
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     let mut line = String::new();
+    let mut makes_thumbnails = false;
     loop {
         line.clear();
         if input.by_ref().take(4096).read_line(&mut line)? == 0 {
             return Ok(());
         }
         let job: Job = serde_json::from_str(&line)?;
+        if job.edge.is_some() && !makes_thumbnails {
+            makes_thumbnails = true;
+            limit(Resource::As, THUMBNAIL_MEMORY_BYTES_MAX);
+            // Else it is only less polite.
+            let _ = nice(THUMBNAIL_NICE);
+        }
         let mut data_set = vec![0; usize::try_from(job.length).map_err(io::Error::other)?];
         input.read_exact(&mut data_set)?;
         match answer(&job, &data_set, &mut output) {
@@ -98,6 +122,16 @@ enum Stopped {
 }
 
 fn answer(job: &Job, data_set: &[u8], output: &mut impl Write) -> Result<(), Stopped> {
+    if let Some(edge) = job.edge {
+        let picture = thumbnail(data_set, &job.transfer_syntax, usize::from(edge));
+        let picture = picture.map_err(Stopped::Pixels)?;
+        let length = (picture.len() as u64).to_le_bytes();
+        tell(output, say::LENGTH, &length).map_err(Stopped::Pipe)?;
+        for piece in picture.chunks(PIECE_BYTES) {
+            tell(output, say::BYTES, piece).map_err(Stopped::Pipe)?;
+        }
+        return tell(output, say::END, &[]).map_err(Stopped::Pipe);
+    }
     let mut frame_done = || {
         tell(output, say::FRAME, &[])?;
         output.flush()
@@ -151,55 +185,75 @@ impl Drop for Worker {
     }
 }
 
-/// The workers there are: those at rest, and how many are at work.
+/// The workers there are of one kind: those at rest, and how many are at work.
 struct Pool {
     state: Mutex<(Vec<Worker>, usize)>,
     free: Condvar,
+    most: usize,
 }
 
-static POOL: Pool = Pool {
-    state: Mutex::new((Vec::new(), 0)),
-    free: Condvar::new(),
-};
+impl Pool {
+    const fn of(most: usize) -> Pool {
+        Pool {
+            state: Mutex::new((Vec::new(), 0)),
+            free: Condvar::new(),
+            most,
+        }
+    }
+}
+
+static POOL: Pool = Pool::of(WORKERS_MAX);
+static THUMBNAILS: Pool = Pool::of(THUMBNAIL_WORKERS_MAX);
 
 /// A worker at work; its place is free again when this is dropped. It is ended unless it was put back to rest.
-struct Lent(Option<Worker>);
+struct Lent {
+    worker: Option<Worker>,
+    pool: &'static Pool,
+}
 
 impl Lent {
-    fn take() -> Result<Lent, String> {
+    fn take(pool: &'static Pool) -> Result<Lent, String> {
         let deadline = Instant::now() + WAIT;
-        let mut state = POOL.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = pool.state.lock().unwrap_or_else(PoisonError::into_inner);
         let most = std::thread::available_parallelism().map_or(2, usize::from);
-        while state.1 >= most.clamp(2, WORKERS_MAX) {
+        while state.1 >= most.clamp(2, pool.most) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err("no decoder became free in five minutes".to_owned());
             }
-            let waited = POOL.free.wait_timeout(state, left);
+            let waited = pool.free.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.1 += 1;
         let resting = state.0.pop();
         drop(state);
-        let mut lent = Lent(resting);
+        let mut lent = Lent {
+            worker: resting,
+            pool,
+        };
         let is_alive = |worker: &mut Worker| matches!(worker.child.try_wait(), Ok(None));
-        if !lent.0.as_mut().is_some_and(is_alive) {
+        if !lent.worker.as_mut().is_some_and(is_alive) {
             let worker = Worker::start();
-            lent.0 = Some(worker.map_err(|error| format!("no decoder could be started: {error}"))?);
+            lent.worker =
+                Some(worker.map_err(|error| format!("no decoder could be started: {error}"))?);
         }
         Ok(lent)
     }
 
     fn worker(&mut self) -> io::Result<&mut Worker> {
-        self.0
+        self.worker
             .as_mut()
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// It is done, and can be asked again.
     fn rest(mut self) {
-        if let Some(worker) = self.0.take().filter(|worker| worker.jobs < JOBS_MAX) {
-            let mut state = POOL.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(worker) = self.worker.take().filter(|worker| worker.jobs < JOBS_MAX) {
+            let mut state = self
+                .pool
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             state.0.push(worker);
         }
     }
@@ -207,10 +261,14 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut state = POOL.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .pool
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         state.1 -= 1;
         drop(state);
-        POOL.free.notify_one();
+        self.pool.free.notify_one();
     }
 }
 
@@ -321,27 +379,71 @@ pub fn decompress(
         transfer_syntax: transfer_syntax.to_owned(),
         explicit,
         length,
+        edge: None,
     };
-    let mut line = serde_json::to_string(&job).map_err(|error| error.to_string())?;
-    line.push('\n');
-    let mut lent = Lent::take()?;
-    let deadline = Instant::now() + JOB_TIME;
-    let died = |error: io::Error| match error.kind() {
+    let lent = Lent::take(&POOL)?;
+    let coming = have_done(lent, &job, Instant::now() + JOB_TIME, read)?;
+    match coming.length > AT_ONCE_BYTES_MAX {
+        true => Ok(Decompressed::Coming(coming)),
+        false => Ok(Decompressed::Whole(io::Cursor::new(coming.whole()?))),
+    }
+}
+
+/// A PNG of an instance, at most `edge` pixels in width and height; the error is a sentence.
+pub fn picture(
+    transfer_syntax: &str,
+    edge: u16,
+    length: u64,
+    read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+) -> Result<Vec<u8>, String> {
+    if length > THUMBNAIL_DATA_SET_BYTES_MAX {
+        return Err(TOO_LARGE_FOR_A_THUMBNAIL.to_owned());
+    }
+    let job = Job {
+        transfer_syntax: transfer_syntax.to_owned(),
+        explicit: true,
+        length,
+        edge: Some(edge),
+    };
+    let lent = Lent::take(&THUMBNAILS)?;
+    let coming = have_done(lent, &job, Instant::now() + THUMBNAIL_TIME, read)?;
+    match coming.length > PICTURE_BYTES_MAX {
+        true => Err(SENSELESS.to_owned()),
+        false => coming.whole(),
+    }
+}
+
+pub const TOO_LARGE_FOR_A_THUMBNAIL: &str = "its data set is too large for a thumbnail";
+const SENSELESS: &str = "the decoder said what makes no sense";
+
+fn died(error: io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::TimedOut => "its compressed image took too long to decode".to_owned(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
             "the decoder died of its compressed image".to_owned()
         }
         _ => format!("the decoder: {error}"),
-    };
+    }
+}
+
+/// Gives a worker its job, and waits until it knows how long the result is.
+fn have_done(
+    mut lent: Lent,
+    job: &Job,
+    deadline: Instant,
+    read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+) -> Result<Coming, String> {
+    let mut line = serde_json::to_string(job).map_err(|error| error.to_string())?;
+    line.push('\n');
     let worker = lent.worker().map_err(died)?;
     worker.jobs += 1;
     worker.put(line.as_bytes(), deadline).map_err(died)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut given = 0;
-    while given < length {
+    while given < job.length {
         let count = piece
             .len()
-            .min(usize::try_from(length - given).unwrap_or(usize::MAX));
+            .min(usize::try_from(job.length - given).unwrap_or(usize::MAX));
         let count = read(&mut piece[..count]).map_err(|error| error.to_string())?;
         if count == 0 {
             return Err("its stored data set ended too early".to_owned());
@@ -349,13 +451,18 @@ pub fn decompress(
         worker.put(&piece[..count], deadline).map_err(died)?;
         given += count as u64;
     }
-    let length = loop {
+    loop {
         match worker.hear(deadline).map_err(died)? {
             (say::FRAME, 0) => {}
             (say::LENGTH, 8) => {
                 let mut bytes = [0; 8];
                 worker.get(&mut bytes, deadline).map_err(died)?;
-                break u64::from_le_bytes(bytes);
+                return Ok(Coming {
+                    lent,
+                    length: u64::from_le_bytes(bytes),
+                    read: 0,
+                    left: 0,
+                });
             }
             (say::FAILED, count) => {
                 let mut words = vec![0; count];
@@ -363,26 +470,9 @@ pub fn decompress(
                 lent.rest();
                 return Err(String::from_utf8_lossy(&words).into_owned());
             }
-            _ => return Err("the decoder said what makes no sense".to_owned()),
+            _ => return Err(SENSELESS.to_owned()),
         }
-    };
-    let mut coming = Coming {
-        lent,
-        length,
-        read: 0,
-        left: 0,
-    };
-    if length > AT_ONCE_BYTES_MAX {
-        return Ok(Decompressed::Coming(coming));
     }
-    // Bounded above.
-    let mut whole = vec![0; length as usize];
-    let mut at = 0;
-    while at < whole.len() {
-        at += coming.read(&mut whole[at..]).map_err(died)?;
-    }
-    coming.end().map_err(died)?;
-    Ok(Decompressed::Whole(io::Cursor::new(whole)))
 }
 
 impl Decompressed {
@@ -403,6 +493,17 @@ impl Decompressed {
 }
 
 impl Coming {
+    /// All of it at once; the caller has looked how long it is.
+    fn whole(mut self) -> Result<Vec<u8>, String> {
+        let mut whole = vec![0; self.length as usize];
+        let mut at = 0;
+        while at < whole.len() {
+            at += self.read(&mut whole[at..]).map_err(died)?;
+        }
+        self.end().map_err(died)?;
+        Ok(whole)
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let deadline = Instant::now() + SILENCE;
         let worker = self.lent.worker()?;

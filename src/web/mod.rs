@@ -19,6 +19,7 @@
 //! | `words` | English and Japanese |
 //! | `pages` | one file per page |
 //! | `assets` | style, script, htmx |
+//! | `thumbnails` | small pictures of series |
 
 mod access;
 mod api;
@@ -34,6 +35,7 @@ mod problem;
 mod said;
 mod sessions;
 mod sign_in;
+mod thumbnails;
 mod tls;
 mod words;
 
@@ -76,6 +78,7 @@ pub struct Site {
     streams: Arc<Semaphore>,
     access: Arc<Access>,
     scraped: Arc<metrics::Scraped>,
+    thumbnails: Arc<thumbnails::Thumbnails>,
 }
 
 impl Site {
@@ -149,6 +152,7 @@ impl Web {
             mirror: lately::Lately::new(Request::Mirror(MirrorVerb::Status { all: false })),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             scraped: Arc::default(),
+            thumbnails: Arc::default(),
         };
         let service = routes(site).into_make_service_with_connect_info::<SocketAddr>();
         let _entered = runtime.enter();
@@ -192,6 +196,7 @@ fn routes(site: Site) -> Router {
         .merge(metrics::health_routes())
         .merge(pages::routes().layer(from_fn_with_state(site.clone(), layout::around)))
         .merge(layout::routes())
+        .merge(thumbnails::routes())
         .nest("/api/v1", api::routes())
         .layer(from_fn_with_state(site.clone(), access::guard))
         .layer(from_fn(access::headers))
