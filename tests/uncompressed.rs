@@ -311,25 +311,6 @@ fn what_cannot_be_decoded_fails_alone_and_with_its_reason() {
     assert_eq!(sink.take().len(), 6);
 }
 
-/// Process ids of the decoders of a server.
-fn workers(server: u32) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
-            continue;
-        };
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit(") ")
-            .next()
-            .and_then(|rest| rest.split(' ').nth(1));
-        if parent == Some(server.to_string().as_str()) && !stat.contains(") Z ") {
-            found.push(pid);
-        }
-    }
-    found
-}
-
 /// Method: the decoder is killed while it rests; then the server, by SIGKILL.
 #[test]
 fn a_dead_decoder_is_replaced_and_none_outlives_its_server() {
@@ -346,13 +327,13 @@ fn a_dead_decoder_is_replaced_and_none_outlives_its_server() {
         .find(|good| good.file.name().ends_with("/ct-rle.dcm"))
         .expect("ct-rle.dcm");
     assert!(store(&server, &good));
-    assert!(workers(server.pid()).is_empty(), "one before it is needed");
+    assert!(server.workers().is_empty(), "one before it is needed");
     assert_eq!(move_study(&server, &good.uids.study, "SINK").status, 0);
-    let first = workers(server.pid());
+    let first = server.workers();
     assert_eq!(first.len(), 1);
     kill(first[0]);
     assert_eq!(move_study(&server, &good.uids.study, "SINK").status, 0);
-    let second = workers(server.pid());
+    let second = server.workers();
     assert_eq!(second.len(), 1);
     assert_ne!(first, second);
     server.kill();

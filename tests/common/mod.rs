@@ -19,6 +19,7 @@ pub mod forwarding;
 pub mod http;
 pub mod images;
 pub mod part10;
+pub mod pictures;
 pub mod proxy;
 pub mod receivers;
 pub mod server;

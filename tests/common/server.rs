@@ -323,6 +323,36 @@ impl Server {
         self.child.as_ref().expect("the server runs").id()
     }
 
+    /// Process ids of its decoders.
+    pub fn workers(&self) -> Vec<i32> {
+        let server = self.pid().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+                continue;
+            };
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let parent = stat
+                .rsplit(") ")
+                .next()
+                .and_then(|rest| rest.split(' ').nth(1));
+            if parent == Some(server.as_str()) && !stat.contains(") Z ") {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    /// Address of the administrator's page, of a server that has one (`--admin-port 0`); no slash at its end.
+    pub fn page(&self) -> String {
+        let log = self.log_text();
+        let (_, rest) = log
+            .rsplit_once("the administrator's page is at ")
+            .expect("the address of the page in the log");
+        let address = rest.split_whitespace().next().unwrap_or_default();
+        address.trim_end_matches('/').to_owned()
+    }
+
     /// Everything the process has printed since the first start.
     pub fn log_text(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
