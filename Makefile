@@ -12,7 +12,7 @@ test: tools lint
 test-long: tools
 	KURA_LONG=1 cargo test --release -- --nocapture --test-threads=2
 
-# DCMTK, dicom3tools and a virtual environment under target/venv, installed only where missing.
+# DCMTK, dicom3tools, Chromium, a virtual environment and axe-core under target, installed only where missing.
 tools:
 	@tools/install.sh
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the other programs that tests drive, where they are missing: DCMTK, dicom3tools
-# and what makes file systems by the package manager, pydicom and pynetdicom in target/venv. Never asks. A thing
-# that cannot be installed is named in one line; the tests that need it skip then
-# (and fail where CI=true).
+# Installs the other programs that tests drive, where they are missing: DCMTK, dicom3tools,
+# Chromium and what makes file systems by the package manager, pydicom and others in
+# target/venv, axe-core in target/axe. Never asks. A thing that cannot be installed is named
+# in one line; the tests that need it skip then (and fail where CI=true).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
@@ -58,9 +58,25 @@ if ! command -v mkfs.btrfs >/dev/null && ! [ -x /usr/sbin/mkfs.btrfs ]; then
     apt_install "mkfs.btrfs, for a file system that counts its blocks late" btrfs-progs || :
 fi
 
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+    apt_install "a browser that walks the administrator's page" chromium chromium-driver fonts-ipafont-gothic || :
+fi
+
+# What finds barriers for people who do not see, or have no mouse.
+axe=axe-core@4.12.1
+if [ "$(cat target/axe/installed.txt 2>/dev/null)" != "$axe" ]; then
+    command -v npm >/dev/null || apt_install "npm, which fetches axe-core" npm || :
+    mkdir -p target/axe
+    if npm install --prefix target/axe --silent --no-fund --no-audit --ignore-scripts "$axe" >/dev/null; then
+        echo "$axe" >target/axe/installed.txt
+    else
+        say "could not install $axe (accessibility of the administrator's page)"
+    fi
+fi
+
 venv=target/venv
 if ! cmp -s tools/requirements.txt "$venv/installed.txt" ||
-    ! "$venv/bin/python" -c 'import numpy, PIL, pydicom, pynetdicom, schemathesis' 2>/dev/null; then
+    ! "$venv/bin/python" -c 'import numpy, PIL, pydicom, pynetdicom, schemathesis, selenium' 2>/dev/null; then
     rm -rf "$venv"
     mkdir -p target
     # Debian splits venv off; the module may be there and still lack ensurepip.
