@@ -61,10 +61,12 @@ impl Drop for Storescp {
     }
 }
 
-fn send(server: &Server, image: &Drawn) {
+fn send(server: &Server, images: &[Drawn]) {
     let mut client = server.associate(&[(1, CT_IMAGE_STORAGE, &[EXPLICIT_LITTLE])]);
-    let stored = client.c_store(1, CT_IMAGE_STORAGE, image.sop, &image.encode());
-    assert_eq!(stored.expect("C-STORE").0, 0, "{}", image.sop);
+    for image in images {
+        let stored = client.c_store(1, CT_IMAGE_STORAGE, image.sop, &image.encode());
+        assert_eq!(stored.expect("C-STORE").0, 0, "{}", image.sop);
+    }
     client.release().expect("release");
 }
 
@@ -74,30 +76,34 @@ fn fill(server: &Server) {
         let date = format!("202601{:02}", 10 + number);
         let accession = format!("A{number:05}");
         let (patient_id, patient_name) = PATIENTS[number as usize % PATIENTS.len()];
-        for image in 0..IMAGES {
-            let sop = format!("2.25.82{number}.{image}");
-            let mut drawn = Drawn::new(&study, &series, &sop);
-            drawn.number = image + 1;
+        let sops: Vec<String> = (0..IMAGES)
+            .map(|image| format!("2.25.82{number}.{image}"))
+            .collect();
+        let image = |(image, sop)| {
+            let mut drawn = Drawn::new(&study, &series, sop);
+            drawn.number = image;
             (drawn.patient_id, drawn.patient_name) = (patient_id, patient_name);
             (drawn.study_date, drawn.accession) = (&date, &accession);
             drawn.description = ["Chest", "胸部CT", "Abdomen"][number as usize % 3];
             drawn.modality = ["CT", "MR"][number as usize % 2];
             (drawn.rows, drawn.columns) = (96, 96);
-            send(server, &drawn);
-        }
+            drawn
+        };
+        let images: Vec<Drawn> = (1..).zip(&sops).map(image).collect();
+        send(server, &images);
     }
     let mut attack = Drawn::new("2.25.830", "2.25.831", "2.25.832");
     attack.patient_id = "XSS-1";
     attack.patient_name = "<img src=x onerror=window.attacked=1>";
     attack.description = "<script>window.attacked=2</script>";
     attack.accession = "\"><b onerror=1>";
-    send(server, &attack);
+    send(server, &[attack]);
     // The same UID with another image.
     let mut twice = Drawn::new("2.25.840", "2.25.841", "2.25.842");
     twice.patient_id = "TWICE-1";
-    send(server, &twice);
-    twice.rows = 50;
-    send(server, &twice);
+    let mut other = Drawn::new("2.25.840", "2.25.841", "2.25.842");
+    (other.patient_id, other.rows) = ("TWICE-1", 50);
+    send(server, &[twice, other]);
 }
 
 /// The browser, its driver, and axe-core; `None` (and a printed reason) where one is missing.
