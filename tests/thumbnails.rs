@@ -11,7 +11,7 @@ use common::build::CT_IMAGE_STORAGE;
 use common::files::{self, Good};
 use common::pictures::{Drawn, encapsulated, rle};
 use common::wire::EXPLICIT_LITTLE;
-use common::{Random, Server, Settings};
+use common::{Random, Server, Settings, web};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Samples of files beyond this length are looked at in the long campaign only, bytes.
@@ -25,11 +25,7 @@ const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
 const RLE: &str = "1.2.840.10008.1.2.5";
 
 fn server() -> Server {
-    let arguments = ["--admin-port", "0"].map(str::to_owned).to_vec();
-    Server::with(Settings {
-        arguments,
-        ..Settings::default()
-    })
+    web::with_page(Settings::default())
 }
 
 struct Answer {
@@ -55,7 +51,7 @@ fn get_with(server: &Server, path: &str, tag: Option<&str>) -> Answer {
         .timeout_global(Some(Duration::from_secs(90)))
         .build()
         .into();
-    let mut request = agent.get(format!("{}{path}", server.page()));
+    let mut request = agent.get(format!("http://{}{path}", web::address(server)));
     if let Some(tag) = tag {
         request = request.header("If-None-Match", tag);
     }

@@ -343,16 +343,6 @@ impl Server {
         found
     }
 
-    /// Address of the administrator's page, of a server that has one (`--admin-port 0`); no slash at its end.
-    pub fn page(&self) -> String {
-        let log = self.log_text();
-        let (_, rest) = log
-            .rsplit_once("the administrator's page is at ")
-            .expect("the address of the page in the log");
-        let address = rest.split_whitespace().next().unwrap_or_default();
-        address.trim_end_matches('/').to_owned()
-    }
-
     /// Everything the process has printed since the first start.
     pub fn log_text(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
