@@ -133,11 +133,8 @@ impl Line {
             move_originator: None,
             message_id: self.association.next_message_id(),
         };
-        let mut rest = data_set.as_slice();
-        let length = rest.len() as u64;
-        scu::store(&mut self.association, id, &request, length, &mut |buffer| {
-            std::io::Read::read(&mut rest, buffer)
-        })
+        let whole = scu::DataSet::Whole(&data_set);
+        scu::store(&mut self.association, id, &request, whole, &mut || {})
     }
 
     /// An answer to the release changes nothing any more.

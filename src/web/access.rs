@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use super::problem::Problem;
 use super::sessions::{Guessers, Sessions};
 use super::words::Language;
-use super::{Site, said, sign_in};
+use super::{Site, layout, said, sign_in};
 use crate::accounts::Accounts;
 use crate::audit::Who;
 use crate::config::Config;
@@ -142,7 +142,8 @@ impl Kind {
         Kind {
             is_api: path.starts_with("/api/"),
             is_unsafe: !matches!(*request.method(), Method::GET | Method::HEAD),
-            is_for_all: matches!(path, "/healthz" | sign_in::PATH) || path.starts_with("/assets/"),
+            is_for_all: matches!(path, "/healthz" | sign_in::PATH | layout::LANGUAGE_PATH)
+                || path.starts_with("/assets/"),
             is_metrics: path == "/metrics",
         }
     }

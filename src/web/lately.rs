@@ -15,11 +15,13 @@ const AGE_MIN: Duration = Duration::from_secs(1);
 /// The archive is asked for at most one part in so many of the time.
 const PAUSE_FACTOR: u32 = 8;
 /// So long a page waits for a newer answer before it shows the one it has.
-const PATIENCE: Duration = Duration::from_millis(400);
-/// With an answer older than this it waits so much longer: nobody had a page open.
-const OLD: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_millis(150);
+/// The same where it has none. A page asks twice: for its frame, and for what is in it.
+const FIRST_PATIENCE: Duration = Duration::from_millis(300);
+/// An older answer is none: nobody had a page open, and much may have happened since.
+const AGE_MAX: Duration = Duration::from_secs(120);
 
-/// One such answer. It stays the same object while it is the same answer.
+/// One such answer.
 #[derive(Clone)]
 pub struct Lately {
     request: Request,
@@ -30,13 +32,19 @@ pub struct Lately {
 #[derive(Default)]
 struct Asking {
     now: bool,
+    /// What is being asked for may be out of date when it comes.
+    again: bool,
     next: Option<Instant>,
 }
 
-#[derive(Clone)]
-pub struct Answer {
+struct Answer {
     at: Instant,
-    pub response: Arc<Response>,
+    response: Arc<Response>,
+}
+
+fn young(answer: &Option<Answer>) -> Option<Arc<Response>> {
+    let answer = answer.as_ref()?;
+    (answer.at.elapsed() < AGE_MAX).then(|| answer.response.clone())
 }
 
 impl Lately {
@@ -49,10 +57,10 @@ impl Lately {
         }
     }
 
-    /// `None`: it is being asked for, for the first time.
+    /// `None`: it is being asked for, and none is known yet.
     pub async fn get(&self, site: &Site) -> Option<Arc<Response>> {
         let mut changes = self.answer.subscribe();
-        let kept = changes.borrow_and_update().clone();
+        let kept = young(&changes.borrow_and_update());
         if self.begin() {
             let (own, site) = (self.clone(), site.clone());
             tokio::spawn(async move {
@@ -61,18 +69,22 @@ impl Lately {
                 own.end(begun, response);
             });
         } else if kept.is_some() && !self.is_asking() {
-            return kept.map(|answer| answer.response);
+            return kept;
         }
-        let is_old = kept.as_ref().is_none_or(|kept| kept.at.elapsed() >= OLD);
-        let patience = if is_old { PATIENCE * 2 } else { PATIENCE };
+        let patience = match kept {
+            Some(_) => PATIENCE,
+            None => FIRST_PATIENCE,
+        };
         drop(tokio::time::timeout(patience, changes.changed()).await);
-        let answer = changes.borrow().clone();
-        answer.map(|answer| answer.response)
+        let answer = young(&changes.borrow());
+        answer
     }
 
-    /// What was changed shows in the next answer.
+    /// Something was changed: the next answer is asked for without a pause, also after one that is under way.
     pub fn is_stale(&self) {
-        self.asking().next = None;
+        let mut asking = self.asking();
+        asking.next = None;
+        asking.again = asking.now;
     }
 
     fn asking(&self) -> std::sync::MutexGuard<'_, Asking> {
@@ -99,6 +111,7 @@ impl Lately {
         }));
         let mut asking = self.asking();
         asking.now = false;
-        asking.next = Some(now + AGE_MIN.max((now - begun) * PAUSE_FACTOR));
+        let pause = AGE_MIN.max((now - begun) * PAUSE_FACTOR);
+        asking.next = (!std::mem::take(&mut asking.again)).then(|| now + pause);
     }
 }

@@ -8,12 +8,11 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use maud::{DOCTYPE, Markup, html};
 
-use super::Site;
 use super::access::Caller;
 use super::parts::{self, Tone};
 use super::said::{self, Said};
-use super::sign_in;
 use super::words::{self, Language};
+use super::{Site, sign_in};
 use crate::control;
 
 /// Address and English name of each page, in the order of the navigation.
@@ -27,6 +26,9 @@ pub const PAGES: &[(&str, &str)] = &[
     ("/journal", "Journal"),
     ("/conflicts", "Conflicts and quarantine"),
 ];
+
+/// Changes nothing but what the reader's own browser is told.
+pub const LANGUAGE_PATH: &str = "/language";
 
 /// A chosen language is remembered for a year, seconds.
 const LANGUAGE_AGE_MAX: u32 = 31_536_000;
@@ -48,7 +50,7 @@ tokio::task_local! {
 pub fn routes() -> Router<Site> {
     Router::new()
         .route("/state", get(state))
-        .route("/language", post(choose_language))
+        .route(LANGUAGE_PATH, post(choose_language))
 }
 
 /// Middleware of pages.
@@ -108,7 +110,7 @@ fn frame(caller: &Caller, around: &Around, here: &str, title: &str, body: &Marku
                         (language_form(language, &around.address))
                         @if caller.signed_in {
                             form method="post" action=(sign_in::OUT_PATH) {
-                                button type="submit" { (language.say("Sign out")) }
+                                button.plain type="submit" { (language.say("Sign out")) " (" (caller.who.name) ")" }
                             }
                         }
                     }
@@ -180,7 +182,7 @@ fn language_form(now: Language, address: &str) -> Markup {
         Language::Japanese => ("en", "English"),
     };
     html! {
-        form.language method="post" action="/language" {
+        form.language method="post" action=(LANGUAGE_PATH) {
             input type="hidden" name="back" value=(address);
             button.plain type="submit" name="language" value=(other.0) lang=(other.0) { (other.1) }
         }

@@ -9,6 +9,7 @@ pub const WORDS: &[(&str, &str)] = &[
     ("Journal", "転送記録"),
     ("Conflicts and quarantine", "競合と隔離"),
     ("To the content", "本文へ"),
+    ("Sign out", "サインアウト"),
     (
         "The server does not answer; what is shown is from before.",
         "サーバーが応答しません。表示は以前の内容です。",

@@ -305,6 +305,39 @@ const SENTENCES: &[(&str, &str)] = &[
         "there is no study {}; nothing was sent",
         "検査 {} はありません。送信していません。",
     ),
+    // Why the page refuses something.
+    (
+        "you may look and change nothing; nothing was changed",
+        "閲覧のみ許可されています。変更されていません。",
+    ),
+    (
+        "ask somebody who may change this",
+        "変更できる人に依頼してください。",
+    ),
+    (
+        "this server does not know the name that it was asked by; nothing was done",
+        "このサーバーに登録されていない名前でアクセスされました。何も行われていません。",
+    ),
+    (
+        "use its address, or write the name into [admin] names",
+        "IPアドレスでアクセスするか、[admin] names に名前を追加してください。",
+    ),
+    (
+        "the request comes from a page of another server; nothing was done",
+        "別のサーバーのページからの要求です。何も行われていません。",
+    ),
+    (
+        "open the administrator's page itself, and do it there",
+        "管理ページを開いて操作してください。",
+    ),
+    (
+        "users and tokens cannot be read; nobody is let in",
+        "利用者の情報を読み込めないため、誰もサインインできません。",
+    ),
+    (
+        "the log of the server says why",
+        "理由はサーバーのログにあります。",
+    ),
     // The page's own.
     (
         "more than {} characters stand in a field; no value is that long",
