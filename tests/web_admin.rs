@@ -3,139 +3,91 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::build::{CT_IMAGE_STORAGE, Ct};
 use common::copies::{kura, wait_until_mirrored, with_mirror};
 use common::images::{self, Image, STORE, assert_come_back, send_all};
 use common::shelf::volume;
+use common::web::{self, Page};
 use common::wire::IMPLICIT_LITTLE;
 use common::{Client, Server, Settings, Sink};
 use serde_json::Value;
 
 /// How long anything that comes by itself may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
-const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// One answer of the page.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    location: String,
-    cookie: String,
-    body: String,
+/// A person at the page of a server.
+struct Desk<'a> {
+    server: &'a Server,
 }
 
-/// A person at the page of a server: remembers nothing but the last cookie.
-struct Desk {
-    port: u16,
-}
-
-impl Desk {
-    fn of(server: &Server) -> Desk {
-        let begun = Instant::now();
-        loop {
-            let log = server.log_text();
-            let said = log.rsplit_once("the administrator's page is at http://127.0.0.1:");
-            let port = said.and_then(|(_, rest)| rest.split_once('/'));
-            if let Some(port) = port.and_then(|(port, _)| port.parse().ok()) {
-                return Desk { port };
-            }
-            assert!(begun.elapsed() < PATIENCE, "{log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn ask(&self, method: &str, address: &str, cookie: &str, body: &str) -> Answer {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the page");
-        stream
-            .set_read_timeout(Some(ANSWER_PATIENCE))
-            .expect("timeout");
-        let site = format!("127.0.0.1:{}", self.port);
-        let kind = "application/x-www-form-urlencoded";
-        let request = format!(
-            "{method} {address} HTTP/1.1\r\nHost: {site}\r\nOrigin: http://{site}\r\nAccept-Language: en\r\nCookie: {cookie}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).expect("a request");
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("an answer");
-        let text = String::from_utf8(bytes).expect("UTF-8");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let header = |name: &str| {
-            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-            let found = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
-            found.map_or("", |(_, value)| value).to_owned()
-        };
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        Answer {
-            status: status.expect("a status"),
-            location: header("location"),
-            cookie: header("set-cookie")
-                .split(';')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-            body: body.to_owned(),
-        }
+impl Desk<'_> {
+    fn get(&self, address: &str) -> Page {
+        web::get(self.server, address, &[("Accept-Language", "en")])
     }
 
     /// A page that must be there.
     fn page(&self, address: &str) -> String {
-        let answer = self.ask("GET", address, "", "");
-        assert_eq!(answer.status, 200, "{address}: {}", answer.body);
-        answer.body
+        let answer = self.get(address);
+        assert_eq!(answer.status, 200, "{address}: {}", answer.text);
+        answer.text
     }
 
-    fn send(&self, address: &str, fields: &[(&str, &str)]) -> Answer {
-        self.ask("POST", address, "", &form(fields))
+    fn send(&self, address: &str, fields: &[(&str, &str)]) -> Page {
+        let english = [("Accept-Language", "en")];
+        web::post(self.server, address, &english, &form(fields))
+    }
+
+    /// The page after a form that leads to another, with what was said.
+    fn after(&self, answer: &Page) -> String {
+        let cookie = answer.cookie("kura-said").expect("a saying");
+        let location = answer.header("location").expect("another page");
+        let headers = [("Accept-Language", "en"), ("Cookie", cookie.as_str())];
+        let after = web::get(self.server, location, &headers);
+        assert_eq!(after.status, 200, "{location}: {}", after.text);
+        after.text
     }
 
     /// A form that must be taken; the page that comes after it, with what was said.
     fn does(&self, address: &str, fields: &[(&str, &str)]) -> String {
         let answer = self.send(address, fields);
-        assert_eq!(answer.status, 303, "{address} {fields:?}: {}", answer.body);
-        let after = self.ask("GET", &answer.location, &answer.cookie, "");
-        assert_eq!(after.status, 200, "{}: {}", answer.location, after.body);
-        assert!(
-            !after.body.contains("notice bad"),
-            "{address} {fields:?}: {}",
-            after.body
-        );
-        after.body
+        assert_eq!(answer.status, 303, "{address} {fields:?}: {}", answer.text);
+        let after = self.after(&answer);
+        let refused = "<div role=\"status\"><div class=\"notice bad\">";
+        assert!(!after.contains(refused), "{address} {fields:?}: {after}");
+        after
     }
 
     /// A form that must be refused, on the page of the form.
     fn refuses(&self, address: &str, fields: &[(&str, &str)]) -> String {
         let answer = self.send(address, fields);
-        assert_eq!(answer.status, 422, "{address} {fields:?}: {}", answer.body);
-        assert!(answer.body.contains("role=\"alert\""), "{}", answer.body);
-        answer.body
+        assert_eq!(answer.status, 422, "{address} {fields:?}: {}", answer.text);
+        assert!(answer.text.contains("role=\"alert\""), "{}", answer.text);
+        answer.text
     }
 
     /// A form with a page in between: nothing is done by the first, all by the second.
     fn is_asked_first(&self, address: &str, fields: &[(&str, &str)]) -> String {
         let answer = self.send(address, fields);
-        assert_eq!(answer.status, 200, "{address} {fields:?}: {}", answer.body);
+        assert_eq!(answer.status, 200, "{address} {fields:?}: {}", answer.text);
         let sure = "name=\"sure\" value=\"yes\"";
-        assert!(answer.body.contains(sure), "{}", answer.body);
+        assert!(answer.text.contains(sure), "{}", answer.text);
         for (_, value) in fields {
             let kept = format!("value=\"{value}\"");
-            assert!(answer.body.contains(&kept), "{kept}: {}", answer.body);
+            assert!(answer.text.contains(&kept), "{kept}: {}", answer.text);
         }
-        answer.body
+        answer.text
     }
 
     fn wait_for(&self, address: &str, is_so: impl Fn(&str) -> bool) -> String {
         let begun = Instant::now();
         loop {
-            let answer = self.ask("GET", address, "", "");
-            if is_so(&answer.body) {
-                return answer.body;
+            let answer = self.get(address);
+            if is_so(&answer.text) {
+                return answer.text;
             }
-            assert!(begun.elapsed() < PATIENCE, "{address}: {}", answer.body);
+            assert!(begun.elapsed() < PATIENCE, "{address}: {}", answer.text);
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -144,12 +96,12 @@ impl Desk {
     fn wait_until_over(&self, address: &str) -> String {
         let begun = Instant::now();
         loop {
-            let answer = self.ask("GET", address, "", "");
+            let answer = self.get(address);
             if answer.status == 286 {
-                return answer.body;
+                return answer.text;
             }
-            assert_eq!(answer.status, 200, "{address}: {}", answer.body);
-            assert!(begun.elapsed() < PATIENCE, "{address}: {}", answer.body);
+            assert_eq!(answer.status, 200, "{address}: {}", answer.text);
+            assert!(begun.elapsed() < PATIENCE, "{address}: {}", answer.text);
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -170,12 +122,10 @@ fn form(fields: &[(&str, &str)]) -> String {
 }
 
 /// With the page on a port of its own.
-fn start(mut settings: Settings) -> (Server, Desk) {
-    settings.arguments = vec!["--admin-port".to_owned(), "0".to_owned()];
-    let server = Server::with(settings);
+fn start(settings: Settings) -> Server {
+    let server = web::with_page(settings);
     server.wait_until_indexed();
-    let desk = Desk::of(&server);
-    (server, desk)
+    server
 }
 
 fn new_folder(server: &Server, name: &str) -> String {
@@ -187,7 +137,8 @@ fn new_folder(server: &Server, name: &str) -> String {
 /// Method: a folder that is not there, then one that is; a name that is an attack on the page; the state by the command line.
 #[test]
 fn a_volume_is_added_retired_and_renamed_on_the_page() {
-    let (server, desk) = start(Settings::default());
+    let server = start(Settings::default());
+    let desk = Desk { server: &server };
     let evil = "\"><script>alert(1)</script>";
     let refused = desk.refuses(
         "/volumes",
@@ -225,15 +176,16 @@ fn a_volume_is_added_retired_and_renamed_on_the_page() {
     assert_eq!(volume(&server, "MIRROR")["state"], "ejected");
     desk.does("/volume/MIRROR/do/return", &[]);
     assert_eq!(volume(&server, "MIRROR")["state"], "ok");
-    assert_eq!(desk.ask("GET", "/volume/NOBODY", "", "").status, 404);
-    assert_eq!(desk.ask("POST", "/volume/A/do/explode", "", "").status, 404);
+    assert_eq!(desk.get("/volume/NOBODY").status, 404);
+    assert_eq!(desk.send("/volume/A/do/explode", &[]).status, 404);
 }
 
 /// Method: a mirrored archive whose archive volume becomes an empty mount point; the plan changes nothing, the second form
 /// begins, the moving part ends with the report; every image comes back.
 #[test]
 fn a_dead_disk_is_replaced_on_the_page() {
-    let (server, desk) = start(with_mirror("when = \"immediate\""));
+    let server = start(with_mirror("when = \"immediate\""));
+    let desk = Desk { server: &server };
     let images = images::images(2, 20);
     send_all(&server, &images);
     wait_until_mirrored(&server);
@@ -281,11 +233,12 @@ fn wait_for_state(server: &Server, study: &str, state: &str) -> Value {
 /// that sends to it by the page too.
 #[test]
 fn a_peer_is_set_up_paused_and_sent_to_on_the_page() {
-    let (server, desk) = start(Settings {
+    let server = start(Settings {
         extra: "[forward]\nretry_seconds = 600\nretry_max_seconds = 600\nprobe_seconds = 1\n"
             .to_owned(),
         ..Settings::default()
     });
+    let desk = Desk { server: &server };
     let sink = Sink::start();
     let port = sink.port().to_string();
     let refused = desk.refuses(
@@ -322,11 +275,11 @@ fn a_peer_is_set_up_paused_and_sent_to_on_the_page() {
         "{toml}"
     );
     let tested = desk.send("/peer/SINK/test", &[]);
-    assert_eq!(tested.status, 200, "{}", tested.body);
+    assert_eq!(tested.status, 200, "{}", tested.text);
     assert!(
-        tested.body.contains("<h1>Test of peer SINK</h1>"),
+        tested.text.contains("<h1>Test of peer SINK</h1>"),
         "{}",
-        tested.body
+        tested.text
     );
 
     let refused = desk.refuses(
@@ -386,12 +339,8 @@ fn a_peer_is_set_up_paused_and_sent_to_on_the_page() {
     // What is used stays; then both go.
     desk.is_asked_first("/peer/SINK/remove", &[]);
     let refused = desk.send("/peer/SINK/remove", &[("sure", "yes")]);
-    let after = desk.ask("GET", &refused.location, &refused.cookie, "");
-    assert!(
-        after.body.contains("rule ct sends to SINK"),
-        "{}",
-        after.body
-    );
+    let after = desk.after(&refused);
+    assert!(after.contains("rule ct sends to SINK"), "{after}");
     desk.does("/forwarding/rule/ct/remove", &[("sure", "yes")]);
     desk.does("/peer/SINK/remove", &[("sure", "yes")]);
     assert!(desk.page("/peers").contains("There is no peer yet"));
@@ -401,7 +350,8 @@ fn a_peer_is_set_up_paused_and_sent_to_on_the_page() {
 /// ends with its answer, and the journal has what came.
 #[test]
 fn a_mirror_job_is_begun_on_the_page_and_moves() {
-    let (server, desk) = start(with_mirror("window = \"03:00-03:01\""));
+    let server = start(with_mirror("window = \"03:00-03:01\""));
+    let desk = Desk { server: &server };
     let images = images::images(2, 30);
     send_all(&server, &images);
     desk.wait_for("/jobs/copies", |part| part.contains("60 images, "));
@@ -455,7 +405,8 @@ fn other(image: &Image) -> Image {
 /// back; then a study is removed by the command line and comes back from the page's trash.
 #[test]
 fn a_conflict_is_settled_on_the_page_and_taken_back() {
-    let (server, desk) = start(Settings::default());
+    let server = start(Settings::default());
+    let desk = Desk { server: &server };
     let all = images::images(1, 2);
     send_all(&server, &all);
     let contexts: &[(u8, &str, &[&str])] = &[(STORE, CT_IMAGE_STORAGE, &[IMPLICIT_LITTLE])];
@@ -532,10 +483,11 @@ fn a_conflict_is_settled_on_the_page_and_taken_back() {
 /// Method: two people under one Patient ID; the page shows what amending would do, and makes it.
 #[test]
 fn two_people_under_one_id_become_one_on_the_page() {
-    let (server, desk) = start(Settings::default());
+    let server = start(Settings::default());
+    let desk = Desk { server: &server };
     let all = images::images(2, 1);
     send_all(&server, &all);
-    // Both studies say TEST-1; one is made somebody else's first, so that the ID has two names.
+    // Both studies say TEST-1.
     kura(
         &server,
         &[
@@ -544,6 +496,7 @@ fn two_people_under_one_id_become_one_on_the_page() {
             &all[0].study,
             "--name",
             "SOMEBODY^ELSE",
+            "--merge-patients",
             "--reason",
             "test",
             "--now",
@@ -558,7 +511,7 @@ fn two_people_under_one_id_become_one_on_the_page() {
     assert!(desk.page(&own).contains("SOMEBODY^ELSE"));
     let fields = [("study", all[1].study.as_str()), ("reason", "one person")];
     let plan = desk.send(&format!("{own}/prefer"), &fields);
-    assert_eq!(plan.status, 200, "{}", plan.body);
+    assert_eq!(plan.status, 200, "{}", plan.text);
     let ask = plan
         .body
         .split_once("name=\"ask\" value=\"")

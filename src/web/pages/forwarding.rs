@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::forms::{self, Fields, Typed};
 use super::peers::{forward, setup};
+use crate::control;
 use crate::forward::setup::Shown;
 use crate::forward::{self as forwarding, ForwardSaid, ForwardVerb, Item, PeerStatus, meaning};
 use crate::web::Site;
@@ -28,6 +29,7 @@ pub fn routes() -> Router<Site> {
         .route("/forwarding", get(show))
         .route("/forwarding/now", get(now))
         .route("/forwarding/retry", post(retry))
+        .route("/forwarding/acknowledge", post(acknowledge))
         .route("/forwarding/rules", post(rules::add))
         .route("/forwarding/rule/{name}/remove", post(rules::remove))
         .route("/forwarding/study/{uid}", get(study::show))
@@ -97,6 +99,30 @@ async fn retry(
     said(&site, &caller, verb, &back).await
 }
 
+async fn acknowledge(State(site): State<Site>, Extension(caller): Extension<Caller>) -> Response {
+    said(&site, &caller, ForwardVerb::Acknowledge, HERE).await
+}
+
+/// What waits for a person to say that it was seen to.
+async fn notes(site: &Site, caller: &Caller) -> Markup {
+    let answer = site.status.get(site).await;
+    let Some(control::Response::Status { status, .. }) = answer.as_deref() else {
+        return html! {};
+    };
+    let wants_a_word = |action: &&String| action.ends_with("kura forward acknowledge");
+    let notes: Vec<&String> = status.actions.iter().filter(wants_a_word).collect();
+    html! {
+        @for note in &notes {
+            (parts::notice(Tone::Warning, html! { (caller.language.sentence(note)) }))
+        }
+        @if !notes.is_empty() {
+            (parts::buttons(html! {
+                (parts::post_button("/forwarding/acknowledge", caller.language.say("I have seen to it"), &[]))
+            }))
+        }
+    }
+}
+
 /// Does it, and goes back with the sentence.
 async fn said(site: &Site, caller: &Caller, verb: ForwardVerb, back: &str) -> Response {
     match forward(site, caller, verb).await {
@@ -112,6 +138,7 @@ async fn page(site: &Site, caller: &Caller, filter: &Filter, typed: &Typed) -> R
     let shown = setup(site, caller).await;
     let body = html! {
         h1 { (title) }
+        (notes(site, caller).await)
         section {
             h2 { (say("Outbox")) }
             @if let Ok(shown) = &shown { (filter_form(caller, filter, shown)) }

@@ -1,4 +1,7 @@
-//! `/journal`: what came and went, searched as `kura journal` does; a page at a time, the newest first.
+//! `/journal`: what came and went, searched as `kura journal` does; a page at a time, the newest first. Beside it the
+//! changes that people made.
+
+mod changes;
 
 use std::ops::ControlFlow;
 
@@ -19,11 +22,14 @@ use crate::web::access::Caller;
 use crate::web::parts::{self, Tone, cell, column, number};
 
 const HERE: &str = "/journal";
+const CHANGES: &str = "/journal/changes";
 /// Lines on a page.
 const PAGE_COUNT: usize = 100;
 
 pub fn routes() -> Router<Site> {
-    Router::new().route("/journal", get(show))
+    Router::new()
+        .route(HERE, get(show))
+        .route(CHANGES, get(changes::show))
 }
 
 /// What is looked for; empty texts are not.
@@ -110,6 +116,7 @@ async fn show(
     };
     let body = html! {
         h1 { (title) }
+        (tabs(&caller, HERE))
         section { (search_form(&caller, &asked)) }
         section {
             @match &found {
@@ -158,17 +165,35 @@ fn directions(caller: &Caller) -> [(&'static str, &'static str); 7] {
     ]
 }
 
-fn search_form(caller: &Caller, asked: &Asked) -> Markup {
+/// The two journals. `here`: which is shown.
+fn tabs(caller: &Caller, here: &str) -> Markup {
     let say = |text| caller.language.say(text);
-    let date = |name: &str, label: &str, value: &str| {
-        let id = format!("field-{name}");
-        html! {
-            div.field {
-                label for=(id) { (label) }
-                input type="date" id=(id) name=(name) value=(value);
+    let both = [
+        (HERE, say("What came and went")),
+        (CHANGES, say("Changes that people made")),
+    ];
+    html! {
+        nav aria-label=(say("Journals")) {
+            @for (address, name) in both {
+                a href=(address) aria-current=[(address == here).then_some("page")] { (name) }
             }
         }
-    };
+    }
+}
+
+/// A day to choose.
+fn date(name: &str, label: &str, value: &str) -> Markup {
+    let id = format!("field-{name}");
+    html! {
+        div.field {
+            label for=(id) { (label) }
+            input type="date" id=(id) name=(name) value=(value);
+        }
+    }
+}
+
+fn search_form(caller: &Caller, asked: &Asked) -> Markup {
+    let say = |text| caller.language.say(text);
     html! {
         form method="get" action=(HERE) role="search" {
             div.fields {

@@ -207,9 +207,13 @@ async fn test(
     State(site): State<Site>,
     Extension(caller): Extension<Caller>,
     Path(title): Path<String>,
+    axum::Form(fields): axum::Form<Fields>,
 ) -> Response {
-    let request = Request::Probe {
-        peer: title.clone(),
+    let typed = Typed::new("test", fields);
+    let peer = title.clone();
+    let (request, hidden): (_, &[(&str, &str)]) = match typed.ticked("image") {
+        true => (Request::ProbeByImage { peer }, &[("image", "yes")]),
+        false => (Request::Probe { peer }, &[]),
     };
     let head = caller.language.fill("Test of peer {}", &[&title]);
     let report = match site.ask(&caller.who, request).await {
@@ -224,7 +228,7 @@ async fn test(
         h1 { (head) }
         (tested(&caller, &report))
         (parts::buttons(html! {
-            (parts::post_button(&forms::address(&["peer", &title, "test"]), say("Test again"), &[]))
+            (parts::post_button(&forms::address(&["peer", &title, "test"]), say("Test again"), hidden))
             a.button href=(address(&title)) { (say("Back")) }
         }))
     };
@@ -510,8 +514,11 @@ async fn one_page(site: &Site, caller: &Caller, title: &str, typed: &Typed) -> R
         }
         section {
             h2 { (say("Test")) }
-            p { (say("Echo, find, and one image moved back to it. It may take a minute.")) }
-            (parts::buttons(html! { (parts::post_button(&to(&["test"]), say("Test it"), &[])) }))
+            p { (say("It is asked what it can do, in both directions. With an image: one of nobody is sent to it and asked back. It may take a minute.")) }
+            (parts::buttons(html! {
+                (parts::post_button(&to(&["test"]), say("Test it"), &[]))
+                (parts::post_button(&to(&["test"]), say("Test it with an image"), &[("image", "yes")]))
+            }))
         }
         section {
             h2 { (say("Change")) }

@@ -1,5 +1,6 @@
 pub const WORDS: &[(&str, &str)] = &[
     ("Outbox", "送信キュー"),
+    ("I have seen to it", "対応済みにする"),
     ("all", "すべて"),
     ("what is not sent yet", "未送信"),
     ("waiting", "送信待ち"),

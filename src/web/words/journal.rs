@@ -1,4 +1,17 @@
 pub const WORDS: &[(&str, &str)] = &[
+    ("What came and went", "送受信の記録"),
+    ("Changes that people made", "操作の記録"),
+    ("Journals", "記録の種類"),
+    (
+        "Of a name, an address, a verb, a UID",
+        "名前、アドレス、操作、UIDなど",
+    ),
+    ("From where", "接続元"),
+    ("What became of it", "結果"),
+    (
+        "There may be older ones: choose days or words.",
+        "さらに古い記録は、日付や語句で絞り込んでください。",
+    ),
     ("received", "受信"),
     ("sent for a C-MOVE", "C-MOVEで送信"),
     ("sent for a C-GET", "C-GETで送信"),

@@ -95,9 +95,10 @@ pub const WORDS: &[(&str, &str)] = &[
     ),
     ("Test", "テスト"),
     (
-        "Echo, find, and one image moved back to it. It may take a minute.",
-        "エコー、検索、および画像1件の移動(C-MOVE)を試します。1分ほどかかることがあります。",
+        "It is asked what it can do, in both directions. With an image: one of nobody is sent to it and asked back. It may take a minute.",
+        "双方向で何ができるかを確認します。画像付きのテストでは、架空の画像を1件送信し、取り戻します。1分ほどかかることがあります。",
     ),
+    ("Test it with an image", "画像付きでテストする"),
     ("Test it", "テストする"),
     ("Change", "変更"),
     ("Remove", "削除"),
