@@ -118,7 +118,12 @@ pub async fn plans(site: &Site, caller: &Caller, asks: &[Amend]) -> Response {
     let title = say("What would be amended");
     let mut planned = Vec::new();
     for one in asks.iter().take(PLANS_MAX) {
-        let verb = AmendVerb::Plan { ask: one.clone() };
+        // Looking waits for nobody; whether a sender may still be at it is asked when it is made.
+        let look = Amend {
+            now: true,
+            ..one.clone()
+        };
+        let verb = AmendVerb::Plan { ask: look };
         planned.push((one, ask(site, caller, verb).await));
     }
     let more = asks.len().saturating_sub(planned.len());
