@@ -79,7 +79,8 @@ fn fill(server: &Server) {
         let sops: Vec<String> = (0..IMAGES)
             .map(|image| format!("2.25.82{number}.{image}"))
             .collect();
-        let image = |(image, sop)| {
+        let mut images = Vec::new();
+        for (image, sop) in (1..).zip(&sops) {
             let mut drawn = Drawn::new(&study, &series, sop);
             drawn.number = image;
             (drawn.patient_id, drawn.patient_name) = (patient_id, patient_name);
@@ -87,9 +88,8 @@ fn fill(server: &Server) {
             drawn.description = ["Chest", "胸部CT", "Abdomen"][number as usize % 3];
             drawn.modality = ["CT", "MR"][number as usize % 2];
             (drawn.rows, drawn.columns) = (96, 96);
-            drawn
-        };
-        let images: Vec<Drawn> = (1..).zip(&sops).map(image).collect();
+            images.push(drawn);
+        }
         send(server, &images);
     }
     let mut attack = Drawn::new("2.25.830", "2.25.831", "2.25.832");

@@ -324,7 +324,20 @@ impl Archive {
         let Some(snapshot) = whole(self)? else {
             return Ok(());
         };
+        let newest;
+        let mut counts = counts;
         if !group.is_reported() {
+            // The last copies may have been made since it was counted: they belong into the report.
+            if counts.todo.count > 0 {
+                let Some(counted) = self.count(&group.ids(), &group.by, &self.judge())? else {
+                    return Ok(());
+                };
+                newest = counted;
+                counts = &newest;
+                if let Some(seen) = self.restoring.seen().get_mut(&group.by) {
+                    seen.counts = counts.clone();
+                }
+            }
             let ended = Ended { group, counts };
             match self.write_report(&snapshot, &ended, &self.judge())? {
                 Ok(name) => {
