@@ -322,11 +322,11 @@ fn check(file: &Path) -> Result<Checked, BackupError> {
     })
 }
 
+/// What is done with a file of a backup: its name, its rights, its bytes.
+type Look<'a> = dyn FnMut(&str, u32, &mut dyn Read) -> Result<(), BackupError> + 'a;
+
 /// Gives every file to `look`: its name, its rights, its bytes.
-fn each(
-    file: &Path,
-    look: &mut dyn FnMut(&str, u32, &mut dyn Read) -> Result<(), BackupError>,
-) -> Result<(), BackupError> {
+fn each(file: &Path, look: &mut Look) -> Result<(), BackupError> {
     let damaged = |reason: String| BackupError::Damaged {
         path: file.to_owned(),
         reason,
