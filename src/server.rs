@@ -15,7 +15,7 @@ use crate::control::{self, Request, Response};
 use crate::net::{self, AcceptPolicy, Asked, Association, AssociationHandle, Timeouts, pdu};
 use crate::scp::{self, Services};
 use crate::transfers::lately::Lately;
-use crate::web::Web;
+use crate::web::{self, Web};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -72,7 +72,7 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     commitment.start().map_err(ServeError::Start)?;
     pulls.start();
     let lately = Lately::start(&config.state, desk.metrics.clone());
-    let watched = control::Watched::new(Arc::downgrade(&desk), |text, _| text.to_owned());
+    let watched = control::Watched::new(Arc::downgrade(&desk), web::sentence);
     let notices = desk.notices.clone();
     notices
         .start(Box::new(watched))

@@ -138,7 +138,7 @@ fn a_wrong_configuration_is_refused_whole_and_the_running_one_stays() {
 /// for a restart, also by the next reload; what a command wrote into the file meanwhile is no news.
 #[test]
 fn what_wants_a_restart_is_said_until_there_was_one() {
-    let mut server = Server::with(Settings {
+    let server = Server::with(Settings {
         arguments: vec!["--peer".to_owned(), "GIVEN@127.0.0.1:104".to_owned()],
         ..Settings::default()
     });

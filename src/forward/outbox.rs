@@ -702,7 +702,7 @@ mod tests {
     #[test]
     fn a_copy_holds_what_is_durable_and_the_outbox_goes_on() {
         let state = tempfile::TempDir::new().unwrap();
-        let outbox = Outbox::open(state.path());
+        let outbox = Outbox::open(state.path(), Box::new(|| None));
         assert_eq!(outbox.copy().unwrap(), None);
         let key = Key::new("HOROS", "1.2.3");
         for end in [6, 9] {
@@ -714,7 +714,7 @@ mod tests {
             let other = tempfile::TempDir::new().unwrap();
             std::fs::create_dir(other.path().join(FOLDER)).unwrap();
             std::fs::copy(copy, other.path().join(FOLDER).join(FILE)).unwrap();
-            let other = Outbox::open(other.path());
+            let other = Outbox::open(other.path(), Box::new(|| None));
             assert_eq!(other.item(&key).unwrap(), Some(kept(5..end)));
         }
     }

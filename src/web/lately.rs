@@ -76,8 +76,7 @@ impl Lately {
             None => FIRST_PATIENCE,
         };
         drop(tokio::time::timeout(patience, changes.changed()).await);
-        let answer = young(&changes.borrow());
-        answer
+        young(&changes.borrow())
     }
 
     /// Something was changed: the next answer is asked for without a pause, also after one that is under way.

@@ -54,6 +54,7 @@ use connections::Places;
 
 use crate::accounts::Accounts;
 use crate::audit::Who;
+use crate::config::NoticeLanguage;
 use crate::control::{self, Desk, Request, Response};
 
 /// Requests that are answered at the same moment: each has a thread, and may wait for a disk.
@@ -103,6 +104,14 @@ impl Site {
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| "this ended by a fault in this program; please report it".to_owned())
+    }
+}
+
+/// A sentence of the status in the language of a notice.
+pub fn sentence(english: &str, language: NoticeLanguage) -> String {
+    match language {
+        NoticeLanguage::English => english.to_owned(),
+        NoticeLanguage::Japanese => words::Language::Japanese.sentence(english),
     }
 }
 

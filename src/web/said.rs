@@ -89,10 +89,11 @@ mod tests {
             text: text.to_owned(),
         };
         let first = sayings.keep(said("first"));
-        let last = (0..SAYINGS_MAX).map(|n| sayings.keep(said(&n.to_string())));
-        let last = last.last().unwrap();
+        let later = (0..SAYINGS_MAX).map(|n| sayings.keep(said(&n.to_string())));
+        let later: Vec<_> = later.collect();
+        let last = later.last().unwrap();
         assert_eq!(sayings.take(&first), None);
-        assert_eq!(sayings.take(&last).unwrap().text, "99");
-        assert_eq!(sayings.take(&last), None);
+        assert_eq!(sayings.take(last).unwrap().text, "99");
+        assert_eq!(sayings.take(last), None);
     }
 }
