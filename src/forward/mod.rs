@@ -241,7 +241,7 @@ const BY_HAND: &str = "\u{1}by hand";
 
 impl Forwarder {
     /// Opens the outbox; nothing is sent before [`Forwarder::start`]. An outbox that cannot be used is no error: the
-    /// server starts, and [`Forwarder::trouble`] says so.
+    /// server starts, and [`Forwarder::notes`] says so.
     pub fn open(
         archive: &Arc<Archive>,
         config: &Config,

@@ -1,6 +1,6 @@
 //! The administrator's page and the JSON API: one HTTP server inside the program, nothing to install beside it.
 //!
-//! Both ask [`control`](crate::control) what the command line asks, and show what it answers: a page decides nothing.
+//! Both ask [`control`] what the command line asks, and show what it answers: a page decides nothing.
 //! Everything that came from a modality or a person (a patient's name above all) goes into a page through `maud`, which
 //! escapes it.
 //!
