@@ -5,6 +5,7 @@ use clap::Command;
 const NOTHING: &str = "nothing.";
 const JOURNAL_ALONE: &str = "nothing but lines of the journal of transfers.";
 const CONFIGURATION: &str = "kura.toml, with its comments kept.";
+const ACCOUNTS: &str = "admin/accounts.json in the state folder, and a line of the audit.";
 const OUTBOX: &str = "the outbox in the state folder; no image.";
 
 /// Verb, with the verb below it; what its help says.
@@ -41,6 +42,7 @@ const TABLE: &[(&str, &str)] = &[
     ("forward unmark", OUTBOX),
     ("forward pause", OUTBOX),
     ("forward resume", OUTBOX),
+    ("forward acknowledge", OUTBOX),
     ("forward rules", NOTHING),
     ("forward add-rule", CONFIGURATION),
     ("forward remove-rule", CONFIGURATION),
@@ -48,6 +50,21 @@ const TABLE: &[(&str, &str)] = &[
     ("peer list", NOTHING),
     ("peer add", CONFIGURATION),
     ("peer remove", CONFIGURATION),
+    ("admin", NOTHING),
+    ("admin list", NOTHING),
+    ("admin password", ACCOUNTS),
+    ("admin remove", ACCOUNTS),
+    ("admin token", NOTHING),
+    ("admin token add", ACCOUNTS),
+    ("admin token list", NOTHING),
+    ("admin token remove", ACCOUNTS),
+    (
+        "admin certificate",
+        "certificate.pem and key.pem in admin/ of the state folder, and a line of the audit.",
+    ),
+    ("audit", NOTHING),
+    ("audit list", NOTHING),
+    ("audit verify", NOTHING),
     ("dump", NOTHING),
     ("index", NOTHING),
     (

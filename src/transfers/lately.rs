@@ -44,8 +44,10 @@ impl Lately {
         let shared = Arc::new(Shared::default());
         let (path, of_thread) = (state.join(FILE), shared.clone());
         let thread = std::thread::Builder::new().name("lately".to_owned());
+        // What ends from now on is new, however late the thread begins.
+        let written = metrics.kept();
         let spawned = thread.spawn(move || {
-            of_thread.write(&path, &metrics);
+            of_thread.write(&path, &metrics, written);
         });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread to keep the last associations; a restart forgets them");
@@ -76,8 +78,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, path: &Path, metrics: &Metrics) {
-        let mut written = metrics.kept();
+    fn write(&self, path: &Path, metrics: &Metrics, mut written: Kept) {
         let mut failed = false;
         loop {
             let waited =

@@ -90,38 +90,6 @@ const WORDS: &[(&str, &str)] = &[
 /// The first that fits is taken.
 const SENTENCES: &[(&str, &str)] = &[
     // Who is not let in.
-    (
-        "this server does not know the name that it was asked by; nothing was done",
-        "このサーバーはその名前では応答しません。何も行われていません。",
-    ),
-    (
-        "use its address, or write the name into [admin] names",
-        "アドレスで開くか、設定ファイルの [admin] names にその名前を追加してください。",
-    ),
-    (
-        "the request comes from a page of another server; nothing was done",
-        "ほかのサーバーのページからの要求のため、何も行われていません。",
-    ),
-    (
-        "open the administrator's page itself, and do it there",
-        "管理ページを直接開いて操作してください。",
-    ),
-    (
-        "you may look and change nothing; nothing was changed",
-        "閲覧のみ許可されています。変更は行われていません。",
-    ),
-    (
-        "ask somebody who may change this",
-        "変更できる担当者に依頼してください。",
-    ),
-    (
-        "users and tokens cannot be read; nobody is let in",
-        "ユーザー情報を読み取れないため、誰もサインインできません。",
-    ),
-    (
-        "the log of the server says why",
-        "原因はサーバーのログに記録されています。",
-    ),
     // What is wrong and what to do.
     (
         "volume {} is not written ({}): kura volume eject {}, look at the disk, mount it again, then: kura volume return {}",
