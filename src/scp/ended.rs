@@ -205,7 +205,7 @@ pub fn of(
         NetError::Protocol { what, .. } => Why::new(
             "protocol",
             format!("given up: it broke the protocol ({what})"),
-            "ask its manufacturer; kura serve --trace writes down what it says",
+            "ask its manufacturer; kura serve --trace-association writes down what it says",
         ),
         error => Why::new("network", format!("broken: {error}"), resent),
     })

@@ -306,6 +306,125 @@ const SENTENCES: &[(&str, &str)] = &[
         "the log of the server says why",
         "理由はサーバーのログにあります。",
     ),
+    // Why associations failed.
+    (
+        "refused: it calls {}, and this server is {}",
+        "拒否しました。相手の呼び先は {} ですが、このサーバーは {} です",
+    ),
+    (
+        "set the AE title of this archive to {} in the other system, or here: accept_any_called = true",
+        "相手側でこのアーカイブのAEタイトルを {} に設定するか、こちらで accept_any_called = true にしてください",
+    ),
+    (
+        "refused for now: {} associations are open at most, {} from one address",
+        "一時的に拒否しました。同時接続は全体で {}、1つのアドレスから {} までです",
+    ),
+    (
+        "most systems try again by themselves; if it goes on, see which associations it leaves open, or raise [limits]",
+        "多くの装置は自動で再試行します。続く場合は、開いたままの接続を調べるか [limits] を増やしてください",
+    ),
+    (
+        "it does not speak DICOM as everybody does (PS3.8): ask its manufacturer",
+        "DICOM規格(PS3.8)どおりに通信していません。メーカーに問い合わせてください",
+    ),
+    (
+        "it began with TLS; this port speaks DICOM without it",
+        "TLSで接続してきましたが、このポートはTLSなしのDICOMです",
+    ),
+    (
+        "switch TLS (\"secure DICOM\") off for this archive in the other system",
+        "相手側でこのアーカイブへのTLS(暗号化DICOM)を無効にしてください",
+    ),
+    (
+        "it sent a web request to the DICOM port",
+        "DICOMポートにWebの要求を送ってきました",
+    ),
+    (
+        "the administrator's page has another port ({}); a monitoring program asks /healthz there",
+        "管理ページは別のポート({})です。監視プログラムはそちらの /healthz を使ってください",
+    ),
+    (
+        "its request for an association cannot be read: {}",
+        "接続要求を読み取れません: {}",
+    ),
+    ("ask its manufacturer", "メーカーに問い合わせてください"),
+    (
+        "what it sent is not DICOM",
+        "送られてきたものはDICOMではありません",
+    ),
+    (
+        "find out what runs at that address, and take this port out of its settings",
+        "そのアドレスで動いているものを調べ、設定からこのポートを外してください",
+    ),
+    (
+        "it connected and said nothing for 30 s",
+        "接続後30秒間、何も送ってきませんでした",
+    ),
+    (
+        "is it a DICOM system? its log may say what it waits for",
+        "DICOM装置でしょうか。相手のログに理由があるかもしれません",
+    ),
+    (
+        "its request for an association did not come to an end within 30 s",
+        "接続要求が30秒以内に終わりませんでした",
+    ),
+    (
+        "look at the network between the two",
+        "両者の間のネットワークを調べてください",
+    ),
+    (
+        "look at the network between the two, and at the log of the other system",
+        "両者の間のネットワークと相手のログを調べてください",
+    ),
+    (
+        "look at the network between the two, and at the log of the other system; {}",
+        "両者の間のネットワークと相手のログを調べてください。{}",
+    ),
+    (
+        "it went away before there was an association: {}",
+        "接続が成立する前に切れました: {}",
+    ),
+    (
+        "what was not answered is not stored; see whether the other system sent it again",
+        "応答していない画像は保存されていません。相手が再送したか確認してください",
+    ),
+    (
+        "it went away in the middle: the connection was closed without a release",
+        "途中で切れました(解放の手順なしに閉じられました)",
+    ),
+    (
+        "it broke off in the middle: {}",
+        "相手が途中で中断しました: {}",
+    ),
+    ("its own log says why; {}", "理由は相手のログにあります。{}"),
+    (
+        "given up: it neither sent nor took anything for {} s while {}",
+        "打ち切りました。{} 秒間、送受信がありませんでした({})",
+    ),
+    (
+        "was it switched off, or the network cut? {}",
+        "電源が切れたか、ネットワークが切れていませんか。{}",
+    ),
+    (
+        "given up: it broke the protocol ({})",
+        "打ち切りました。通信規約に違反しています({})",
+    ),
+    (
+        "ask its manufacturer; kura serve --trace-association writes down what it says",
+        "メーカーに問い合わせてください。kura serve --trace-association で通信を記録できます",
+    ),
+    (
+        "let it offer Explicit or Implicit VR Little Endian for that",
+        "その種類にExplicitまたはImplicit VR Little Endianを提示するよう設定してください",
+    ),
+    (
+        "this server stores, finds and hands out images; what else it wants (a worklist, MPPS, printing) is another server's",
+        "このサーバーは画像の保存・検索・送信を行います。ワークリスト・MPPS・印刷などは別のサーバーの役目です",
+    ),
+    (
+        "nothing that it wanted is offered here: {}",
+        "相手の求めるサービスはここにはありません: {}",
+    ),
     // The page's own.
     (
         "more than {} characters stand in a field; no value is that long",

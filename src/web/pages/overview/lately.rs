@@ -97,6 +97,7 @@ fn association(language: Language, ended: &Ended) -> Vec<Markup> {
     let end = match ended.failed {
         true => html! {
             (parts::badge(tone, language.say("failed"))) " " small { (language.sentence(&ended.end)) }
+            @if !ended.next.is_empty() { br; small { (language.sentence(&ended.next)) } }
         },
         false => cell(&language.sentence(&ended.end)),
     };
