@@ -130,7 +130,7 @@ class Walk:
 
     def click(self, css):
         element = self.one(css)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
         element.click()
 
     def fill(self, css, text):
