@@ -65,13 +65,14 @@ fn with_whole_copies(server: &mut Server) {
     server.wait_until_indexed();
 }
 
-/// Every file of the disks, and of the state folder but for the index, the reports, and how far files were read again.
+/// Every file of the disks, and of the state folder but for the index, the reports, what is noted of who asked and came, and
+/// how far files were read again.
 fn everything(server: &Server, volumes: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
     let state = server.state();
     let mut paths: Vec<PathBuf> = files::below(&state);
-    paths.retain(|path| {
-        !path.starts_with(state.join("index")) && !path.starts_with(state.join("reports"))
-    });
+    // That it was asked for is noted, and who came lately.
+    let aside = ["index", "reports", "audit", "lately.json"].map(|name| state.join(name));
+    paths.retain(|path| !aside.iter().any(|aside| path.starts_with(aside)));
     for name in volumes {
         paths.extend(files::below(&server.volume(name)));
     }
