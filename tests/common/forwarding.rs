@@ -31,10 +31,17 @@ pub fn settings(peers: &[(&str, u16)]) -> Settings {
     settings
 }
 
-/// Asks the running server.
+/// Asks the running server; one that reads in much at its start may not be there to be asked at once.
 pub fn try_ask(server: &Server, verb: ForwardVerb) -> Result<ForwardSaid, String> {
-    let response = control::ask(&server.state(), &Request::Forward(verb));
-    match response.expect("the server answers") {
+    let begun = Instant::now();
+    let response = loop {
+        let response = control::ask(&server.state(), &Request::Forward(verb.clone()));
+        match response.expect("the server answers") {
+            None if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(50)),
+            response => break response,
+        }
+    };
+    match response {
         Some(Response::Forward(said)) => Ok(*said),
         Some(Response::Failed { reason }) => Err(reason),
         other => panic!("{other:?}"),
