@@ -37,13 +37,12 @@ use tempfile::TempDir;
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod modality;
 
 use common::build::{CT_IMAGE_STORAGE, Tag, put};
-use common::elements::{self, Syntax};
-use common::{Client, Random, Server, Settings, wire};
-
-/// Columns of an image of 16 bits.
-const COLUMNS: usize = 512;
+use common::elements::Syntax;
+use common::{Client, Server, Settings, wire};
+use modality::{CONTEXT_ID, Image, Link, Modality, OFFER, Place, process_cpu, write_all};
 
 /// What one run may put on the disk, in images: 2.1 GB. A very fast disk ends a run before its time is over. With
 /// `--seconds` a run has all the room that there is but this.
@@ -52,13 +51,8 @@ const IMAGES_MAX: usize = 4_000;
 const IMAGES_PER_SERIES: usize = 100;
 const SERIES_PER_STUDY: usize = 5;
 
-/// Unit of the times in `/proc/PID/stat`, per second: USER_HZ, 100 wherever Linux runs today.
-const TICKS_PER_SECOND: f64 = 100.0;
-
 /// `f_type` of a file system in memory (`statfs(2)`).
 const TMPFS_MAGIC: i128 = 0x0102_1994;
-
-const CONTEXT_ID: u8 = 1;
 
 /// Images per second, durable, beside what the machine can do.
 #[derive(Parser)]
@@ -172,14 +166,17 @@ fn main() -> ExitCode {
     let default = if arguments.quick { 1 } else { 3 };
     let repetitions = usize::from(arguments.repetitions.unwrap_or(default));
 
-    let pixel_bytes = usize::from(arguments.rows) * COLUMNS * 2;
+    let run_id = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    let modality = Modality::new(arguments.rows, run_id);
     let images_max = match arguments.seconds {
         None => IMAGES_MAX,
         // Beside the journal, and with a part for the index.
         Some(_) => {
             let free = system.f_bavail as u64 * system.f_bsize as u64;
             let free = free.saturating_sub((arguments.journal_mib << 20) + (1 << 30));
-            (free / 11 * 10 / pixel_bytes as u64) as usize
+            (free / 11 * 10 / modality.pixel_bytes as u64) as usize
         }
     };
     let bench = Bench {
@@ -188,12 +185,7 @@ fn main() -> ExitCode {
         journal_bytes: arguments.journal_mib << 20,
         every: arguments.every.map(Duration::from_secs),
         span,
-        rows: arguments.rows,
-        pixel_bytes,
-        pixels: pixels(pixel_bytes),
-        run_id: SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis()),
+        modality,
     };
     // One row per repetition; the order of the ways turns, so that none always comes after the same one.
     let mut runs: Vec<Vec<Run>> = Vec::new();
@@ -215,7 +207,7 @@ fn main() -> ExitCode {
         runs.push(row);
     }
     let report = Report {
-        image_bytes: Image::new(&bench, 0, 0).bytes(),
+        image_bytes: bench.image(0, 0).bytes(),
         span,
         runs: &runs,
         associations: &arguments.associations,
@@ -235,14 +227,21 @@ struct Bench {
     journal_bytes: u64,
     every: Option<Duration>,
     span: Duration,
-    rows: u16,
-    pixel_bytes: usize,
-    pixels: Vec<u8>,
-    /// Part of every UID, so that two runs never send the same instance.
-    run_id: u128,
+    modality: Modality,
 }
 
 impl Bench {
+    /// The images of a sender, one after the other.
+    fn image(&self, sender: usize, index: usize) -> Image<'_> {
+        let series = index / IMAGES_PER_SERIES;
+        let place = Place {
+            study: sender * 10_000 + series / SERIES_PER_STUDY,
+            series: series + 1,
+            number: index % IMAGES_PER_SERIES + 1,
+        };
+        Image::new(&self.modality, place)
+    }
+
     fn run(&self, way: Way, associations: usize) -> Run {
         let scratch = TempDir::new_in(&self.folder).expect("a folder of the run");
         // What the run before left in memory, and the blocks it gave back, are its business.
@@ -270,21 +269,9 @@ impl Bench {
         };
         let mut server = Server::in_folder(settings, folder);
         let mut clients: Vec<Client> = (0..associations)
-            .map(|_| {
-                let offer = [(CONTEXT_ID, CT_IMAGE_STORAGE, &[wire::EXPLICIT_LITTLE][..])];
-                let client = server.associate(&offer);
-                assert_eq!(client.accepted(CONTEXT_ID), Some(wire::EXPLICIT_LITTLE));
-                client
-            })
+            .map(|_| server.associate(&OFFER))
             .collect();
-        let links = clients
-            .iter_mut()
-            .map(|client| {
-                let pdu_max = client.peer_pdu_max() as usize;
-                let stream = client.stream().try_clone().expect("the socket");
-                Link::new(stream, if pdu_max == 0 { 131_072 } else { pdu_max })
-            })
-            .collect();
+        let links = clients.iter_mut().map(Link::of).collect();
         let before = process_cpu(server.pid());
         let journal_before = journal_flushes(&server);
         let disk_before = disk_flushes(folder);
@@ -307,7 +294,7 @@ impl Bench {
         run.server_peak = memory(server.pid(), "VmHWM:");
         // What waits in a journal gets its file now at the latest.
         server.terminate();
-        let stored = stored_files(&server.volume("A"), self.pixel_bytes);
+        let stored = stored_files(&server.volume("A"), self.modality.pixel_bytes);
         assert_eq!(stored, run.images, "images on the volume");
         run
     }
@@ -324,7 +311,7 @@ impl Bench {
             stream.set_read_timeout(limit).expect("a time limit");
             links.push(Link::new(stream, 131_072));
             let (stream, _) = listener.accept().expect("a connection to the sink");
-            let image_bytes = Image::new(self, 0, 0).wire_bytes(131_072);
+            let image_bytes = self.image(0, 0).wire_bytes(131_072);
             sinks.push(thread::spawn(move || sink(stream, image_bytes)));
         }
         let run = self.drive(Way::RawTcp, links, Link::store);
@@ -359,7 +346,7 @@ impl Bench {
     ) -> Run {
         let count = workers.len();
         let (start_line, one) = (Barrier::new(count), &one);
-        let bytes = Image::new(self, 0, 0).bytes();
+        let bytes = self.image(0, 0).bytes();
         // No disk, so a third of the time is enough, and nothing fills up.
         let (span, most) = match way {
             Way::RawTcp => (self.span / 3, usize::MAX),
@@ -370,7 +357,7 @@ impl Bench {
             let (start, cpu) = (Instant::now(), thread_cpu());
             let mut images = 0;
             while start.elapsed() < span && images < most {
-                let image = Image::new(self, number, images);
+                let image = self.image(number, images);
                 assert_eq!(image.bytes(), bytes, "length of image {images}");
                 if let Err(error) = one(&mut worker, &image) {
                     panic!("{} image {images}: {error}", way.name());
@@ -491,226 +478,6 @@ fn memory(pid: u32, line: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Noise of 12 bits, twice as much as one image takes: each image is another window of it.
-fn pixels(pixel_bytes: usize) -> Vec<u8> {
-    let mut random = Random::new(4711);
-    (0..pixel_bytes)
-        .flat_map(|_| ((random.next() >> 52) as u16).to_le_bytes())
-        .collect()
-}
-
-/// One CT image; all have the same length, and no two the same bytes.
-struct Image<'a> {
-    sop: String,
-    number: usize,
-    /// The data set up to the value of Pixel Data.
-    header: Vec<u8>,
-    pixels: &'a [u8],
-}
-
-impl Image<'_> {
-    fn new(bench: &Bench, sender: usize, index: usize) -> Image<'_> {
-        let series = index / IMAGES_PER_SERIES;
-        let number = index % IMAGES_PER_SERIES + 1;
-        let study = series / SERIES_PER_STUDY;
-        let uid = |study, series, instance| {
-            let run_id = bench.run_id;
-            format!("2.25.1{run_id:014}{sender:03}{study:04}{series:04}{instance:04}")
-        };
-        let sop = uid(study, series + 1, number);
-        // Padded to one width: all images have the same length.
-        let position = format!("-250.0\\-250.0\\{:<6.2}", number as f64 * 1.25);
-        let mut header = Vec::with_capacity(2048);
-        let mut text = |group, element, vr: &str, value: &str| {
-            let syntax = Syntax::EXPLICIT_LITTLE;
-            put(
-                &mut header,
-                syntax,
-                Tag(group, element),
-                vr,
-                value.as_bytes(),
-            );
-        };
-        text(0x0008, 0x0005, "CS", "ISO_IR 100");
-        text(0x0008, 0x0008, "CS", "ORIGINAL\\PRIMARY\\AXIAL");
-        text(0x0008, 0x0016, "UI", CT_IMAGE_STORAGE);
-        text(0x0008, 0x0018, "UI", &sop);
-        text(0x0008, 0x0020, "DA", "20260115");
-        text(0x0008, 0x0021, "DA", "20260115");
-        text(0x0008, 0x0022, "DA", "20260115");
-        text(0x0008, 0x0030, "TM", "101500");
-        text(0x0008, 0x0031, "TM", "101730");
-        text(0x0008, 0x0050, "SH", &format!("B{sender:03}{study:04}"));
-        text(0x0008, 0x0060, "CS", "CT");
-        text(0x0008, 0x0070, "LO", "SYNTHETIC");
-        text(0x0008, 0x0090, "PN", "");
-        text(0x0008, 0x1030, "LO", "CT of noise");
-        text(0x0008, 0x103E, "LO", "axial 1.25 mm");
-        text(
-            0x0010,
-            0x0010,
-            "PN",
-            &format!("BENCH^{sender:03}{study:04}"),
-        );
-        text(0x0010, 0x0020, "LO", &format!("B{sender:03}{study:04}"));
-        text(0x0010, 0x0030, "DA", "19500101");
-        text(0x0010, 0x0040, "CS", "O");
-        text(0x0018, 0x0050, "DS", "1.25");
-        text(0x0018, 0x0060, "DS", "120");
-        text(0x0020, 0x000D, "UI", &uid(study, 0, 0));
-        text(0x0020, 0x000E, "UI", &uid(study, series + 1, 0));
-        text(0x0020, 0x0010, "SH", "1");
-        text(0x0020, 0x0011, "IS", &format!("{:<4}", series + 1));
-        text(0x0020, 0x0012, "IS", "1");
-        text(0x0020, 0x0013, "IS", &format!("{number:<4}"));
-        text(0x0020, 0x0032, "DS", &position);
-        text(0x0020, 0x0037, "DS", "1\\0\\0\\0\\1\\0");
-        text(0x0020, 0x0052, "UI", &uid(study, 0, 9999));
-        text(0x0020, 0x1040, "LO", "");
-        for (element, vr, value) in [
-            (0x0002, "US", &1u16.to_le_bytes()[..]),
-            (0x0004, "CS", b"MONOCHROME2"),
-            (0x0010, "US", &bench.rows.to_le_bytes()),
-            (0x0011, "US", &512u16.to_le_bytes()),
-            (0x0030, "DS", b"0.9765625\\0.9765625"),
-            (0x0100, "US", &16u16.to_le_bytes()),
-            (0x0101, "US", &12u16.to_le_bytes()),
-            (0x0102, "US", &11u16.to_le_bytes()),
-            (0x0103, "US", &0u16.to_le_bytes()),
-            (0x1050, "DS", b"40"),
-            (0x1051, "DS", b"400"),
-            (0x1052, "DS", b"-1024"),
-            (0x1053, "DS", b"1"),
-        ] {
-            let tag = Tag(0x0028, element);
-            put(&mut header, Syntax::EXPLICIT_LITTLE, tag, vr, value);
-        }
-        // Pixel Data (7FE0,0010), OW, in little endian.
-        header.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'W', 0, 0]);
-        header.extend((bench.pixel_bytes as u32).to_le_bytes());
-        let from = (sender * 104_729 + index * 1_009) * 2 % bench.pixel_bytes;
-        Image {
-            sop,
-            number,
-            header,
-            pixels: &bench.pixels[from..from + bench.pixel_bytes],
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.header.len() + self.pixels.len()
-    }
-
-    /// The command of its C-STORE, as one P-DATA-TF PDU (PS3.7 9.3.1.1).
-    fn command(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(256);
-        let mut element = |element, value: &[u8]| {
-            let syntax = Syntax::IMPLICIT_LITTLE;
-            put(&mut body, syntax, Tag(0, element), "UI", value);
-        };
-        element(0x0002, CT_IMAGE_STORAGE.as_bytes());
-        element(0x0100, &wire::C_STORE_RQ.to_le_bytes());
-        element(0x0110, &(self.number as u16).to_le_bytes());
-        element(0x0700, &0u16.to_le_bytes());
-        element(0x0800, &1u16.to_le_bytes());
-        element(0x1000, self.sop.as_bytes());
-        let mut command = vec![0, 0, 0, 0, 4, 0, 0, 0];
-        command.extend((body.len() as u32).to_le_bytes());
-        command.extend(body);
-        wire::pdv(CONTEXT_ID, true, true, &command)
-    }
-
-    fn wire_bytes(&self, pdu_max: usize) -> usize {
-        let pdus = self.bytes().div_ceil(pdu_max - PDV_HEADER);
-        self.command().len() + self.bytes() + pdus * (PDU_HEADER + PDV_HEADER)
-    }
-}
-
-const PDU_HEADER: usize = 6;
-const PDV_HEADER: usize = 6;
-
-/// One connection that images go out on: no copy of the pixels, one `writev` for an image.
-struct Link {
-    stream: TcpStream,
-    /// Longest P-DATA-TF variable field that the peer takes, in bytes.
-    pdu_max: usize,
-}
-
-impl Link {
-    fn new(stream: TcpStream, pdu_max: usize) -> Link {
-        Link { stream, pdu_max }
-    }
-
-    /// Sends a C-STORE and waits for its answer, which must be 0000H.
-    fn store(&mut self, image: &Image) -> io::Result<()> {
-        let command = image.command();
-        let room = self.pdu_max - PDV_HEADER;
-        let mut left = image.bytes();
-        let mut heads = Vec::with_capacity(16);
-        while left > 0 {
-            let piece = left.min(room);
-            left -= piece;
-            let mut head = [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, CONTEXT_ID, 0];
-            head[2..6].copy_from_slice(&((piece + PDV_HEADER) as u32).to_be_bytes());
-            head[6..10].copy_from_slice(&((piece + 2) as u32).to_be_bytes());
-            head[11] = if left == 0 { 2 } else { 0 };
-            heads.push((head, piece));
-        }
-        let mut slices = Vec::with_capacity(3 * heads.len() + 1);
-        slices.push(IoSlice::new(&command));
-        let (mut header, mut pixels) = (&image.header[..], image.pixels);
-        for (head, piece) in &heads {
-            slices.push(IoSlice::new(head));
-            let (first, rest) = header.split_at(header.len().min(*piece));
-            header = rest;
-            if !first.is_empty() {
-                slices.push(IoSlice::new(first));
-            }
-            let (second, rest) = pixels.split_at(piece - first.len());
-            pixels = rest;
-            slices.push(IoSlice::new(second));
-        }
-        write_all(&mut self.stream, &mut slices)?;
-        self.answer()
-    }
-
-    fn answer(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 1024];
-        let mut filled = 0;
-        let end = loop {
-            // It does not last; without it the peer may wait 40 ms for our acknowledgement.
-            SockRef::from(&self.stream).set_tcp_quickack(true)?;
-            match self.stream.read(&mut buffer[filled..])? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => filled += count,
-            }
-            if filled >= PDU_HEADER {
-                let length = u32::from_be_bytes([buffer[2], buffer[3], buffer[4], buffer[5]]);
-                let end = PDU_HEADER + length as usize;
-                if filled >= end || end > buffer.len() {
-                    break end;
-                }
-            }
-        };
-        if buffer[0] != 4 || end != filled || end < PDU_HEADER + PDV_HEADER {
-            return Err(io::Error::other(format!(
-                "PDU type {:02X}H is no answer",
-                buffer[0]
-            )));
-        }
-        let command = elements::elements(&buffer[PDU_HEADER + PDV_HEADER..end]);
-        match elements::raw(&command, 0, 0x0900) {
-            Some([0, 0]) => Ok(()),
-            Some([low, high]) => {
-                let comment = elements::find(&command, 0, 0x0902).unwrap_or_default();
-                let text = format!("answered {high:02X}{low:02X}H {comment}");
-                Err(io::Error::other(text))
-            }
-            _ => Err(io::Error::other("an answer without status")),
-        }
-    }
-}
-
 /// Throws away what comes; after each image an answer as a C-STORE's.
 fn sink(mut stream: TcpStream, image_bytes: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -740,29 +507,6 @@ fn sink(mut stream: TcpStream, image_bytes: usize) -> io::Result<()> {
             left = image_bytes;
         }
     }
-}
-
-fn write_all(out: &mut impl Write, mut slices: &mut [IoSlice]) -> io::Result<()> {
-    while !slices.is_empty() {
-        match out.write_vectored(slices)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => IoSlice::advance_slices(&mut slices, count),
-        }
-    }
-    Ok(())
-}
-
-/// User and system time of a process, seconds: fields 14 and 15 of `/proc/PID/stat`.
-fn process_cpu(pid: u32) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server's process");
-    let (_, after_name) = text.rsplit_once(')').expect("a name in brackets");
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<u64>().expect("a number of ticks"))
-        .sum();
-    ticks as f64 / TICKS_PER_SECOND
 }
 
 /// CPU time of the calling thread, seconds. A tick is too coarse for sixteen of them.

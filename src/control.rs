@@ -3,12 +3,14 @@
 //!
 //! The socket's folder permissions are its protection: who may write the state folder may ask.
 
+pub mod audited;
 mod doctor;
 mod find;
 mod gauges;
 mod journal;
 mod notices;
 mod reload;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
@@ -27,7 +29,7 @@ use crate::archive::{
     ReplaceStatus, ReportName, ReportVerb, Shown, Stats, StatsBy, Status, StudyCopies, VolumeSaid,
     VolumeVerb, WorkStatus, WorkVerb,
 };
-use crate::audit::{Audit, Who};
+use crate::audit::{self, Audit, AuditStatus, Entry, Who};
 use crate::commitment::{Answer, Commitment, CommitmentStatus};
 use crate::config::{Config, Live};
 use crate::dicom::Reference;
@@ -35,6 +37,7 @@ use crate::forward::setup::{Setup, SetupSaid, SetupVerb};
 use crate::forward::{ForwardSaid, ForwardVerb, Forwarder, PeerStatus};
 use crate::index::Values;
 use crate::metrics::{Ended, Hour, Metrics};
+use crate::net::TlsAcceptor;
 use crate::notices::{Notices, NoticesStatus};
 use crate::probe::ProbeReport;
 use crate::pull::{PullStatus, PullVerb, Pulls};
@@ -81,6 +84,8 @@ pub enum Request {
     Pull(PullVerb),
     /// Lines of the journal of transfers, the newest first.
     Journal(transfers::Wanted),
+    /// Lines of the audit, the newest first.
+    Audit(audit::Wanted),
     /// What came and went lately.
     Seen,
     /// Associations that failed, also when many others came since.
@@ -117,6 +122,9 @@ pub enum Response {
         peers: Vec<PeerStatus>,
         /// Requests of storage commitment that are not answered yet.
         commitment: CommitmentStatus,
+        /// Writing and sending of the audit.
+        #[serde(default)]
+        audit: Box<AuditStatus>,
     },
     /// Some of a find's; more come.
     Matches(Vec<Values>),
@@ -151,6 +159,9 @@ pub enum Response {
     /// Some of the journal's lines; more come.
     Transfers(Vec<Transfer>),
     Journal(transfers::SearchEnd),
+    /// Some of the audit's lines; more come.
+    Audited(Vec<Entry>),
+    Audit(audit::ListEnd),
     Commit(Answer),
     Seen {
         /// The newest first.
@@ -187,6 +198,7 @@ impl Request {
             | Request::Changes(_)
             | Request::Doctor
             | Request::Journal(_)
+            | Request::Audit(_)
             | Request::Seen
             | Request::Failures
             | Request::CopyOutbox
@@ -222,7 +234,7 @@ impl Request {
     pub fn is_in_pieces(&self) -> bool {
         matches!(
             self,
-            Request::Find(_) | Request::Stats(_) | Request::Journal(_)
+            Request::Find(_) | Request::Stats(_) | Request::Journal(_) | Request::Audit(_)
         )
     }
 }
@@ -241,7 +253,10 @@ impl Response {
     pub fn is_a_piece(&self) -> bool {
         matches!(
             self,
-            Response::Matches(_) | Response::Transfers(_) | Response::Progress { .. }
+            Response::Matches(_)
+                | Response::Transfers(_)
+                | Response::Audited(_)
+                | Response::Progress { .. }
         )
     }
 }
@@ -274,14 +289,24 @@ pub struct Desk {
     /// False: a verb's own, while no server runs.
     pub serves: bool,
     pub live: Arc<Live<Config>>,
+    /// Of the port for it; read again with the configuration.
+    pub tls: Live<Option<TlsAcceptor>>,
+    /// What has the administrator's page read its certificate again; none: it has none.
+    pub page: Mutex<Option<Renew>>,
     reloading: Mutex<()>,
 }
+
+/// A line where something is another now. The error is a sentence.
+pub type Renew = Box<dyn Fn() -> Result<Option<String>, String> + Send + Sync>;
 
 impl Desk {
     /// The error is a sentence.
     pub fn of(archive: Arc<Archive>, config: &Config) -> Result<Desk, String> {
         let keep_days = config.transfers.keep_days;
         let transfers = Arc::new(Transfers::open(&config.state, keep_days));
+        let audit = audited::open(&archive, config);
+        let told = audit.clone();
+        transfers.tell(move |transfer| audited::transferred(&told, transfer));
         let forward = Forwarder::open(&archive, config, &transfers)?;
         let commitment = Commitment::open(&archive, config, &transfers)?;
         let asks = Arc::downgrade(&forward);
@@ -296,10 +321,12 @@ impl Desk {
             commitment,
             transfers,
             metrics: Arc::new(transfers::lately::read(&config.state)),
-            audit: Arc::new(Audit::open(&config.state)),
+            audit,
             notices: Arc::new(Notices::open(config)),
             config: config.clone(),
             live: Arc::new(Live::new(config.clone())),
+            tls: Live::default(),
+            page: Mutex::default(),
             reloading: Mutex::default(),
             archive,
             serves: false,
@@ -414,7 +441,10 @@ fn write(mut stream: &UnixStream, response: &Response) -> std::io::Result<()> {
 /// The one meaning of each request, whether it comes over the socket or from a verb that opened the archive itself.
 pub fn answer(desk: &Desk, who: &Who, request: Request) -> Response {
     if !request.is_a_change() {
-        return act(desk, request);
+        let asked = request.clone();
+        let response = act(desk, request);
+        audited::look(desk, who, &asked, &response);
+        return response;
     }
     if who.read_only {
         return Response::Failed {
@@ -425,8 +455,10 @@ pub fn answer(desk: &Desk, who: &Who, request: Request) -> Response {
         };
     }
     let what = serde_json::to_string(&request).unwrap_or_default();
+    let asked = request.clone();
     let response = act(desk, request);
-    desk.audit.note(who, &what, response.outcome());
+    let event = audited::change(&asked, &response);
+    desk.audit.note(who, &what, response.outcome(), event);
     response
 }
 
@@ -442,6 +474,7 @@ fn act(desk: &Desk, request: Request) -> Response {
             },
             peers: desk.forward.status(),
             commitment: desk.commitment.status(),
+            audit: Box::new(desk.audit.status()),
         },
         Request::Study { study_instance_uid } => match archive.study_copies(&study_instance_uid) {
             Ok(study) => Response::Study(study.map(Box::new)),
@@ -542,9 +575,11 @@ fn act(desk: &Desk, request: Request) -> Response {
             Ok(answer) => Response::Commit(answer),
             Err(reason) => Response::Failed { reason },
         },
-        Request::Find(_) | Request::Stats(_) | Request::Journal(_) => Response::Failed {
-            reason: "this is answered in pieces".to_owned(),
-        },
+        Request::Find(_) | Request::Stats(_) | Request::Journal(_) | Request::Audit(_) => {
+            Response::Failed {
+                reason: "this is answered in pieces".to_owned(),
+            }
+        }
     }
 }
 
@@ -570,7 +605,9 @@ fn status(desk: &Desk) -> Status {
     });
     // And a modality keeps what it could delete.
     let about_peers = late.chain(desk.forward.notes());
-    let actions: Vec<String> = about_peers.chain(commitment.actions()).collect();
+    let audit = desk.audit.status().actions();
+    let actions = about_peers.chain(commitment.actions()).chain(audit);
+    let actions: Vec<String> = actions.collect();
     add(&mut status, actions);
     status
 }
@@ -606,7 +643,10 @@ pub fn answer_each(
 ) {
     let archive = &desk.archive;
     match request {
-        Request::Find(request) => find::find(archive, &request, give),
+        Request::Find(request) => {
+            audited::searched(desk, who, &request);
+            find::find(archive, &request, give);
+        }
         Request::Stats(by) => {
             let mut told = Instant::now();
             let counted = archive.stats(by, &mut |done, total| {
@@ -625,6 +665,7 @@ pub fn answer_each(
             let _ = give(response);
         }
         Request::Journal(wanted) => journal::search(&desk.transfers, &wanted, give),
+        Request::Audit(wanted) => audited::list(desk, who, &wanted, give),
         request => {
             let _ = give(answer(desk, who, request));
         }

@@ -15,7 +15,7 @@
 //! | [`probe`] | what a peer can do, tried out |
 //! | [`sending`] | instances to a peer: presentation contexts, bytes, what became of each |
 //! | [`transfers`] | the journal of what came and went |
-//! | [`audit`] | who changed what |
+//! | [`audit`] | who did what |
 //! | [`accounts`] | users and tokens of the page and the API |
 //! | [`archive`] | the promise: durable, indexed, then "yes" |
 //! | [`scu`] | the services we call: echo, store, find |
@@ -27,7 +27,10 @@
 //! | [`dicom`] | values from bytes (PS3.5, PS3.6, PS3.10) |
 //! | [`metrics`] | what this server has done since it started |
 //! | [`amounts`] | bytes and durations as people read them |
+//! | [`memory`] | memory for data sets in flight: one budget |
 //! | [`job`] | when long work runs, and how fast |
+
+#![forbid(unsafe_code)]
 
 pub mod accounts;
 pub mod amounts;
@@ -42,6 +45,7 @@ pub mod dicom;
 pub mod forward;
 pub mod index;
 pub mod job;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod notices;

@@ -1,21 +1,26 @@
 //! Start and stop order: bind, open the archive, listen; at the end stop listening, let what is in flight finish, close.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+mod places;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::archive::{Archive, Mode, OpenError, Watch};
-use crate::audit::Who;
+use crate::audit::{Event, Kind, Who};
 use crate::config::Config;
 use crate::control::{self, Request, Response};
-use crate::net::{self, AcceptPolicy, Asked, Association, AssociationHandle, Timeouts, pdu};
+use crate::memory;
+use crate::net::{self, AcceptPolicy, Asked, Association, NetError, Timeouts, pdu};
+use crate::scp::allowed::{Door, Keeper};
+use crate::scp::limited::Exceeded;
 use crate::scp::{self, Services};
 use crate::transfers::lately::Lately;
 use crate::web::{self, Web};
+
+use places::{Place, Places};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -33,9 +38,6 @@ pub enum ServeError {
     Start(std::io::Error),
 }
 
-/// Deadline over connection and negotiation: what PS3.8 9.1.5 calls the ARTIM timer.
-const NEGOTIATION: Duration = Duration::from_secs(30);
-
 /// Stack of an association's thread, bytes. Nothing on it recurses.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -51,10 +53,20 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     let listener = runtime
         .block_on(bind(address))
         .map_err(|source| ServeError::Bind { address, source })?;
+    places::raise_files(&config.limits);
+    memory::set_limit(config.limits.memory_bytes);
+    let tls = control::tls::ready(&config).map_err(ServeError::Keeping)?;
+    let secure = config.tls.port.map(|port| {
+        let address = SocketAddr::new(config.tls.bind, port);
+        let listener = runtime.block_on(bind(address));
+        listener.map_err(|source| ServeError::Bind { address, source })
+    });
+    let secure = secure.transpose()?;
     let archive = Arc::new(Archive::open(&config, Mode::Create)?);
     let watch = Watch::start(&archive).map_err(ServeError::Start)?;
     let mut desk = control::Desk::of(archive.clone(), &config).map_err(ServeError::Keeping)?;
     desk.serves = true;
+    desk.tls.set(tls);
     let desk = Arc::new(desk);
     let transfers = desk.transfers.clone();
     let commitment = desk.commitment.clone();
@@ -63,11 +75,12 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         control::Listener::start(&config.state, desk.clone()).map_err(ServeError::Start)?;
     let shared = Arc::new(Shared {
         desk: desk.clone(),
-        associations: Mutex::default(),
-        ended: Condvar::new(),
-        next_id: AtomicU64::new(1),
+        places: Arc::default(),
+        keeper: Arc::new(Keeper::new(&config.state)),
         trace,
     });
+    let audit = desk.audit.clone();
+    audit.start().map_err(ServeError::Start)?;
     forward.start().map_err(ServeError::Start)?;
     commitment.start().map_err(ServeError::Start)?;
     pulls.start();
@@ -79,8 +92,17 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
         .map_err(ServeError::Start)?;
     let web = show_page(&runtime, desk.clone());
     tracing::info!(%address, ae_title = %config.ae_title, "kura is listening");
+    let listens = format!(
+        "kura {} was started, at {address}",
+        env!("CARGO_PKG_VERSION")
+    );
+    audit.tell(&Who::here(), &listens, "done", Event::new(Kind::Started));
+    if let Some(port) = config.tls.port {
+        let address = SocketAddr::new(config.tls.bind, port);
+        tracing::info!(%address, "kura is listening for DICOM over TLS");
+    }
     runtime
-        .block_on(listen(listener, &shared))
+        .block_on(listen(listener, secure, &shared))
         .map_err(ServeError::Start)?;
     tracing::info!("stopping: no new associations; what is in flight is finished");
     if let Some(web) = &web {
@@ -93,8 +115,16 @@ pub fn serve(config: Config, trace: bool) -> Result<(), ServeError> {
     forward.stop();
     commitment.stop();
     archive.stop_work();
-    shared.end_associations(Duration::from_secs(desk.live.now().limits.stop_seconds));
+    let patience = Duration::from_secs(desk.live.now().limits.stop_seconds);
+    shared.places.end_associations(patience);
     transfers.stop();
+    audit.tell(
+        &Who::here(),
+        "kura was stopped",
+        "done",
+        Event::new(Kind::Stopped),
+    );
+    audit.stop();
     lately.stop();
     drop(watch);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -129,50 +159,32 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 struct Shared {
     desk: Arc<control::Desk>,
-    associations: Mutex<Associations>,
-    ended: Condvar,
-    next_id: AtomicU64,
+    places: Arc<Places>,
+    keeper: Arc<Keeper>,
     trace: bool,
 }
 
-#[derive(Default)]
-struct Associations {
-    by_address: HashMap<IpAddr, usize>,
-    count: usize,
-    handles: HashMap<u64, AssociationHandle>,
-    stopping: bool,
-}
-
-/// One place among the associations, from the connection to its end.
-struct Place {
-    shared: Arc<Shared>,
-    address: IpAddr,
-    id: u64,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut associations = self.shared.associations();
-        associations.count -= 1;
-        associations.handles.remove(&self.id);
-        if let Some(count) = associations.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                associations.by_address.remove(&self.address);
-            }
-        }
-        self.shared.ended.notify_all();
+/// On the port for TLS, if there is one.
+async fn next(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 
-async fn listen(listener: TcpListener, shared: &Arc<Shared>) -> std::io::Result<()> {
+async fn listen(
+    listener: TcpListener,
+    secure: Option<TcpListener>,
+    shared: &Arc<Shared>,
+) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept() => accepted.map(|accepted| (accepted, false)),
+            accepted = next(secure.as_ref()) => accepted.map(|accepted| (accepted, true)),
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
@@ -181,9 +193,8 @@ async fn listen(listener: TcpListener, shared: &Arc<Shared>) -> std::io::Result<
             }
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let (place, busy) = shared.place(peer.ip());
-                tokio::spawn(open(stream, peer, place, busy));
+            Ok(((stream, peer), over_tls)) => {
+                tokio::spawn(open(stream, over_tls, peer, shared.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, say: the connection waits in the backlog; do not spin.
@@ -208,54 +219,122 @@ fn reload(desk: &Arc<control::Desk>) {
     });
 }
 
-async fn open(stream: TcpStream, peer: SocketAddr, place: Place, busy: bool) {
-    let config = place.shared.desk.live.now();
+async fn open(stream: TcpStream, over_tls: bool, peer: SocketAddr, shared: Arc<Shared>) {
+    let config = shared.desk.live.now();
+    let limits = &config.limits;
+    let (mut place, gives_way) = shared.places.connected(peer.ip(), limits);
     let policy = AcceptPolicy {
         ae_title: config.ae_title.clone(),
         accept_any_called: config.accept_any_called,
         pdu_length_max: pdu::PDU_LENGTH_MAX,
+        gate: Arc::new(Door {
+            keeper: shared.keeper.clone(),
+            config: config.clone(),
+        }),
     };
     let (mut asked, begun) = (Asked::default(), Instant::now());
-    let accepted = net::accept(stream, &policy, busy, &mut asked);
-    let accepted = tokio::time::timeout(NEGOTIATION, accepted).await;
+    let mut exceeded = None;
+    let has_room = || {
+        exceeded = place.become_association(limits).err();
+        exceeded.is_none()
+    };
+    let tls = shared.desk.tls.now();
+    let accepted = async {
+        match &*tls {
+            Some(tls) if over_tls => {
+                net::accept_over_tls(stream, tls, &policy, has_room, &mut asked).await
+            }
+            _ => net::accept(stream, &policy, has_room, &mut asked).await,
+        }
+    };
+    let patience = Duration::from_secs(limits.negotiation_seconds);
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(patience, accepted) => accepted,
+        Ok(exceeded) = gives_way => {
+            let what = format_args!("a connection from {} that said nothing yet was closed for another", peer.ip());
+            exceeded.tell(&shared.desk.metrics, what);
+            return;
+        }
+    };
+    let metrics = &shared.desk.metrics;
     let error = match accepted {
-        Ok(Ok(association)) => return give_thread(association, asked, peer, place),
+        Ok(Ok(association)) => return give_thread(association, asked, peer, place, shared),
         Ok(Err(error)) => {
-            tracing::info!(association_id = place.id, %peer, %error, "no association");
+            match exceeded {
+                Some(exceeded) => {
+                    let what = format_args!(
+                        "an association of {} from {} was rejected",
+                        asked.calling,
+                        peer.ip()
+                    );
+                    exceeded.tell(metrics, what);
+                }
+                None => {
+                    let why = asked.denied.as_ref().map(|denied| denied.end.as_str());
+                    tracing::info!(association_id = place.id, %peer, calling = asked.calling, %error, why, "no association");
+                }
+            }
             Some(error)
         }
         Err(_) => {
-            tracing::info!(association_id = place.id, %peer, "no association: nothing negotiated within 30 s");
+            let silent = Exceeded::new("negotiation_seconds", limits.negotiation_seconds);
+            let what = format_args!(
+                "a connection from {} on which nothing was negotiated was closed",
+                peer.ip()
+            );
+            silent.tell(metrics, what);
             None
         }
     };
-    let metrics = &place.shared.services().metrics;
     let (error, elapsed) = (error.as_ref(), begun.elapsed());
+    let refused = match error {
+        Some(NetError::Refused(reject)) => {
+            let what = format!("an association to {} refused", asked.called);
+            Some((what, reject.to_string()))
+        }
+        Some(NetError::Tls(error)) => Some((
+            "a connection over TLS refused".to_owned(),
+            error.to_string(),
+        )),
+        _ => None,
+    };
+    if let Some((what, why)) = refused {
+        let address = peer.ip().to_canonical().to_string();
+        let who = Who::peer(&asked.calling, &address);
+        let event = Event::new(Kind::Refused);
+        shared.desk.audit.gather(&who, &what, &why, event);
+    }
     scp::ended::never_came(
         metrics,
         &config,
-        place.id,
-        peer.ip(),
+        (place.id, peer.ip()),
         &asked,
         error,
+        exceeded,
         elapsed,
     );
 }
 
-fn give_thread(association: Association, asked: Asked, peer: SocketAddr, place: Place) {
+fn give_thread(
+    association: Association,
+    asked: Asked,
+    peer: SocketAddr,
+    place: Place,
+    shared: Arc<Shared>,
+) {
     // Files block, so an association runs on a thread of its own.
     let name = format!("association {}", place.id);
     let thread = std::thread::Builder::new()
         .name(name)
         .stack_size(STACK_BYTES)
-        .spawn(move || run(association, &asked, place));
+        .spawn(move || run(association, &asked, &place, &shared));
     if let Err(error) = thread {
         tracing::error!(%peer, %error, "no thread for an association");
     }
 }
 
-fn run(mut association: Association, asked: &Asked, place: Place) {
-    let services = place.shared.services();
+fn run(mut association: Association, asked: &Asked, place: &Place, shared: &Shared) {
+    let services = shared.services();
     let limits = &services.config.limits;
     let timeouts = Timeouts {
         idle: Duration::from_secs(limits.idle_seconds),
@@ -265,8 +344,9 @@ fn run(mut association: Association, asked: &Asked, place: Place) {
     if association.set_timeouts(timeouts).is_err() {
         return;
     }
-    association.trace(place.shared.trace);
-    if !place.shared.register(place.id, association.handle()) {
+    association.set_command_bytes_max(limits.command_bytes);
+    association.trace(shared.trace);
+    if !shared.places.register(place.id, association.handle()) {
         association.abort();
         return;
     }
@@ -283,12 +363,6 @@ fn run(mut association: Association, asked: &Asked, place: Place) {
 }
 
 impl Shared {
-    fn associations(&self) -> std::sync::MutexGuard<'_, Associations> {
-        self.associations
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// With the configuration as it is now: an association goes on as it began.
     fn services(&self) -> Services {
         let desk = &self.desk;
@@ -298,65 +372,7 @@ impl Shared {
             transfers: desk.transfers.clone(),
             commitment: desk.commitment.clone(),
             metrics: desk.metrics.clone(),
-        }
-    }
-
-    /// Counts a connection in, and says whether it is one too many (it is then told so, and counted while that lasts).
-    fn place(self: &Arc<Self>, address: IpAddr) -> (Place, bool) {
-        let config = self.desk.live.now();
-        let limits = &config.limits;
-        let mut associations = self.associations();
-        let of_address = *associations.by_address.get(&address).unwrap_or(&0);
-        let busy = associations.count >= limits.associations
-            || of_address >= limits.associations_per_address;
-        associations.count += 1;
-        *associations.by_address.entry(address).or_default() += 1;
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        (
-            Place {
-                shared: self.clone(),
-                address,
-                id,
-            },
-            busy,
-        )
-    }
-
-    fn register(&self, id: u64, handle: AssociationHandle) -> bool {
-        let mut associations = self.associations();
-        if !associations.stopping {
-            associations.handles.insert(id, handle);
-        }
-        !associations.stopping
-    }
-
-    /// Idle associations end at once, the others after the message at hand; at the deadline, whatever they do.
-    fn end_associations(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let mut associations = self.associations();
-        associations.stopping = true;
-        for handle in associations.handles.values() {
-            handle.shutdown_when_idle();
-        }
-        while !associations.handles.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                tracing::warn!(
-                    associations_count = associations.handles.len(),
-                    "ended in the middle of a message"
-                );
-                for handle in associations.handles.values() {
-                    handle.shutdown_now();
-                }
-                let _ = self
-                    .ended
-                    .wait_timeout(associations, Duration::from_secs(2));
-                return;
-            }
-            associations = match self.ended.wait_timeout(associations, left) {
-                Ok((guard, _)) => guard,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            audit: desk.audit.clone(),
         }
     }
 }

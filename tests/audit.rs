@@ -11,9 +11,10 @@ use common::http::{self, ask, server};
 use common::{Server, Settings};
 use serde_json::{Value, json};
 
+/// What somebody asked to be changed; the server's start and its like are not.
 fn changes(server: &Server) -> Vec<Value> {
-    let shown = server.kura_json(&["audit", "list", "--most", "0"]);
-    shown["changes"].as_array().unwrap().clone()
+    let shown = server.kura_json(&["audit", "list", "--most", "0", "--kind", "change"]);
+    shown["lines"].as_array().unwrap().clone()
 }
 
 fn file(server: &Server) -> PathBuf {
@@ -95,7 +96,7 @@ fn every_change_leaves_a_line_and_looking_leaves_none() {
     assert_ne!(all[2]["outcome"], "done");
     assert_eq!(verify(&server).0, Some(0));
     let some = server.kura_json(&["audit", "list", "bysocket"]);
-    assert_eq!(some["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(some["lines"].as_array().unwrap().len(), 1);
 }
 
 /// Method: many at once, by both ways; each has its line, and all of them one after the other.
@@ -119,19 +120,20 @@ fn lines_that_are_written_at_the_same_moment_follow_each_other() {
             });
         }
     });
+    let made = server.kura_json(&["audit", "list", "--most", "0", "--kind", "account"]);
+    assert_eq!(changes(&server).len(), 20);
+    assert_eq!(made["lines"].as_array().unwrap().len(), 3, "{made}");
     let (code, verified) = verify(&server);
-    assert_eq!(
-        (code, &verified["lines_count"]),
-        (Some(0), &json!(23)),
-        "{verified}"
-    );
-    assert_eq!(verified["faults"], json!([]));
+    assert_eq!((code, &verified["faults"]), (Some(0), &json!([])));
 }
 
 /// Method: lines changed, taken out, put in, exchanged, made anew; the end cut off within a line as a crash leaves it.
 #[test]
 fn what_was_tampered_with_is_found() {
     let mut server = Server::start();
+    server.terminate();
+    // Of changes alone: without a server, nothing else is noted.
+    fs::remove_dir_all(server.state().join("audit")).unwrap();
     for name in ["ONE", "TWO", "THREE", "FOUR"] {
         assert!(
             server
@@ -139,7 +141,6 @@ fn what_was_tampered_with_is_found() {
                 .success()
         );
     }
-    server.terminate();
     let path = file(&server);
     let good = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = good.lines().collect();
@@ -245,7 +246,13 @@ fn a_month_follows_the_month_before() {
 #[test]
 fn a_change_is_made_and_said_in_the_log_where_no_line_can_be_written() {
     let (server, address) = server(Settings::default());
-    fs::write(server.state().join("audit"), b"a file stands in the way").unwrap();
+    let folder = server.state().join("audit");
+    let begun = Instant::now();
+    // The server itself may just be writing there.
+    while fs::write(&folder, b"a file stands in the way").is_err() {
+        drop(fs::rename(&folder, folder.with_extension("aside")));
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
     assert_eq!(ask(address, "setup", &[], &add("ONE")).status, 200);
     let begun = Instant::now();
     while !server.log_text().contains("cannot be written to the audit") {

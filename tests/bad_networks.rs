@@ -4,12 +4,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::build::by_uids;
 use common::forwarding::{PATIENCE, item, settings, until, wait_for, wait_for_peer};
 use common::images::{Image, images, send_all};
+use common::lossy;
 use common::server::free_port;
 use common::wire::{IMPLICIT_LITTLE, Moved, STUDY_ROOT_MOVE};
 use common::{Cut, Proxy, Receiver, Server, Sink};
@@ -266,40 +266,6 @@ fn a_peer_behind_long_silence_is_given_up_and_gets_everything_later() {
     assert_arrived(&receiver, &images, 0);
 }
 
-/// The outer network namespace, told to the test that runs in one of its own.
-const OUTSIDE: &str = "KURA_TEST_OUTSIDE";
-
-fn namespace() -> String {
-    let link = std::fs::read_link("/proc/self/ns/net").expect("a network namespace");
-    link.display().to_string()
-}
-
-fn does(program: &str, arguments: &str) -> bool {
-    let mut command = Command::new(program);
-    let command = command.args(arguments.split(' ')).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// So many of a hundred packets are lost from now on, in a namespace made for that. False: this system cannot.
-fn lose(percent: u64) -> bool {
-    assert_ne!(std::env::var(OUTSIDE), Ok(namespace()), "not everybody's");
-    if does(
-        "tc",
-        &format!("qdisc replace dev lo root netem loss {percent}%"),
-    ) {
-        return true;
-    }
-    does("tc", "qdisc add dev lo clsact");
-    // Classic BPF: a random number above the limit goes on (-1, as if there were no filter), another is dropped (2).
-    let limit = percent * (1 << 32) / 100 - 1;
-    let code = format!("4,32 0 0 4294963256,37 0 1 {limit},6 0 0 4294967295,6 0 0 2");
-    let filter = "filter replace dev lo egress pref 1 handle 1 bpf da bytecode";
-    let mut command = Command::new("tc");
-    let command = command.args(filter.split(' ')).arg(code);
-    let command = command.stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
 /// Method: this test once more in a network namespace of its own, whose loopback loses 3 % of all packets, and for ten
 /// seconds every one.
 #[test]
@@ -308,28 +274,14 @@ fn a_network_that_loses_packets_costs_time_and_nothing_else() {
         eprintln!("skipped: a long test (KURA_LONG=1)");
         return;
     }
-    if std::env::var_os(OUTSIDE).is_some() {
+    if lossy::is_inside() {
         return sends_over_a_network_that_loses_packets();
     }
-    if !does("unshare", "--net true") || !does("tc", "-V") {
-        eprintln!("skipped: no network namespace can be made here (unshare, iproute2, root)");
-        return;
-    }
-    let this = std::env::current_exe().expect("this program");
-    let name = "a_network_that_loses_packets_costs_time_and_nothing_else";
-    let mut command = Command::new("unshare");
-    command.arg("--net").arg(this);
-    command.args(["--exact", name, "--nocapture"]);
-    command.env(OUTSIDE, namespace());
-    let inside = common::tools::run_within(&mut command, Duration::from_secs(900));
-    eprintln!("{}", inside.stderr);
-    assert!(inside.success(), "{}", inside.text());
+    lossy::run("a_network_that_loses_packets_costs_time_and_nothing_else");
 }
 
 fn sends_over_a_network_that_loses_packets() {
-    assert!(does("ip", "link set lo up"), "a loopback");
-    if !lose(3) {
-        eprintln!("skipped: this system can lose no packets (netem, cls_bpf)");
+    if !lossy::begin(3) {
         return;
     }
     for start in RECEIVERS {
@@ -341,9 +293,9 @@ fn sends_over_a_network_that_loses_packets() {
         let images = large_images(4, 25);
         send_all(&server, &images);
         until("some arrived", || receiver.received().len() >= 5);
-        lose(100);
+        lossy::lose(100);
         std::thread::sleep(Duration::from_secs(10));
-        lose(3);
+        lossy::lose(3);
         wait_until_sent(&server, "FAR", &images);
         assert_arrived(&receiver, &images, 4);
         let moved = move_study(&server, "FAR", &images[0].study);

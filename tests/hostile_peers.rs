@@ -11,6 +11,7 @@ use common::images::{
     self, ALL, ECHO, FIND, GET, Image, STORE, assert_come_back, assert_found, send_all,
     wait_until_nothing_is_incoming,
 };
+use common::leftovers::memory;
 use common::wire::{C_GET_RQ, associate_rq};
 use common::{Client, Random, Server, Settings, WireError};
 
@@ -337,22 +338,6 @@ fn one_association_too_many_is_rejected_and_a_later_one_is_served() {
         let _again: Vec<Client> = (0..3).map(|_| associate_soon(&server)).collect();
         server.assert_alive();
     }
-}
-
-/// A line of `/proc/<pid>/status`, in bytes.
-fn memory(server: &Server, field: &str) -> u64 {
-    let path = format!("/proc/{}/status", server.pid());
-    let text = std::fs::read_to_string(path).expect("/proc");
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(field))
-        .expect("a line of /proc/<pid>/status");
-    let kib: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .and_then(|number| number.parse().ok())
-        .expect("a number of kB");
-    kib * 1024
 }
 
 /// Method: 1,000 connections that say nothing, then a real association; VmRSS before and after.

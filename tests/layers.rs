@@ -30,6 +30,7 @@ const ROWS: &[(&str, u32)] = &[
     ("dicom", 0),
     ("metrics", 0),
     ("job", 0),
+    ("memory", 0),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

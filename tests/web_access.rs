@@ -449,12 +449,12 @@ fn tokens_are_taken_until_they_are_removed_and_looking_changes_nothing() {
         );
     }
     let changes = server.kura_json(&["audit", "list", "mirror"]);
-    assert_eq!(changes["changes"], json!([]));
+    assert_eq!(changes["lines"], json!([]));
     let answer = ask(address, "mirror", &[("Authorization", &all)], &pause);
     // Without a mirror volume there is nothing to pause; but it was asked.
     assert!(matches!(answer.status, 200 | 422), "{}", answer.text());
     let changes = server.kura_json(&["audit", "list", "token backup"]);
-    assert_eq!(changes["changes"][0]["who"], "token backup", "{changes}");
+    assert_eq!(changes["lines"][0]["who"], "token backup", "{changes}");
     // Nothing secret is shown, or kept.
     let shown = server.kura(&["admin", "list", "--json"]).stdout;
     let kept = std::fs::read_to_string(server.state().join("admin/accounts.json")).unwrap();

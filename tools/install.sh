@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the other programs that tests drive, where they are missing: DCMTK, dicom3tools,
-# Chromium and what makes file systems by the package manager, pydicom and others in
+# xmllint, Chromium and what makes file systems by the package manager, pydicom and others in
 # target/venv, axe-core in target/axe. Never asks. A thing that cannot be installed is named
 # in one line; the tests that need it skip then (and fail where CI=true).
 set -euo pipefail
@@ -39,6 +39,14 @@ apt_install() { # what it is for, packages...
     }
 }
 
+if ! command -v openssl >/dev/null; then
+    apt_install "openssl, a client of TLS that can be too old" openssl || :
+fi
+
+if ! command -v xmllint >/dev/null; then
+    apt_install "holds audit messages against their schema" libxml2-utils || :
+fi
+
 for program in storescu echoscu dcmsend findscu movescu getscu storescp dcmdump; do
     if ! command -v "$program" >/dev/null; then
         apt_install "DCMTK: $program and others" dcmtk || :
@@ -52,6 +60,11 @@ fi
 
 if ! command -v mkfs.xfs >/dev/null && ! [ -x /usr/sbin/mkfs.xfs ]; then
     apt_install "mkfs.xfs, for power cuts of an xfs" xfsprogs || :
+fi
+
+if ! compgen -G "/usr/lib/faketime/libfaketimeMT.so.1" >/dev/null &&
+    ! compgen -G "/usr/lib/*/faketime/libfaketimeMT.so.1" >/dev/null; then
+    apt_install "libfaketime, for clocks that jump" libfaketime || :
 fi
 
 if ! command -v mkfs.btrfs >/dev/null && ! [ -x /usr/sbin/mkfs.btrfs ]; then

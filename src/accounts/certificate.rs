@@ -1,5 +1,5 @@
-//! A certificate that the server signs itself, for where nobody hands out better ones: `<state>/admin/certificate.pem` and
-//! `key.pem` (0600).
+//! A certificate that the server signs itself, for where nobody hands out better ones: `certificate.pem` and `key.pem`
+//! (0600) in `<state>/admin`, and for DICOM in `<state>/tls`.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,22 @@ use std::path::{Path, PathBuf};
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::FOLDER;
+use crate::net::certificate::fingerprint;
 use crate::volume::io::Disk;
 
 /// What every browser and system of today still accepts of a certificate that a person has to trust by hand.
 const DAYS: i64 = 825;
+
+/// What it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    Page,
+    /// `[tls]`
+    Dicom,
+}
+
+/// Beside the folder of the page.
+const DICOM_FOLDER: &str = "tls";
 
 /// What was made.
 pub struct Made {
@@ -20,11 +32,19 @@ pub struct Made {
     pub names: Vec<String>,
     /// Last day, `YYYY-MM-DD`.
     pub until: String,
+    /// SHA-256, as peers pin it.
+    pub fingerprint: String,
 }
 
 /// For these names, `localhost` and the addresses of this machine by which it is asked. `again`: in the place of the one
 /// that is there. The error is a sentence.
-pub fn make(state: &Path, bind: IpAddr, wanted: &[String], again: bool) -> Result<Made, String> {
+pub fn make(
+    state: &Path,
+    for_what: Use,
+    bind: IpAddr,
+    wanted: &[String],
+    again: bool,
+) -> Result<Made, String> {
     let own = rustix::system::uname();
     let own = own.nodename().to_string_lossy().into_owned();
     let mut names = wanted.to_vec();
@@ -49,16 +69,21 @@ pub fn make(state: &Path, bind: IpAddr, wanted: &[String], again: bool) -> Resul
         (params.not_before, params.not_after) = (day(from), day(until));
         params.distinguished_name.push(DnType::CommonName, "Kura");
         let key = KeyPair::generate()?;
-        Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+        let made = params.self_signed(&key)?;
+        Ok((made.pem(), key.serialize_pem(), fingerprint(made.der())))
     });
-    let (certificate_pem, key_pem) = made.map_err(|error| failed(&error))?;
-    let folder = state.join(FOLDER);
+    let (certificate_pem, key_pem, fingerprint) = made.map_err(|error| failed(&error))?;
+    let (folder, option) = match for_what {
+        Use::Page => (FOLDER, ""),
+        Use::Dicom => (DICOM_FOLDER, "--dicom "),
+    };
+    let folder = state.join(folder);
     let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
     let disk = Disk::default();
     let is_there = disk.entry(&certificate).ok().flatten().is_some();
     if is_there && !again {
         return Err(format!(
-            "{} is there already; another one in its place: kura admin certificate --again",
+            "{} is there already; another one in its place: kura admin certificate {option}--again",
             certificate.display()
         ));
     }
@@ -81,5 +106,6 @@ pub fn make(state: &Path, bind: IpAddr, wanted: &[String], again: bool) -> Resul
         key,
         names,
         until: until.to_string(),
+        fingerprint,
     })
 }

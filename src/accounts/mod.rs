@@ -1,9 +1,13 @@
-//! Who may use the administrator's page and the JSON API from elsewhere: users with passwords, programs with tokens.
+//! Who may use the administrator's page and the JSON API from elsewhere: users with passwords, programs with tokens. And
+//! users of the DICOM port, who are others: their passwords lie in the settings of workstations, and mostly cross the
+//! network in the clear (PS3.7 D.3.3.7), so that they must not open the page.
 //!
 //! `<state>/admin/accounts.json` (0600). Of a password the Argon2id hash is kept (RFC 9106), of a token, which is nothing
 //! but chance, its SHA-256. Neither can be read back.
 
 pub mod certificate;
+mod guessers;
+mod identities;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::volume::io::Disk;
+
+pub use guessers::Guessers;
+pub use identities::{Checked, Identities};
 
 const FOLDER: &str = "admin";
 const FILE: &str = "accounts.json";
@@ -46,6 +53,25 @@ pub struct User {
 }
 
 impl User {
+    /// The error is a sentence.
+    fn with(name: &str, password: &str, read_only: bool) -> Result<User, String> {
+        check_name(name)?;
+        if password.chars().count() < PASSWORD_LENGTH_MIN || password.len() > PASSWORD_BYTES_MAX {
+            return Err(format!(
+                "a password has {PASSWORD_LENGTH_MIN} characters at least; nothing was changed"
+            ));
+        }
+        let hash: PasswordHash = Argon2::default()
+            .hash_password(password.as_bytes())
+            .map_err(|error| format!("the password could not be hashed: {error}"))?;
+        Ok(User {
+            name: name.to_owned(),
+            hash: hash.to_string(),
+            read_only,
+            set_at: jiff::Timestamp::now().to_string(),
+        })
+    }
+
     /// Another one after the password was set anew: who signed in with the old one is out.
     pub fn is_still(&self, other: &User) -> bool {
         self.hash == other.hash
@@ -68,6 +94,9 @@ pub struct Accounts {
     version: u32,
     pub users: Vec<User>,
     pub tokens: Vec<Token>,
+    /// Of the DICOM port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dicom_users: Vec<User>,
 }
 
 impl Default for Accounts {
@@ -76,6 +105,7 @@ impl Default for Accounts {
             version: VERSION,
             users: Vec::new(),
             tokens: Vec::new(),
+            dicom_users: Vec::new(),
         }
     }
 }
@@ -129,9 +159,21 @@ impl Accounts {
         self.users.iter().find(|user| user.name == name)
     }
 
+    pub fn dicom_user(&self, name: &str) -> Option<&User> {
+        self.dicom_users.iter().find(|user| user.name == name)
+    }
+
     /// Takes as long for a name that there is not as for a wrong password.
     pub fn check_password(&self, name: &str, password: &str) -> Option<&User> {
-        let user = self.user(name);
+        Accounts::check(self.user(name), password)
+    }
+
+    /// The same, of the DICOM port.
+    pub fn check_dicom_password(&self, name: &str, password: &str) -> Option<&User> {
+        Accounts::check(self.dicom_user(name), password)
+    }
+
+    fn check<'a>(user: Option<&'a User>, password: &str) -> Option<&'a User> {
         // Of a password that nobody has.
         const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$\
             AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -161,25 +203,34 @@ impl Accounts {
         password: &str,
         read_only: bool,
     ) -> Result<(), String> {
-        check_name(name)?;
-        if password.chars().count() < PASSWORD_LENGTH_MIN || password.len() > PASSWORD_BYTES_MAX {
-            return Err(format!(
-                "a password has {PASSWORD_LENGTH_MIN} characters at least; nothing was changed"
-            ));
-        }
-        let hash: PasswordHash = Argon2::default()
-            .hash_password(password.as_bytes())
-            .map_err(|error| format!("the password could not be hashed: {error}"))?;
-        let user = User {
-            name: name.to_owned(),
-            hash: hash.to_string(),
-            read_only,
-            set_at: jiff::Timestamp::now().to_string(),
-        };
+        let user = User::with(name, password, read_only)?;
         Changing::begin(state)?.end(|accounts| {
             accounts.users.retain(|other| other.name != name);
             accounts.users.push(user);
             Ok(())
+        })
+    }
+
+    /// As [`Accounts::set_password`], of the DICOM port.
+    pub fn set_dicom_password(state: &Path, name: &str, password: &str) -> Result<(), String> {
+        let user = User::with(name, password, true)?;
+        Changing::begin(state)?.end(|accounts| {
+            accounts.dicom_users.retain(|other| other.name != name);
+            accounts.dicom_users.push(user);
+            Ok(())
+        })
+    }
+
+    pub fn remove_dicom_user(state: &Path, name: &str) -> Result<(), String> {
+        Changing::begin(state)?.end(|accounts| {
+            let before = accounts.dicom_users.len();
+            accounts.dicom_users.retain(|user| user.name != name);
+            match accounts.dicom_users.len() < before {
+                true => Ok(()),
+                false => Err(format!(
+                    "there is no user {name} of the DICOM port; nothing was changed"
+                )),
+            }
         })
     }
 
@@ -263,7 +314,10 @@ impl Changing {
     fn end(self, change: impl FnOnce(&mut Accounts) -> Result<(), String>) -> Result<(), String> {
         let mut accounts = Accounts::read(&self.state)?;
         change(&mut accounts)?;
-        if accounts.users.len().max(accounts.tokens.len()) > ACCOUNTS_MAX {
+        let counts = [&accounts.users, &accounts.dicom_users].map(Vec::len);
+        if counts.into_iter().any(|count| count > ACCOUNTS_MAX)
+            || accounts.tokens.len() > ACCOUNTS_MAX
+        {
             return Err(format!("there are {ACCOUNTS_MAX}; nothing was changed"));
         }
         let bytes = serde_json::to_vec_pretty(&accounts).expect("strings always serialize");

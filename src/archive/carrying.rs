@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::index::{Change, Gone, Stored};
 use crate::volume::device::{Shared, disks_of, share};
-use crate::volume::intake::{About, Intake, Kept, Took, copy_out};
+use crate::volume::intake::{About, Copying, Intake, Kept, Took, copy_out};
 use crate::volume::journal::{Journal, Reading, Replay};
 use crate::volume::layout::Role;
 use crate::volume::{Incoming, Volume, VolumeError, VolumeState, layout};
@@ -150,11 +150,15 @@ impl Archive {
             let (other, mut incoming) = self.begin_somewhere(refused, None)?;
             let mut stored = was.clone();
             stored.instance.copy.volume_id = other.id().to_owned();
-            let made = copy_out(reading, &mut incoming)
-                .map_err(crate::volume::intake::Copying::into_volume_error)
-                .and_then(|()| {
-                    self.make_durable_direct(&other, &mut incoming, &mut stored, &[], None)
-                });
+            let made = match copy_out(reading, &mut incoming) {
+                Ok(()) => self.make_durable_direct(&other, &mut incoming, &mut stored, &[], None),
+                // Not the fault of the volume that was to take it, which goes on being written.
+                Err(Copying::Read(error)) => {
+                    let reason = format!("its intake journal cannot be read: {error}");
+                    return Err(super::IngestError::NotRecovered(reason));
+                }
+                Err(Copying::Write(error)) => Err(error),
+            };
             match made {
                 Ok(()) => {
                     incoming.finish();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::index::Copy;
+use crate::memory::{self, Share};
 use crate::volume::Volume;
 use crate::volume::io::DiskFile;
 use crate::volume::layout::Role;
@@ -36,7 +37,10 @@ pub struct Fetched<'a> {
 
 enum Source {
     /// Read and found good before the first byte is given out; the data set is at the beginning.
-    Checked(Vec<u8>),
+    Checked(
+        Vec<u8>,
+        #[expect(dead_code, reason = "given back when it is dropped")] Option<Share>,
+    ),
     /// Read piece by piece; the checksum is compared before the last one is given out.
     Streaming {
         file: DiskFile,
@@ -55,10 +59,14 @@ pub struct Unreadable {
 
 /// Data sets up to this size are checked in memory before they are sent, bytes.
 const CHECKED_BYTES_MAX: u64 = 4 << 20;
-/// Larger ones up to this size are read once before they are sent, and mostly from memory then, bytes.
+/// Those up to this size are not counted in the memory for data sets in flight, bytes.
+const UNCOUNTED_BYTES_MAX: u64 = 64 << 10;
+/// Larger ones, and those for which no memory is left, up to this size are read once before they are sent, and mostly from memory then, bytes.
 const READ_TWICE_BYTES_MAX: u64 = 1 << 30;
 /// Read at a time for that, bytes.
 const PIECE_BYTES: usize = 1 << 20;
+/// The same where no memory is left for more.
+const PIECE_BYTES_SMALL: usize = 64 << 10;
 
 /// Memory of instances that were handed back is used again, so far: a series is read in the same two pieces all along.
 const BUFFERS_MAX: usize = 8;
@@ -268,7 +276,9 @@ impl Archive {
     fn open_copy(&self, copy: &Copy) -> io::Result<Source> {
         let (file, volume) = self.open_checked(copy)?;
         let length = copy.data_bytes();
-        if length > CHECKED_BYTES_MAX {
+        let is_counted = length > UNCOUNTED_BYTES_MAX && length <= CHECKED_BYTES_MAX;
+        let share = is_counted.then(|| memory::take(length as usize)).flatten();
+        if length > UNCOUNTED_BYTES_MAX && share.is_none() {
             if length <= READ_TWICE_BYTES_MAX {
                 read_through(&file, &volume, copy)?;
             }
@@ -285,7 +295,7 @@ impl Archive {
             file.read_exact_at(&mut bytes[..length], copy.data_offset)?;
         }
         match crc32fast::hash(&bytes[..length]) == copy.crc32 {
-            true => Ok(Source::Checked(bytes)),
+            true => Ok(Source::Checked(bytes, share)),
             false => Err(wrong_checksum()),
         }
     }
@@ -322,7 +332,9 @@ fn wrong_checksum() -> io::Error {
 /// Reads a whole data set and compares its checksum; what is read stays in memory where there is room.
 fn read_through(file: &DiskFile, volume: &Volume<Line>, copy: &Copy) -> io::Result<()> {
     let mut crc = crc32fast::Hasher::new();
-    let mut piece = vec![0; PIECE_BYTES];
+    let share = memory::take_spare(PIECE_BYTES);
+    let piece_bytes = share.as_ref().map_or(PIECE_BYTES_SMALL, |_| PIECE_BYTES);
+    let mut piece = vec![0; piece_bytes];
     let mut at = copy.data_offset;
     while at < copy.size_bytes {
         let count = piece.len().min((copy.size_bytes - at) as usize);
@@ -348,7 +360,7 @@ impl Fetched<'_> {
     /// All of it, where it was read before the first byte is given out and none was.
     pub fn whole(&self) -> Option<&[u8]> {
         match &self.source {
-            Source::Checked(bytes) if self.read == 0 => Some(&bytes[..self.length as usize]),
+            Source::Checked(bytes, _) if self.read == 0 => Some(&bytes[..self.length as usize]),
             _ => None,
         }
     }
@@ -365,7 +377,7 @@ impl Fetched<'_> {
         let buffer = &mut buffer[..count];
         loop {
             let (file, volume, copy) = match &self.source {
-                Source::Checked(bytes) => {
+                Source::Checked(bytes, _) => {
                     buffer.copy_from_slice(&bytes[self.read as usize..][..count]);
                     self.read += count as u64;
                     return Ok(count);
@@ -409,7 +421,7 @@ impl Fetched<'_> {
 
 impl Drop for Fetched<'_> {
     fn drop(&mut self) {
-        if let Source::Checked(bytes) = &mut self.source {
+        if let Source::Checked(bytes, _) = &mut self.source {
             self.archive.buffers.give_back(std::mem::take(bytes));
         }
     }

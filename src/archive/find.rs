@@ -163,6 +163,14 @@ impl Archive {
 
     /// The instances of a selection, in the order of the index; what is not known selects nothing.
     pub fn select(&self, selection: &Selection) -> Result<Vec<Selected>, FindError> {
+        self.select_so_far(selection).map(|(selected, _)| selected)
+    }
+
+    /// As [`Archive::select`]; with the percentage to which the index has been read in, where there may be more than that.
+    pub fn select_so_far(
+        &self,
+        selection: &Selection,
+    ) -> Result<(Vec<Selected>, Option<u8>), FindError> {
         let view = self.view()?;
         let snapshot = &view.snapshot;
         let mut selected = Vec::new();
@@ -215,7 +223,11 @@ impl Archive {
         match view.rebuilding_percent {
             // What is not in the index yet would be missing from a "complete" retrieve.
             Some(percent) if selected.is_empty() => Err(FindError::Rebuilding { percent }),
-            _ => Ok(selected),
+            percent => {
+                let is_named =
+                    matches!(selection, Selection::Instances(uids) if uids.len() <= selected.len());
+                Ok((selected, percent.filter(|_| !is_named)))
+            }
         }
     }
 }

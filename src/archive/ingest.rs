@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use dicom_dictionary_std::tags;
 
-use crate::dicom::scan::{ScanError, Scanner, Wanted};
+use crate::dicom::scan::{KEPT_LENGTH_MAX, ScanError, Scanner, Wanted};
 use crate::dicom::{Attributes, FileMeta, Level, Tag};
 use crate::index::{
     Change, ContentId, Copy, Hidden, IndexError, InstanceFacts, InstanceRecord, Origin, Stored,
 };
+use crate::memory::{self, Share};
 use crate::volume::{Incoming, Published, Volume, VolumeError, layout};
 
 use super::before_ack::Received;
@@ -27,6 +28,9 @@ use super::listed::Listed;
 use super::placing::{Refusals, is_the_volumes};
 use super::resent::{Again, Known};
 use super::{Archive, Line, entry};
+
+/// Bytes of values for the index that an instance has at most; many times what real ones have.
+const KEPT_BYTES_USUAL: usize = 64 << 10;
 
 /// What the C-STORE command says of the instance that follows.
 #[derive(Debug, Clone)]
@@ -64,6 +68,9 @@ pub enum IngestError {
     /// It was to have two copies before the answer. One is stored.
     #[error("one copy is stored, but no second: {0}")]
     NoSecondCopy(String),
+    /// Its values for the index are larger than any that are usual, and there is no memory for that at the moment.
+    #[error("not stored: too much memory is in use; send it again")]
+    NoMemory,
     /// Another association is storing it, on a disk that does not answer.
     #[error("not stored: the same instance is just being stored by another association")]
     Busy,
@@ -108,6 +115,8 @@ pub struct Receiving<'a> {
     meta_len: u64,
     /// What is wrong with the bytes, found while they came; they are received to the end for the quarantine.
     fault: Option<IngestError>,
+    /// For values that are kept beyond what is usual.
+    kept: Option<Share>,
 }
 
 /// Must be kept until the answer is on its way: then the name in `incoming/` goes, which nobody waits for.
@@ -165,7 +174,8 @@ impl Archive {
         };
         let mut meta_crc = crc32fast::Hasher::new();
         meta_crc.update(&meta);
-        let scanner = Scanner::new(&announced.transfer_syntax, Wanted::Indexed);
+        let scanner =
+            Scanner::new(&announced.transfer_syntax, Wanted::Indexed).within(*self.bounds.now());
         Ok(Receiving {
             archive: self,
             announced,
@@ -177,12 +187,13 @@ impl Archive {
             meta_crc,
             meta_len: meta.len() as u64,
             fault: None,
+            kept: None,
         })
     }
 }
 
 impl Receiving<'_> {
-    /// Takes more bytes. Fails only when no volume takes them.
+    /// Takes more bytes. Fails only when no volume takes them, or what is kept of them finds no memory.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), IngestError> {
         self.archive.mirror.received_something();
         if let Some(scanner) = &mut self.scanner
@@ -190,6 +201,13 @@ impl Receiving<'_> {
         {
             self.fault = Some(error.into());
             self.scanner = None;
+        }
+        let kept_bytes = self.scanner.as_ref().map_or(0, Scanner::kept_bytes);
+        if kept_bytes > KEPT_BYTES_USUAL && self.kept.is_none() {
+            self.kept = memory::take(2 * KEPT_LENGTH_MAX);
+            if self.kept.is_none() {
+                return Err(IngestError::NoMemory);
+            }
         }
         loop {
             let before = self.incoming.len();

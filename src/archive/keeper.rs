@@ -48,6 +48,8 @@ pub struct Keeper {
     held: Mutex<HashSet<String>>,
     /// Told when an index has failed and a new one is wanted.
     wanted: Mutex<bool>,
+    /// Why none could be made the last time.
+    trouble: Mutex<Option<String>>,
     wake: Condvar,
 }
 
@@ -104,6 +106,7 @@ impl Keeper {
             unlisted: Mutex::default(),
             held: Mutex::default(),
             wanted: Mutex::new(true),
+            trouble: Mutex::default(),
             wake: Condvar::new(),
         }))
     }
@@ -293,6 +296,11 @@ impl Keeper {
         self.rebuild();
     }
 
+    /// Why there is no index, where one was tried to be made and could not.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().expect("no panic while held").clone()
+    }
+
     /// Throws the index away and reads the ledgers again, in the background.
     pub fn rebuild(&self) {
         *self.wanted.lock().expect("no panic while held") = true;
@@ -464,8 +472,13 @@ impl Keeper {
         loop {
             if std::mem::take(&mut *self.wanted.lock().expect("no panic while held")) {
                 match self.read_in(first) {
-                    Ok(()) => failures = 0,
+                    Ok(()) => {
+                        failures = 0;
+                        *self.trouble.lock().expect("no panic while held") = None;
+                    }
                     Err(error) => {
+                        *self.trouble.lock().expect("no panic while held") =
+                            Some(error.to_string());
                         // A state folder on a full or broken disk: do not spin, the archive goes on receiving.
                         failures += 1;
                         tracing::error!(%error, failures, "the index could not be rebuilt; trying again");

@@ -226,6 +226,8 @@ impl Archive {
         let snapshot = view.snapshot;
         let mut pending = self.mirror.pending();
         let now = Instant::now();
+        // What was left of a series while the index was made anew did not fail: the index did not know its copies yet.
+        let is_anew = touched == Touched::All;
         match touched {
             Touched::Some(touched) if pending.judged.as_ref() == Some(&judge) => {
                 for place in touched {
@@ -240,7 +242,7 @@ impl Archive {
             _ => {
                 // What failed is tried again at once where a volume came that may have or take it.
                 let before = pending.judged.take();
-                let keep = before.is_none_or(|before| !judge.has_more_than(&before));
+                let keep = !is_anew && before.is_none_or(|before| !judge.has_more_than(&before));
                 let mut all = BTreeMap::new();
                 let mut needs = Needs::default();
                 snapshot.spread(&mut |series| {

@@ -82,6 +82,7 @@ mod survey;
 mod suspects;
 mod take_over;
 mod theirs;
+mod told;
 mod touched;
 mod verbs;
 mod watch;
@@ -94,6 +95,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Live;
+use crate::dicom::scan::Bounds;
 use crate::index::{Change, IndexError};
 use crate::volume::io::{Disk, DiskFile};
 use crate::volume::placement::{Order, Reserve};
@@ -133,8 +135,9 @@ pub use state::{
     FILE as IDENTITY_FILE, Identity, identity_of, lock as lock_state, read as read_identity,
 };
 pub use stats::{Stats, StatsBy, StatsRow};
-pub use status::{Status, VolumeStatus};
+pub use status::{Status, VolumeStatus, can_store};
 pub use study_copies::{CopiesOn, SeriesCopies, StudyCopies};
+pub use told::Gone;
 pub use verbs::{VerbError, VolumeSaid, VolumeVerb};
 pub use watch::Watch;
 pub use way_in::{Way, WayIn};
@@ -170,6 +173,8 @@ pub struct Archive {
     reserve: Reserve,
     order: Order,
     quarantine_bytes: Live<u64>,
+    /// Of data sets that are received.
+    bounds: Live<Bounds>,
     drains: drain::Drains,
     mirror: mirror::Mirror,
     mirror_config: Live<crate::config::Mirror>,
@@ -184,6 +189,7 @@ pub struct Archive {
     duplicates: Live<crate::config::Duplicates>,
     coercion: coerce::Coercion,
     retention: retention::Retention,
+    told: told::Told,
     intake_config: crate::config::Intake,
     carrying: carrying::Carrying,
     filling: filling::Filling,

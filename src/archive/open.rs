@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{Config, EngineName, Live, OrderName, RoleName, VolumeEntry};
 use crate::dicom::extra_keys::keep_also;
-use crate::index::{Engine, IndexError};
+use crate::index::{Engine, IndexError, engine};
 use crate::volume::io::Disk;
 use crate::volume::layout::{Label, Role};
 use crate::volume::ledger_heal::{Copies, LedgerCopy};
@@ -155,6 +155,7 @@ impl Archive {
         if let Err(error) = scratch::remove(&config.state) {
             tracing::warn!(%error, "what an earlier drill needed was not removed");
         }
+        engine::set_cache_bytes(config.index.cache_bytes);
         let engine = match config.engine {
             EngineName::Redb => Engine::Redb,
             EngineName::Sled => Engine::Sled,
@@ -181,6 +182,7 @@ impl Archive {
                 OrderName::MostFree => Order::MostFree,
             },
             quarantine_bytes: Live::new(config.limits.quarantine_bytes),
+            bounds: Live::new(config.limits.bounds()),
             drains: Default::default(),
             mirror: Mirror::new(config.mirror.bytes_per_second),
             mirror_config: Live::new(config.mirror.clone()),
@@ -191,6 +193,7 @@ impl Archive {
             buffers: Default::default(),
             checks: Default::default(),
             corrections_config: Live::new(config.corrections.clone()),
+            told: super::told::Told::default(),
             corrections: super::corrections::Corrections::new(&config.ae_title),
             duplicates: Live::new(config.duplicates.clone()),
             coercion,

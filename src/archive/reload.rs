@@ -1,6 +1,7 @@
 //! Another configuration while the archive is open: what of it can be, taken whole.
 
 use crate::config::Config;
+use crate::memory;
 
 use super::Archive;
 use super::coerce::{self, Rule};
@@ -32,6 +33,8 @@ impl Archive {
         self.corrections_config.set(config.corrections.clone());
         self.duplicates.set(config.duplicates.clone());
         self.quarantine_bytes.set(config.limits.quarantine_bytes);
+        self.bounds.set(config.limits.bounds());
+        memory::set_limit(config.limits.memory_bytes);
     }
 
     /// Volumes that the configuration names and this archive does not have, or has elsewhere or in another role; and those

@@ -147,7 +147,7 @@ impl Archive {
                         "volume {name} is not written ({reason}): kura volume eject {name}, look at the disk, mount it again, then: kura volume return {name}"
                     ),
                     _ => format!(
-                        "volume {name} is not written ({reason}): look at the disk, its cable and its mount; it is written again by itself when it takes a probe"
+                        "volume {name} is not written ({reason}): look at the disk, its cable and its mount; it is written again by itself when it takes a probe; to mount it anew: kura volume eject {name} before, kura volume return {name} after"
                     ),
                 }),
                 "replaced" => {}
@@ -173,6 +173,7 @@ impl Archive {
             }
             volumes.push(status);
         }
+        room_actions(&volumes, &mut actions);
         self.journal_actions(&mut actions);
         let (index, conflicts) = self.index_status(&mut actions);
         let judge = self.judge();
@@ -304,7 +305,12 @@ impl Archive {
                 rebuilding_percent = Some(0);
             }
         }
-        if let Some(percent) = rebuilding_percent {
+        if let Some(trouble) = self.keeper.trouble() {
+            actions.push(format!(
+                "the index cannot be written ({trouble}), and queries end with A700H: see to room on the disk of the state folder {}, and to the disk; receiving goes on, and it is tried again by itself",
+                self.state.display()
+            ));
+        } else if let Some(percent) = rebuilding_percent {
             actions.push(format!(
                 "the index is being rebuilt, {percent} % done: nothing to do, receiving goes on"
             ));
@@ -332,6 +338,39 @@ impl Archive {
             ledger_bad_lines_count: bad_lines,
         };
         (index, conflicts)
+    }
+}
+
+/// What is said where nothing can be stored, or copied, for want of room: nothing else is wrong then.
+fn room_actions(volumes: &[VolumeStatus], actions: &mut Vec<String>) {
+    if !can_store(volumes) {
+        let nowhere = "nothing can be stored: no archive volume is there, is written and has room: make room or put a disk right, or: kura volume add NAME PATH";
+        actions.insert(0, nowhere.to_owned());
+    }
+    let mut mirrors = volumes
+        .iter()
+        .filter(|volume| volume.role == "mirror" && volume.state == "ok")
+        .peekable();
+    if let Some(full) = mirrors.peek().map(|volume| volume.name.clone())
+        && !mirrors.any(VolumeStatus::has_room)
+    {
+        actions.push(format!(
+            "mirror volume {full} has no room, so that nothing gets a second copy: make room on it, or: kura volume add NAME PATH --role mirror"
+        ));
+    }
+}
+
+/// Whether an instance that comes now would find room on an archive volume that is written.
+pub fn can_store(volumes: &[VolumeStatus]) -> bool {
+    volumes
+        .iter()
+        .any(|volume| volume.role == "archive" && volume.state == "ok" && volume.has_room())
+}
+
+impl VolumeStatus {
+    /// Bytes are free beyond those that stay free.
+    fn has_room(&self) -> bool {
+        self.free_bytes > self.reserve_bytes
     }
 }
 

@@ -101,7 +101,10 @@ fn named(config: &Config) -> Vec<PathBuf> {
             .and_then(|rewrite| rewrite.map.clone())
     });
     let admin = [config.admin.certificate.clone(), config.admin.key.clone()];
-    let mut named: Vec<PathBuf> = coerce.chain(rewrite).chain(admin).flatten().collect();
+    let tls = &config.tls;
+    let tls = [&tls.certificate, &tls.key, &tls.client_ca, &tls.peers_ca];
+    let secrets = admin.into_iter().chain(tls.map(Clone::clone));
+    let mut named: Vec<PathBuf> = coerce.chain(rewrite).chain(secrets).flatten().collect();
     named.sort_unstable();
     named.dedup();
     named

@@ -7,7 +7,7 @@ use rustix::termios::{self, LocalModes, OptionalActions};
 use super::output;
 use super::{End, Failure};
 use crate::accounts::{Accounts, certificate};
-use crate::audit::{Audit, Who};
+use crate::audit::{Audit, Event, Kind, Who};
 use crate::config::Config;
 
 #[derive(clap::Args)]
@@ -39,10 +39,14 @@ enum Action {
         #[command(subcommand)]
         action: TokenAction,
     },
-    /// A certificate that this server signs itself. Writes certificate.pem and key.pem into admin/ of the state folder
+    /// A certificate that this server signs itself. Writes certificate.pem and key.pem into admin/ of the state folder, or
+    /// into tls/
     Certificate {
-        /// Names and addresses by which browsers ask for the page, beside those of this machine
+        /// Names and addresses by which this server is called, beside those of this machine
         names: Vec<String>,
+        /// For DICOM over TLS instead of the page
+        #[arg(long)]
+        dicom: bool,
         /// In the place of the one that is there
         #[arg(long)]
         again: bool,
@@ -66,7 +70,10 @@ enum TokenAction {
 
 pub fn run(verb: Admin, config: &Config, json: bool) -> Result<End, Failure> {
     let state = &config.state;
-    let noted = |what: String| Audit::open(state).note(&Who::here(), &what, "done");
+    let noted = |what: String| {
+        let event = Event::new(Kind::Account);
+        Audit::open(state).note(&Who::here(), &what, "done", event);
+    };
     let kind = |read_only: bool| if read_only { ", to look only" } else { "" };
     match verb.action {
         Action::List
@@ -123,8 +130,16 @@ pub fn run(verb: Admin, config: &Config, json: bool) -> Result<End, Failure> {
             noted(format!("token {name} taken out"));
             done(json, &format!("token {name} is not taken any more"));
         }
-        Action::Certificate { names, again } => {
-            let made = certificate::make(state, config.admin.bind, &names, again)?;
+        Action::Certificate {
+            names,
+            dicom,
+            again,
+        } => {
+            let (for_what, bind) = match dicom {
+                true => (certificate::Use::Dicom, config.tls.bind),
+                false => (certificate::Use::Page, config.admin.bind),
+            };
+            let made = certificate::make(state, for_what, bind, &names, again)?;
             noted(format!("certificate for {}", made.names.join(", ")));
             let (certificate, key) = (made.certificate.display(), made.key.display());
             match json {
@@ -134,7 +149,14 @@ pub fn run(verb: Admin, config: &Config, json: bool) -> Result<End, Failure> {
                     "key": made.key,
                     "names": made.names,
                     "until": made.until,
+                    "fingerprint": made.fingerprint,
                 })),
+                false if dicom => output::line(&format!(
+                    "a certificate for {}, until {}, fingerprint {}\naction  write into kura.toml, and start kura again:\n\n[tls]\nport = 2762\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n",
+                    made.names.join(", "),
+                    made.until,
+                    made.fingerprint,
+                )),
                 false => output::line(&format!(
                     "a certificate for {}, until {}\naction  write into kura.toml, and start kura again:\n\n[admin]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n",
                     made.names.join(", "),
@@ -146,7 +168,7 @@ pub fn run(verb: Admin, config: &Config, json: bool) -> Result<End, Failure> {
     Ok(End::Ok)
 }
 
-fn done(json: bool, said: &str) {
+pub(super) fn done(json: bool, said: &str) {
     match json {
         true => output::json(&serde_json::json!({ "version": 1, "done": said })),
         false => output::line(said),
@@ -196,7 +218,7 @@ fn screen(accounts: &Accounts) -> String {
 }
 
 /// Twice from a terminal, without showing it; else the first line of standard input.
-fn password(user: &str) -> Result<String, Failure> {
+pub(super) fn password(user: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
         return line();
     }

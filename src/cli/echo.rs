@@ -6,7 +6,7 @@ use super::output;
 use super::{End, Failure};
 use crate::config::{Config, PeerEntry};
 use crate::dicom::{sop, ts};
-use crate::net::{Association, Timeouts};
+use crate::net::Timeouts;
 
 #[derive(clap::Args)]
 pub struct Echo {
@@ -39,14 +39,8 @@ pub fn ask(peer: &PeerEntry, config: &Config) -> Result<u64, Failure> {
     )];
     let addresses = super::address(peer)?;
     let timeouts = Timeouts::default();
-    let mut association = Association::request(
-        addresses.as_slice(),
-        &config.ae_title,
-        &peer.ae_title,
-        contexts,
-        timeouts,
-        &[],
-    )?;
+    let mut association =
+        crate::scu::associate(peer, &addresses, &config.ae_title, contexts, timeouts, &[])?;
     if association.contexts().is_empty() {
         return Err(format!(
             "{} accepts the association but not the verification service",

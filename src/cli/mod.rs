@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod access;
 mod admin;
 mod adopt;
 mod amend;
@@ -48,7 +49,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::archive::{Archive, Mode};
-use crate::audit::{Audit, Who};
+use crate::audit::{Audit, Event, Kind, Who};
 use crate::config::Config;
 use crate::control::{self, Desk, Request, Response};
 use crate::sending::worker;
@@ -135,7 +136,9 @@ enum Verb {
     Changes(changes::Changes),
     /// Who may use the administrator's page and the API: passwords, tokens; its certificate
     Admin(admin::Admin),
-    /// Every change by command, page or API: who asked for it, when and from where; list, verify
+    /// Who may do what on the DICOM port: the rules, what fits a caller, users with passwords
+    Access(access::Access),
+    /// Who stored, read, moved, changed and deleted what: list, verify, export
     Audit(audit::Audit),
     /// A study, series or instance to the trash
     Remove(remove::Remove),
@@ -226,6 +229,7 @@ fn dispatch(arguments: Arguments) -> Result<End, Failure> {
         Verb::Drill(verb) => drill::run(&verb, &config, json),
         Verb::Amend(verb) => amend::run(verb, &config, json),
         Verb::Changes(verb) => changes::run(verb, &config, json),
+        Verb::Access(verb) => access::run(verb, &config, json),
         Verb::Admin(verb) => admin::run(verb, &config, json),
         Verb::Audit(verb) => audit::run(verb, &config, json),
         Verb::Remove(verb) => remove::run(&verb, &config, json),
@@ -266,7 +270,8 @@ fn open(config: &Config) -> Result<Desk, Failure> {
 /// What a verb made itself, without a server, is in the audit as if one had been asked.
 fn note(config: &Config, request: &Request, outcome: &str) {
     let what = serde_json::to_string(request).unwrap_or_default();
-    Audit::open(&config.state).note(&Who::here(), &what, outcome);
+    let event = Event::new(Kind::Change);
+    Audit::open(&config.state).note(&Who::here(), &what, outcome, event);
 }
 
 /// As [`ask`], for what is answered in pieces.
@@ -284,9 +289,14 @@ fn ask_each(
 /// The node that a verb is to call: a configured peer's AE title, or `AE@HOST:PORT`.
 fn peer(config: &Config, text: &str) -> Result<crate::config::PeerEntry, Failure> {
     if text.contains('@') {
-        return text
+        let typed: crate::config::PeerEntry = text
             .parse()
-            .map_err(|reason| format!("{text}: {reason}; expected AE@HOST:PORT").into());
+            .map_err(|reason| format!("{text}: {reason}; expected AE@HOST:PORT"))?;
+        // Typed as it is configured it is that peer, with all that is known of it.
+        let known = config.peer(typed.ae_title.as_str());
+        let is_known =
+            |known: &crate::config::PeerEntry| known.host == typed.host && known.port == typed.port;
+        return Ok(known.filter(is_known).unwrap_or(typed));
     }
     let known = config.peer(text);
     known.ok_or_else(|| {

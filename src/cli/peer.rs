@@ -32,6 +32,15 @@ enum Action {
         /// Compressed images go to it uncompressed where that can be done
         #[arg(long)]
         uncompressed: Option<bool>,
+        /// It is called over TLS
+        #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+        tls: Option<bool>,
+        /// Name that its certificate has, where that is not HOST; "" for none
+        #[arg(long, value_name = "NAME")]
+        tls_name: Option<String>,
+        /// SHA-256 of the one certificate that is taken, for one that no CA has signed; "" for none
+        #[arg(long, value_name = "HEX")]
+        tls_fingerprint: Option<String>,
     },
     /// Take it out of kura.toml, in effect at once
     Remove {
@@ -58,12 +67,18 @@ pub fn run(verb: Peer, config: &Config, json: bool) -> Result<End, Failure> {
             fuzzy_names,
             commitment,
             uncompressed,
+            tls,
+            tls_name,
+            tls_fingerprint,
         } => SetupVerb::AddPeer {
             peer,
             associations,
             fuzzy_names,
             commitment,
             uncompressed,
+            tls,
+            tls_name,
+            tls_fingerprint,
         },
         Action::Remove { peer } => SetupVerb::RemovePeer { ae_title: peer },
     };
@@ -131,7 +146,11 @@ fn row(peer: &ShownPeer, shown: &Shown) -> Vec<String> {
     };
     vec![
         peer.ae_title.clone(),
-        output::plain(&format!("{host}:{}", peer.port)),
+        output::plain(&format!(
+            "{host}:{}{}",
+            peer.port,
+            if peer.tls { " TLS" } else { "" }
+        )),
         peer.associations.to_string(),
         match gets.is_empty() {
             true => "nothing".to_owned(),

@@ -9,8 +9,8 @@ use crate::config::{Config, PeerEntry};
 use crate::dicom::part10;
 use crate::dicom::{FileMeta, Reference, is_conforming};
 use crate::forward::ForwardVerb;
+use crate::net::Timeouts;
 use crate::net::dimse::PRIORITY_MEDIUM;
-use crate::net::{Association, Timeouts};
 use crate::scu::{self, DataSet, StoreRequest};
 use crate::volume::Disk;
 
@@ -246,14 +246,8 @@ fn send(
         .collect();
     let addresses = super::address(peer)?;
     let timeouts = Timeouts::default();
-    let mut association = Association::request(
-        addresses.as_slice(),
-        &config.ae_title,
-        &peer.ae_title,
-        contexts,
-        timeouts,
-        &[],
-    )?;
+    let mut association =
+        scu::associate(peer, &addresses, &config.ae_title, contexts, timeouts, &[])?;
     for instance in batch {
         let meta = &instance.meta;
         let Some(context_id) = association

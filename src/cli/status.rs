@@ -3,6 +3,7 @@
 use super::output;
 use super::{End, Failure};
 use crate::archive::{KeptStatus, Status};
+use crate::audit::AuditStatus;
 use crate::commitment::CommitmentStatus;
 use crate::config::Config;
 use crate::control::{Request, Response};
@@ -10,12 +11,13 @@ use crate::forward::PeerStatus;
 
 pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
     let (response, running) = super::ask(config, Request::Status)?;
-    let (status, peers, commitment) = match response {
+    let (status, peers, commitment, audit) = match response {
         Response::Status {
             status,
             peers,
             commitment,
-        } => (status, peers, commitment),
+            audit,
+        } => (status, peers, commitment, audit),
         Response::Failed { reason } => return Err(reason.into()),
         _ => return Err("the server answered something else".into()),
     };
@@ -24,9 +26,10 @@ pub fn run(config: &Config, json: bool) -> Result<End, Failure> {
         value["running"] = running.into();
         value["forward"] = serde_json::to_value(&peers)?;
         value["commitment"] = serde_json::to_value(&commitment)?;
+        value["audit"] = serde_json::to_value(&audit)?;
         output::json(&value);
     } else {
-        output::line(&screen(&status, &peers, &commitment, running));
+        output::line(&screen(&status, &peers, &commitment, &audit, running));
     }
     Ok(match status.state.as_str() {
         "ok" => End::Ok,
@@ -140,10 +143,37 @@ fn commitment(waiting: &CommitmentStatus) -> String {
     )
 }
 
+/// What is missing in the audit, and how its messages go; nothing where there is nothing to say.
+fn audit(trail: &AuditStatus) -> String {
+    let mut text = String::new();
+    if trail.lost_count > 0 {
+        text.push_str(&format!(
+            "audit   {} events could not be noted since the start\n",
+            trail.lost_count
+        ));
+    }
+    if let Some(export) = &trail.export {
+        let target = output::plain(&export.target);
+        text.push_str(&match (&export.failing_since, export.backlog_bytes) {
+            (Some(since), backlog) => format!(
+                "audit   {target} has taken no messages since {since}, {} wait: {}\n",
+                output::bytes(backlog),
+                output::plain(&export.failure)
+            ),
+            (None, backlog) => format!(
+                "audit   messages go to {target}, {} wait\n",
+                output::bytes(backlog)
+            ),
+        });
+    }
+    text
+}
+
 fn screen(
     status: &Status,
     peers: &[PeerStatus],
     waiting: &CommitmentStatus,
+    trail: &AuditStatus,
     running: bool,
 ) -> String {
     let index = &status.index;
@@ -175,6 +205,7 @@ fn screen(
         text.push_str(&format!("forward {line}\n"));
     }
     text.push_str(&commitment(waiting));
+    text.push_str(&audit(trail));
     text.push_str(&kept(&status.kept));
     if index.variants_count > 0 {
         text.push_str(&format!(

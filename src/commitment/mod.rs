@@ -479,6 +479,7 @@ impl Commitment {
                 .unwrap_or_default(),
             status: references.failed.first().map_or(0, |(_, reason)| *reason),
             reason: why,
+            asked_by: None,
         });
     }
 

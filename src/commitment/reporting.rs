@@ -222,10 +222,10 @@ pub fn request(
         sop::STORAGE_COMMITMENT_PUSH.to_owned(),
         syntaxes.map(str::to_owned).to_vec(),
     );
-    Association::request(
+    scu::associate(
+        peer,
         addresses,
         calling,
-        &peer.ae_title,
         vec![context],
         Timeouts::default(),
         roles,

@@ -28,6 +28,8 @@ const AT_A_START: &[&str] = &[
     "intake",
     "index",
     "admin",
+    "tls.port",
+    "tls.bind",
 ];
 /// What commands write while the server runs: held against what is in effect, not against what was read.
 const BY_COMMAND: &[&str] = &["peer", "forward.rule", "volume"];
@@ -53,9 +55,16 @@ impl Written {
     pub(super) fn with_changes(&self, read: &Written) -> Written {
         let mut table = read.0.clone();
         for key in AT_A_START {
-            match self.0.get(*key) {
-                Some(value) => drop(table.insert((*key).to_owned(), value.clone())),
-                None => drop(table.remove(*key)),
+            match key.split_once('.') {
+                None => keep(&self.0, &mut table, key),
+                Some((name, key)) => {
+                    let (none, empty) = (Table::new(), || Value::Table(Table::new()));
+                    let was = self.0.get(name).and_then(Value::as_table).unwrap_or(&none);
+                    let is = table.entry(name).or_insert_with(empty);
+                    if let Value::Table(is) = is {
+                        keep(was, is, key);
+                    }
+                }
             }
         }
         Written(table)
@@ -75,17 +84,26 @@ impl Written {
             if was == is || BY_COMMAND.contains(&key.as_str()) {
                 continue;
             }
-            let line = match SECRET.contains(&key.as_str()) {
-                true => format!("{key}: another value"),
-                false => format!("{key}: {} (was {})", shown(is), shown(was)),
+            let line = match other_tables(was, is) {
+                _ if SECRET.contains(&key.as_str()) => format!("{key}: another value"),
+                Some(numbers) => format!("{key}: number {numbers} is another"),
+                None => format!("{key}: {} (was {})", shown(is), shown(was)),
             };
             let table = key.split('.').next().unwrap_or_default();
-            match AT_A_START.contains(&table) {
+            match AT_A_START.contains(&table) || AT_A_START.contains(&key.as_str()) {
                 true => changes.at_a_start.push(line),
                 false => changes.in_effect.push(line),
             }
         }
         changes
+    }
+}
+
+/// In `table` the key is as it is in `was`.
+fn keep(was: &Table, table: &mut Table, key: &str) {
+    match was.get(key) {
+        Some(value) => drop(table.insert(key.to_owned(), value.clone())),
+        None => drop(table.remove(key)),
     }
 }
 
@@ -100,6 +118,18 @@ fn flatten<'a>(prefix: &str, table: &'a Table, into: &mut BTreeMap<String, &'a V
             value => drop(into.insert(key, value)),
         }
     }
+}
+
+/// Which of a list of tables are others, counted from 1, where there are as many as before.
+fn other_tables(was: Option<&Value>, is: Option<&Value>) -> Option<String> {
+    let (was, is) = (was?.as_array()?, is?.as_array()?);
+    if was.len() != is.len() || !is.iter().all(Value::is_table) {
+        return None;
+    }
+    let pairs = was.iter().zip(is).enumerate();
+    let numbers = pairs.filter(|(_, (was, is))| was != is);
+    let numbers: Vec<String> = numbers.map(|(at, _)| (at + 1).to_string()).collect();
+    Some(numbers.join(", "))
 }
 
 fn shown(value: Option<&Value>) -> String {
@@ -144,6 +174,22 @@ mod tests {
                 "notices.webhook: another value",
             ]
         );
+        let rules = |second: &str| {
+            Written::of(&format!(
+                "[[access.rule]]\nrefuse = true\n[[access.rule]]\ncalling = \"{second}\"\n"
+            ))
+        };
+        assert_eq!(
+            rules("CT").changes(&rules("MR")).in_effect,
+            ["access.rule: number 2 is another"]
+        );
+        let secure = Written::of("[tls]\nport = 2762\nkey = \"b\"\n");
+        let changes = Written::of("[tls]\nkey = \"a\"\n").changes(&secure);
+        assert_eq!(changes.at_a_start, ["tls.port: 2762 (was the default)"]);
+        assert_eq!(changes.in_effect, ["tls.key: \"b\" (was \"a\")"]);
+        let now = Written::of("[tls]\nkey = \"a\"\n").with_changes(&secure);
+        assert_eq!(now.changes(&secure).at_a_start, changes.at_a_start);
+        assert_eq!(now.changes(&secure).in_effect, [""; 0]);
         // What waits for a start is told again by the next reading.
         let now = old.with_changes(&new);
         assert_eq!(now.changes(&new).at_a_start, ["port: 105 (was 104)"]);

@@ -13,6 +13,10 @@ pub struct PeerChange {
     pub fuzzy_names: Option<bool>,
     pub commitment: Option<bool>,
     pub uncompressed: Option<bool>,
+    pub tls: Option<bool>,
+    /// Empty: taken out, as the next.
+    pub tls_name: Option<String>,
+    pub tls_fingerprint: Option<String>,
 }
 
 /// With this peer, or with the peer of that AE title as this says. The error is a sentence.
@@ -41,6 +45,25 @@ pub fn with_peer(text: &str, change: &PeerChange) -> Result<String, String> {
     if let Some(uncompressed) = change.uncompressed {
         entries.push(("uncompressed", uncompressed.into()));
     }
+    let texts = [
+        ("tls_name", &change.tls_name),
+        ("tls_fingerprint", &change.tls_fingerprint),
+    ];
+    let (mut goes, mut says_how) = (Vec::new(), false);
+    for (key, text) in texts {
+        match text.as_deref() {
+            None => {}
+            Some("") => goes.push(key),
+            Some(text) => {
+                entries.push((key, text.into()));
+                says_how = true;
+            }
+        }
+    }
+    // Who says how it is called over TLS wants that.
+    if let Some(tls) = change.tls.or(says_how.then_some(true)) {
+        entries.push(("tls", tls.into()));
+    }
     let place = peers
         .iter()
         .position(|table| is_peer(table, peer.ae_title.as_str()));
@@ -48,6 +71,9 @@ pub fn with_peer(text: &str, change: &PeerChange) -> Result<String, String> {
         Some(old) => {
             for (key, new) in entries.into_iter().skip(1) {
                 put(old, key, new);
+            }
+            for key in goes {
+                old.remove(key);
             }
         }
         None => peers.push(table(entries)),
@@ -219,6 +245,9 @@ mod tests {
             fuzzy_names: None,
             commitment: None,
             uncompressed: None,
+            tls: None,
+            tls_name: None,
+            tls_fingerprint: None,
         }
     }
 

@@ -11,6 +11,8 @@ pub struct IndexConfig {
     pub extra_keys: Vec<ExtraKey>,
     /// When images that were there before a key are looked at for it.
     pub fill_window: Window,
+    /// Memory for pages of the index, bytes.
+    pub cache_bytes: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -18,13 +20,18 @@ pub struct IndexConfig {
 pub(super) struct IndexFile {
     extra_keys: Vec<String>,
     fill_window: Window,
+    cache_bytes: usize,
 }
+
+/// More saves reads of the file, which the system mostly has in memory anyway.
+const CACHE_BYTES_DEFAULT: usize = 64 << 20;
 
 impl Default for IndexFile {
     fn default() -> IndexFile {
         IndexFile {
             extra_keys: Vec::new(),
             fill_window: Window::ALWAYS,
+            cache_bytes: CACHE_BYTES_DEFAULT,
         }
     }
 }
@@ -48,9 +55,16 @@ impl IndexFile {
                 extra_keys.len()
             ));
         }
+        if !(8 << 20..=64 << 30).contains(&self.cache_bytes) {
+            return Err(format!(
+                "[index] cache_bytes = {}; 8388608 to 68719476736 are possible",
+                self.cache_bytes
+            ));
+        }
         Ok(IndexConfig {
             extra_keys,
             fill_window: self.fill_window,
+            cache_bytes: self.cache_bytes,
         })
     }
 }
@@ -64,6 +78,8 @@ pub(super) const TEMPLATE: &str = r#"
 extra_keys = []
 # When images that were there before are read for new keys.
 fill_window = "00:00-24:00"
+# Memory for pages of the index, bytes: 8 MiB to 64 GiB. More makes queries of very large archives faster.
+cache_bytes = 67108864
 "#;
 
 #[cfg(test)]
@@ -87,6 +103,11 @@ mod tests {
             error.contains("\"PixelData@image\" does not stand"),
             "{error}"
         );
+        let cache = |cache_bytes| IndexFile {
+            cache_bytes,
+            ..IndexFile::default()
+        };
+        assert!(cache(1).checked().unwrap_err().contains("cache_bytes = 1;"));
         let error = checked(&["MedicalAlerts", "0010,2000@series"]).unwrap_err();
         assert!(error.contains("twice"), "{error}");
         let many: Vec<String> = (0..65)

@@ -3,7 +3,9 @@
 //! Every key has a default, so an absent file is a complete configuration (the *embedded default*: one volume under
 //! `./kura-data`). An unknown key or a value out of range is an error that names its line; nothing is guessed.
 
+mod access;
 mod admin;
+mod audit;
 mod changes;
 pub mod conquest;
 mod corrections;
@@ -12,6 +14,7 @@ mod edit_forward;
 mod forward;
 mod index;
 mod intake;
+mod limits;
 mod live;
 mod long_work;
 mod notices;
@@ -20,6 +23,7 @@ mod query;
 mod receiving;
 mod rejection;
 mod retention;
+mod tls;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -32,7 +36,9 @@ use crate::dicom::AeTitle;
 use index::IndexFile;
 use intake::IntakeFile;
 
+pub use access::{Access, AccessRule, At, By, Decision, Unknown, Who, is_private};
 pub use admin::Admin;
+pub use audit::{Audit, Target as SyslogTarget, Transport as SyslogTransport};
 pub use changes::{Changes, Written};
 pub use corrections::Corrections;
 pub use forward::{
@@ -41,6 +47,7 @@ pub use forward::{
 };
 pub use index::IndexConfig;
 pub use intake::{Intake, IntakeMode, SIZE_BYTES_MIN as JOURNAL_BYTES_MIN};
+pub use limits::Limits;
 pub use live::Live;
 pub use long_work::{Mirror, MirrorPeriod, MirrorRule, MirrorWhen, Scrub};
 pub use notices::{NoticeLanguage, Notices};
@@ -49,6 +56,7 @@ pub use query::Queries;
 pub use receiving::{Coerce, CoercedAttribute, DuplicatePolicy, DuplicateRule, Duplicates};
 pub use rejection::{OnRejection, Rejection};
 pub use retention::{Retention, RetentionRule};
+pub use tls::{PeerTls, Tls, TlsFiles, TlsProfile, read_pem};
 
 /// What the server and every verb work with.
 #[derive(Debug, Clone)]
@@ -65,6 +73,8 @@ pub struct Config {
     pub engine: EngineName,
     /// Serve associations whose called AE title is not ours (modalities are often set up wrong). Default true.
     pub accept_any_called: bool,
+    /// Who may do what on the DICOM port.
+    pub access: Access,
     pub volumes: Vec<VolumeEntry>,
     pub peers: Peers,
     pub placement: Placement,
@@ -85,6 +95,8 @@ pub struct Config {
     pub transfers: Transfers,
     pub admin: Admin,
     pub notices: Notices,
+    pub audit: Audit,
+    pub tls: Tls,
     /// Peers of the command line: they are in no file.
     pub given: Vec<PeerEntry>,
     /// What the file says, as it was read: to tell what another reading changes.
@@ -146,6 +158,8 @@ pub struct PeerEntry {
     pub uncompressed: bool,
     /// It is asked whether it keeps what it got by forwarding (storage commitment). Default false.
     pub commitment: bool,
+    /// It is called over TLS, and how. Default: without.
+    pub tls: Option<PeerTls>,
 }
 
 /// Where nothing is configured.
@@ -171,6 +185,7 @@ impl PeerEntry {
             associations: PEER_ASSOCIATIONS,
             uncompressed: false,
             commitment: false,
+            tls: None,
         }
     }
 
@@ -197,36 +212,6 @@ pub enum OrderName {
     MostFree,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Associations at the same moment; one more is rejected with "local limit exceeded".
-    pub associations: usize,
-    /// Associations at the same moment from one address.
-    pub associations_per_address: usize,
-    /// Most bytes that a volume's quarantine holds.
-    pub quarantine_bytes: u64,
-    /// Seconds that an association may be open and silent between two messages.
-    pub idle_seconds: u64,
-    /// Seconds that a message may stall in the middle.
-    pub stall_seconds: u64,
-    /// Seconds that work in flight gets when the server is told to stop.
-    pub stop_seconds: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            associations: 256,
-            associations_per_address: 128,
-            quarantine_bytes: 1 << 30,
-            idle_seconds: 30 * 60,
-            stall_seconds: 30,
-            stop_seconds: 20,
-        }
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {path}: {source}; nothing was started")]
@@ -250,6 +235,8 @@ struct File {
     state: Option<PathBuf>,
     engine: Option<EngineName>,
     accept_any_called: Option<bool>,
+    #[serde(default)]
+    access: Access,
     #[serde(default)]
     volume: Vec<VolumeEntry>,
     #[serde(default)]
@@ -286,6 +273,10 @@ struct File {
     admin: Admin,
     #[serde(default)]
     notices: Notices,
+    #[serde(default)]
+    audit: Audit,
+    #[serde(default)]
+    tls: Tls,
 }
 
 #[derive(Deserialize)]
@@ -301,6 +292,10 @@ struct PeerFile {
     uncompressed: bool,
     #[serde(default)]
     commitment: bool,
+    #[serde(default)]
+    tls: bool,
+    tls_name: Option<String>,
+    tls_fingerprint: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -363,6 +358,12 @@ impl Config {
         check_volumes(&volumes)?;
         let index = file.index.checked()?;
         let intake = Intake::of(&file.intake, &mut volumes, base)?;
+        let limits = file.limits.unwrap_or_default();
+        limits.check()?;
+        file.access.check()?;
+        let accept_any_called = file.access.any_called(file.accept_any_called)?;
+        let mut access = file.access;
+        access.called = None;
         file.query.check()?;
         file.mirror.check()?;
         file.scrub.check()?;
@@ -378,11 +379,16 @@ impl Config {
         file.commitment.check()?;
         file.transfers.check()?;
         file.notices.check()?;
+        let mut audit = file.audit;
+        audit.check(base)?;
         let mut admin = file.admin;
         admin.check()?;
         for file in [&mut admin.certificate, &mut admin.key] {
             *file = file.take().map(|path| base.join(path));
         }
+        let port = file.port.unwrap_or(PORT_DEFAULT);
+        file.tls.check(port)?;
+        let tls = file.tls.from(base);
         let mut peers: Vec<PeerEntry> = Vec::new();
         for peer in file.peer {
             let ae_title = title(&peer.ae_title)?;
@@ -395,11 +401,22 @@ impl Config {
                     "[[peer]] {ae_title}: associations is {associations}; 1 to {PEER_ASSOCIATIONS_MAX} are possible"
                 ));
             }
+            let fingerprint = peer.tls_fingerprint.map(|text| {
+                tls::fingerprint(&text).map_err(|reason| format!("[[peer]] {ae_title}: {reason}"))
+            });
             peers.push(PeerEntry {
                 fuzzy_names: peer.fuzzy_names,
                 associations,
                 uncompressed: peer.uncompressed,
                 commitment: peer.commitment,
+                tls: match peer.tls {
+                    true => Some(PeerTls {
+                        name: peer.tls_name,
+                        fingerprint: fingerprint.transpose()?,
+                        files: tls.files(),
+                    }),
+                    false => None,
+                },
                 ..PeerEntry::new(ae_title, &peer.host, peer.port)
             });
         }
@@ -428,17 +445,18 @@ impl Config {
             file: None,
             ae_title: title(file.ae_title.as_deref().unwrap_or("KURA"))?,
             bind: file.bind.unwrap_or(IpAddr::from([0, 0, 0, 0])),
-            port: file.port.unwrap_or(PORT_DEFAULT),
+            port,
             state: base.join(
                 file.state
                     .unwrap_or_else(|| PathBuf::from(FOLDER_DEFAULT).join("state")),
             ),
             engine: file.engine.unwrap_or(EngineName::Redb),
-            accept_any_called: file.accept_any_called.unwrap_or(true),
+            accept_any_called,
+            access,
             volumes,
             peers: Peers::of(peers),
             placement,
-            limits: file.limits.unwrap_or_default(),
+            limits,
             query: file.query,
             mirror: file.mirror,
             scrub: file.scrub,
@@ -454,6 +472,8 @@ impl Config {
             transfers: file.transfers,
             admin,
             notices: file.notices,
+            audit,
+            tls,
             given: Vec::new(),
             written: Written::of(text),
         })
@@ -496,6 +516,7 @@ impl Config {
     pub fn with_changes(&self, read: &Config) -> Config {
         Config {
             accept_any_called: read.accept_any_called,
+            access: read.access.clone(),
             limits: read.limits.clone(),
             query: read.query.clone(),
             mirror: read.mirror.clone(),
@@ -509,6 +530,8 @@ impl Config {
             commitment: read.commitment.clone(),
             transfers: read.transfers.clone(),
             notices: read.notices.clone(),
+            audit: read.audit.clone(),
+            tls: self.tls.with_changes(&read.tls),
             written: self.written.with_changes(&read.written),
             ..self.clone()
         }
@@ -554,6 +577,12 @@ impl FromStr for PeerEntry {
 /// A file that the configuration names.
 fn open(path: &Path) -> std::io::Result<impl std::io::Read> {
     std::fs::File::open(path)
+}
+
+/// Whether others of this machine may read the file.
+pub fn is_open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|known| known.permissions().mode() & 0o044 != 0)
 }
 
 /// Names are typed on command lines and stand in file names.
@@ -608,9 +637,6 @@ state = "kura-data/state"
 # Engine of the index: "redb" or "sled".
 engine = "redb"
 
-# Serve a sender that calls us by another AE title.
-accept_any_called = true
-
 # Where images are kept. An empty folder is labelled at the first start; a folder with other files in it is refused.
 # role: "archive" receives, "mirror" holds second copies.
 [[volume]]
@@ -631,24 +657,17 @@ role = "archive"
 # commitment = false
 # Associations to it at the same moment, for what goes to it by itself: 1 to 16.
 # associations = 2
+# It is called over TLS. Its certificate must be signed by a CA of [tls] peers_ca and have this name (by default: host),
+# or be the very one with this SHA-256 fingerprint.
+# tls = false
+# tls_name = "workstation.hospital"
+# tls_fingerprint = "..."
 
 [placement]
 # Room that each volume keeps free: bytes ("64 MiB", "10 GB") or a share ("2 %").
 reserve = "64 MiB"
 # "in-order" fills one volume after the other; "most-free" takes the one with the most room.
 order = "in-order"
-
-[limits]
-# Associations at the same moment, in all and from one address.
-associations = 256
-associations_per_address = 128
-# Most bytes of refused instances that a volume keeps for the administrator.
-quarantine_bytes = 1073741824
-# Seconds of silence allowed: between messages, and in the middle of one.
-idle_seconds = 1800
-stall_seconds = 30
-# Seconds that work in flight gets at a stop.
-stop_seconds = 20
 
 [rejection]
 # What a rejection note (a Key Object Selection with one of these titles) does with the instances that it names:
@@ -663,6 +682,8 @@ retention_expired = "ignore"
 fn template() -> String {
     [
         TEMPLATE,
+        limits::TEMPLATE,
+        access::TEMPLATE,
         query::TEMPLATE,
         long_work::TEMPLATE,
         corrections::TEMPLATE,
@@ -675,6 +696,8 @@ fn template() -> String {
         forward::TRANSFERS_TEMPLATE,
         admin::TEMPLATE,
         notices::TEMPLATE,
+        audit::TEMPLATE,
+        tls::TEMPLATE,
     ]
     .concat()
 }

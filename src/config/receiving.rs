@@ -267,14 +267,14 @@ fn unquoted(text: &str) -> &str {
     inner.unwrap_or(text).trim()
 }
 
-fn title_fits(pattern: &str, calling_ae_title: &str) -> bool {
+pub(super) fn title_fits(pattern: &str, calling_ae_title: &str) -> bool {
     pattern_fits(
         &pattern.trim().to_ascii_uppercase(),
         &calling_ae_title.trim().to_ascii_uppercase(),
     )
 }
 
-fn check_pattern(pattern: &str) -> Result<(), String> {
+pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
     match pattern.trim().chars().count() {
         0 => Err("calling is empty; \"*\" is every sender".to_owned()),
         count if count > PATTERN_LENGTH_MAX => Err(format!(

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::accounts::Accounts;
 use crate::archive::DoctorFinding as Finding;
+use crate::config::{Config, Unknown};
 use crate::metrics::Ended;
 use crate::probe::{ProbeReport, Trial};
 
@@ -21,6 +23,7 @@ pub(super) fn look_over(desk: &Desk) -> Vec<Finding> {
     if desk.serves {
         findings.push(page(desk));
     }
+    findings.extend(access(&desk.live.now()));
     findings.extend(failures(desk.metrics.failed(), Timestamp::now()));
     findings
 }
@@ -49,6 +52,37 @@ fn page(desk: &Desk) -> Finding {
             "the log says why; if the port is taken: [admin] port = another one",
         ),
     }
+}
+
+/// What of `[access]` is wider or narrower than somebody may have meant.
+fn access(config: &Config) -> Option<Finding> {
+    let access = &config.access;
+    let has_users = || match Accounts::read(&config.state) {
+        Ok(accounts) => !accounts.dicom_users.is_empty(),
+        // That is said where somebody needs them.
+        Err(_) => true,
+    };
+    if access.require_user && !has_users() {
+        return Some(Finding::problem(
+            "access",
+            "nobody can send or ask: [access] require_user = true, and there is no user of the DICOM port",
+            "kura access user add NAME; or take require_user out of kura.toml",
+        ));
+    }
+    if access.asks_for_users() && !has_users() {
+        return Some(Finding::note(
+            "access",
+            "an [[access.rule]] asks for a user, and there is no user of the DICOM port",
+            "kura access user add NAME",
+        ));
+    }
+    (access.unknown == Unknown::Accept && !config.bind.is_loopback()).then(|| {
+        Finding::note(
+            "access",
+            "whoever reaches the DICOM port may store and fetch: [access] unknown = \"accept\"",
+            "unknown = \"private\", and an [[access.rule]] for those from elsewhere",
+        )
+    })
 }
 
 /// A note for each kind of failure of each node.
@@ -102,6 +136,26 @@ pub(super) fn probe(desk: &Desk, peer: &str, send_image: bool) -> Result<ProbeRe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lets_in_nobody_or_everybody_is_named() {
+        let state = tempfile::TempDir::new().unwrap();
+        let finding = |text: &str| {
+            let mut config = Config::of_text(text).unwrap();
+            config.state = state.path().to_owned();
+            access(&config)
+        };
+        let required = "[access]\nrequire_user = true\n";
+        let rule = "[[access.rule]]\nuser = \"sato\"\nallow = [\"find\"]\n";
+        let open = "[access]\nunknown = \"accept\"\n";
+        assert!(finding("").is_none());
+        assert!(finding(required).unwrap().says.starts_with("nobody"));
+        assert!(finding(rule).unwrap().says.contains("asks for a user"));
+        assert!(finding(open).unwrap().says.starts_with("whoever"));
+        assert!(finding(&format!("bind = \"127.0.0.1\"\n{open}")).is_none());
+        Accounts::set_dicom_password(state.path(), "sato", "long enough it is").unwrap();
+        assert!(finding(required).is_none() && finding(rule).is_none());
+    }
 
     #[test]
     fn only_what_failed_lately_is_named_and_not_all_of_it() {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{MirrorRun, ProcessFacts, Status, process_facts};
+use crate::archive::{MirrorRun, ProcessFacts, Status, can_store, process_facts};
+use crate::audit::AuditStatus;
 use crate::commitment::CommitmentStatus;
 use crate::forward::PeerStatus;
 
@@ -13,6 +14,8 @@ pub struct Gauges {
     pub status: Status,
     pub peers: Vec<PeerStatus>,
     pub commitment: CommitmentStatus,
+    #[serde(default)]
+    pub audit: AuditStatus,
     /// The last time second copies were made.
     pub last_mirror: Option<MirrorRun>,
     pub process: ProcessFacts,
@@ -24,18 +27,12 @@ pub struct Gauges {
 
 pub(super) fn gauges(desk: &Desk) -> Gauges {
     let status = desk.archive.status();
-    let can_store = status.volumes.iter().any(|volume| {
-        let room = volume.free_bytes > volume.reserve_bytes;
-        volume.role == "archive" && volume.state == "ok" && room
-    });
-    let mut reasons = status.actions.clone();
-    if !can_store {
-        let nowhere = "nothing can be stored: no archive volume is there, is written and has room";
-        reasons.insert(0, nowhere.to_owned());
-    }
+    let can_store = can_store(&status.volumes);
+    let reasons = status.actions.clone();
     Gauges {
         peers: desk.forward.status(),
         commitment: desk.commitment.status(),
+        audit: desk.audit.status(),
         last_mirror: desk.archive.last_mirror_run(),
         process: process_facts(),
         can_store,

@@ -1,5 +1,7 @@
 //! `kura reload` and SIGHUP: the configuration file is read again; all of it takes effect that can, or nothing.
 
+use std::sync::PoisonError;
+
 use serde::{Deserialize, Serialize};
 
 use super::Desk;
@@ -37,13 +39,29 @@ pub fn reload(desk: &Desk) -> Result<Reloaded, String> {
     let images = Archive::ready(&read).map_err(unchanged)?;
     let sending = Setup::ready(&read, peers).map_err(unchanged)?;
     let next = running.with_changes(&read);
+    let tls = super::tls::ready(&next).map_err(unchanged)?;
     let mut changes = running.written.changes(&read.written);
     desk.archive.take(images, &next);
     desk.commitment.set(next.commitment.clone());
     desk.notices.set(next.notices.clone());
     desk.transfers.keep(next.transfers.keep_days);
+    desk.audit.set(next.audit.clone());
     desk.live.set(next);
+    changes.in_effect.extend(super::tls::changed(
+        (*desk.tls.now()).as_ref(),
+        tls.as_ref(),
+    ));
+    desk.tls.set(tls);
     changes.in_effect.extend(desk.setup.take(sending)?);
+    let page = desk.page.lock();
+    if let Some(renew) = &*page.unwrap_or_else(PoisonError::into_inner) {
+        let renewed = renew();
+        changes.in_effect.extend(renewed.unwrap_or_else(|reason| {
+            Some(format!(
+                "admin: {reason}; the page goes on with the certificate that it has"
+            ))
+        }));
+    }
     let volumes = desk.archive.other_volumes(&read);
     changes.at_a_start.extend(volumes);
     let reloaded = Reloaded {

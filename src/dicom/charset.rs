@@ -84,7 +84,7 @@ impl CharacterSet {
     /// applies to use it (PS3.5 6.1.2.3); others are read as if nothing were declared.
     pub fn decode(&self, bytes: &[u8], vr: VR) -> String {
         if bytes.iter().all(|&byte| byte < 0x80 && byte != ESC) {
-            return bytes.iter().map(|&byte| char::from(byte)).collect();
+            return String::from_utf8_lossy(bytes).into_owned();
         }
         match &self.0 {
             _ if !is_affected(vr) => guess(bytes, None),

@@ -65,8 +65,9 @@ impl Fragments {
         // Offsets count from the first item behind the table, to the header of an item.
         let base = all.first()?.start;
         let place = |offset: &u64| {
-            let offset = usize::try_from(*offset).ok()?;
-            all.iter().position(|range| range.start - base == offset)
+            let start = base.checked_add(usize::try_from(*offset).ok()?)?;
+            // They follow one another; there may be a million of both.
+            all.binary_search_by_key(&start, |range| range.start).ok()
         };
         let by_table: Option<Vec<usize>> = offsets.iter().map(place).collect();
         let starts = match by_table {

@@ -23,6 +23,7 @@ pub mod names;
 pub mod part10;
 pub mod references;
 pub mod scan;
+pub mod service;
 pub mod uid;
 mod values;
 mod walk;
@@ -37,6 +38,7 @@ pub use dicom_dictionary_std::tags;
 pub use part10::{FileMeta, MetaError, read_meta, read_start};
 pub use references::{Reference, References, ReferencesReader};
 pub use scan::{ScanError, Scanner, Wanted, scan};
+pub use service::{Service, Services};
 pub use uid::{
     Encoding, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, UID_LENGTH_MAX, encoding_of,
     is_conforming, is_encapsulated, is_lossless_compressed, is_storage_class, sop, trim_uid, ts,

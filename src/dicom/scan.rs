@@ -13,6 +13,7 @@ use super::inflate::Inflater;
 use super::tags;
 use super::uid::{Encoding, encoding_of, ts};
 use super::values::Attributes;
+pub use super::values::KEPT_LENGTH_MAX;
 use super::walk::{Closed, Kind, Step, Visit, Walk};
 
 /// Deepest nesting of sequences. Real reports stay below 20.
@@ -20,6 +21,24 @@ pub const DEPTH_MAX: usize = 64;
 
 /// Most element and item headers in one data set. A slide of a million tiles has two million fragments.
 pub const ELEMENTS_MAX: u64 = 5_000_000;
+
+/// How much of structure a data set may have; never more than [`DEPTH_MAX`] and [`ELEMENTS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Sequences in one another.
+    pub depth: usize,
+    /// Elements and items.
+    pub elements: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            depth: DEPTH_MAX,
+            elements: ELEMENTS_MAX,
+        }
+    }
+}
 
 /// Which top-level values a scan keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +55,10 @@ pub enum Wanted {
 pub enum ScanError {
     #[error("the data set ends at byte {offset} in the middle of {within}")]
     Truncated { offset: u64, within: &'static str },
-    #[error("at byte {offset} sequences are nested deeper than {DEPTH_MAX}")]
-    TooDeep { offset: u64 },
-    #[error("at byte {offset} the data set has more than {ELEMENTS_MAX} elements")]
-    TooManyElements { offset: u64 },
+    #[error("at byte {offset} sequences are nested deeper than {most}")]
+    TooDeep { offset: u64, most: usize },
+    #[error("at byte {offset} the data set has more than {most} elements")]
+    TooManyElements { offset: u64, most: u64 },
     #[error(
         "element {tag} at byte {offset} says it is {length} bytes long, but only {left} are left of what encloses it"
     )]
@@ -103,6 +122,12 @@ impl Scanner {
         }
     }
 
+    /// With narrower bounds than the greatest.
+    pub fn within(mut self, bounds: Bounds) -> Scanner {
+        self.walk.bounds = bounds;
+        self
+    }
+
     /// Takes the next bytes. After an error every further call returns the same error.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ScanError> {
         if let Some(error) = &self.failed {
@@ -122,6 +147,11 @@ impl Scanner {
     /// character set.
     pub fn so_far(&self) -> &Attributes {
         &self.kept.attributes
+    }
+
+    /// Memory for what is kept, about, in bytes.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.attributes.kept_bytes()
     }
 
     /// Whether everything up to this attribute has been met, in a data set that is in order.

@@ -66,10 +66,11 @@ pub fn trim_uid(raw: &[u8]) -> String {
         .iter()
         .rposition(|b| !padding(b))
         .map_or(start, |last| last + 1);
-    raw[start..end]
-        .iter()
-        .map(|&byte| char::from(byte))
-        .collect()
+    let uid = &raw[start..end];
+    match std::str::from_utf8(uid) {
+        Ok(text) if text.is_ascii() => text.to_owned(),
+        _ => uid.iter().map(|&byte| char::from(byte)).collect(),
+    }
 }
 
 /// Whether this is 1 to 64 characters: components of digits, separated by single dots.

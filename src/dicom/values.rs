@@ -14,8 +14,11 @@ use super::uid::trim_uid;
 /// Longest single value kept, in bytes. Longer ones are passed over.
 const VALUE_LENGTH_MAX: u64 = 64 * 1024;
 
-/// Most that is kept of one data set, in bytes, each element counted with [`ENTRY_COST`].
-const KEPT_LENGTH_MAX: usize = 1024 * 1024;
+/// Most that is kept of one data set, in bytes, each element counted with `ENTRY_COST`.
+pub const KEPT_LENGTH_MAX: usize = 1024 * 1024;
+
+/// What an element takes in memory besides its value, about.
+const ENTRY_BYTES: usize = 64;
 
 /// What an element counts besides its value, so that empty ones are bounded too.
 const ENTRY_COST: usize = 16;
@@ -55,6 +58,10 @@ struct Entry {
 }
 
 impl Attributes {
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.bytes.len() + ENTRY_BYTES * (self.entries.len() + self.inner_count)
+    }
+
     /// The value field as sent, padding included. None when absent, a sequence, or too long to be kept.
     pub fn raw(&self, tag: Tag) -> Option<&[u8]> {
         self.slice(self.entries.get(&tag)?)
@@ -342,19 +349,20 @@ pub(super) fn decoded(charset: &CharacterSet, big: bool, vr: VR, raw: &[u8]) -> 
             .decode(raw, vr)
             .trim_end_matches([' ', '\0'])
             .to_owned(),
-        VR::UI => trim_uid(raw)
-            .split('\\')
-            .map(|one| one.trim_matches([' ', '\0']))
-            .collect::<Vec<_>>()
-            .join("\\"),
-        _ => {
-            let text = charset.decode(raw, vr);
-            text.split('\\')
-                .map(|one| one.trim_matches([' ', '\0']))
-                .collect::<Vec<_>>()
-                .join("\\")
-        }
+        VR::UI => each_trimmed(&trim_uid(raw)),
+        _ => each_trimmed(&charset.decode(raw, vr)),
     }
+}
+
+/// Values joined by backslashes, each without its padding.
+fn each_trimmed(text: &str) -> String {
+    let trimmed = |one: &str| -> String { one.trim_matches([' ', '\0']).to_owned() };
+    // Mostly there is one.
+    if !text.as_bytes().contains(&b'\\') {
+        return trimmed(text);
+    }
+    let values: Vec<_> = text.split('\\').map(trimmed).collect();
+    values.join("\\")
 }
 
 /// Numbers of a fixed size, joined by backslashes; a rest that is no whole number is left out.

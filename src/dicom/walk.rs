@@ -6,7 +6,7 @@
 use dicom_core::VR;
 
 use super::header::{Form, Header, ITEM, ITEM_END, NoVr, SEQUENCE_END, UNDEFINED};
-use super::scan::{DEPTH_MAX, ELEMENTS_MAX, ScanError};
+use super::scan::{Bounds, ScanError};
 use super::tags;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,7 @@ pub(super) struct Walk {
     /// The data set itself, then what is open in it. Never empty.
     frames: Vec<Frame>,
     depth: usize,
+    pub(super) bounds: Bounds,
     header: [u8; 12],
     header_have: usize,
     header_need: usize,
@@ -110,6 +111,7 @@ impl Walk {
             elements_count: 0,
             frames: vec![root],
             depth: 0,
+            bounds: Bounds::default(),
             header: [0; 12],
             header_have: 0,
             header_need: 8,
@@ -144,8 +146,8 @@ impl Walk {
     ) -> Result<(), V::Error> {
         while !bytes.is_empty() {
             if self.padding {
-                if bytes.iter().any(|&byte| byte != 0) {
-                    let offset = self.offset + bytes.len() as u64;
+                if let Some(at) = bytes.iter().position(|&byte| byte != 0) {
+                    let offset = self.offset + at as u64;
                     return Err(ScanError::AfterEnd { offset }.into());
                 }
                 self.offset += bytes.len() as u64;
@@ -247,8 +249,13 @@ impl Walk {
         self.header_have = 0;
         self.header_need = 8;
         self.elements_count += 1;
-        if self.elements_count > ELEMENTS_MAX {
-            return Err(ScanError::TooManyElements { offset: start }.into());
+        if self.elements_count > self.bounds.elements {
+            let most = self.bounds.elements;
+            return Err(ScanError::TooManyElements {
+                offset: start,
+                most,
+            }
+            .into());
         }
         let at_root = self.at_root();
         let unexpected = |tag, expected| {
@@ -334,8 +341,12 @@ impl Walk {
         let defined = length != UNDEFINED;
         if is_sequence(header) {
             self.depth += 1;
-            if self.depth > DEPTH_MAX {
-                return Err(ScanError::TooDeep { offset: start });
+            if self.depth > self.bounds.depth {
+                let most = self.bounds.depth;
+                return Err(ScanError::TooDeep {
+                    offset: start,
+                    most,
+                });
             }
             let unknown = self.top().unknown || (form.explicit && vr == VR::UN);
             return self.open(Kind::Sequence, inner_form(header), unknown, start, header);

@@ -36,6 +36,13 @@ const MARK_EVERY: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(30);
 /// A map that could not be read is looked at again.
 const MAPS_EVERY: Duration = Duration::from_secs(60);
+/// What the index does not know may come into it later: a disk that failed in the flush of its line is read again.
+const UNKNOWN_FOR: Duration = Duration::from_secs(120);
+const UNKNOWN_EVERY: Duration = Duration::from_secs(5);
+/// More are not kept for later, they are read from the ledgers again.
+const EARLY_MAX: usize = 200_000;
+/// A clock that went back by more was set.
+const CLOCK_SET_MS: i64 = 5_000;
 const TIDY_EVERY: Duration = Duration::from_secs(3_600);
 /// Stack of a thread that sends, bytes. Nothing on it recurses.
 const STACK_BYTES: usize = 1 << 20;
@@ -47,12 +54,23 @@ struct Books {
     read: HashSet<String>,
     taken: Option<Taken>,
     last_taken: Instant,
-    /// Not in the index yet.
+    /// Not in the index yet, or not noted.
     early: Vec<Arrival>,
+    /// Not in an index that is whole, since when.
+    unknown: Vec<(Instant, Arrival)>,
+    unknown_tried: Instant,
+    /// Milliseconds since 1970, of the round before.
+    clock: i64,
     not_before: Instant,
     tidied: Option<Instant>,
     maps_read: Instant,
     copies: Copies,
+}
+
+/// What the index does not know.
+struct NotThere {
+    index_is_whole: bool,
+    arrivals: Vec<Arrival>,
 }
 
 /// Instances of a study for a peer.
@@ -74,6 +92,9 @@ impl Forwarder {
             taken: None,
             last_taken: now,
             early: Vec::new(),
+            unknown: Vec::new(),
+            unknown_tried: now,
+            clock: now_ms(),
             not_before: now,
             tidied: None,
             maps_read: now,
@@ -102,6 +123,12 @@ impl Forwarder {
                     false => {}
                 }
                 self.tidy(&mut books);
+                let clock = now_ms();
+                if clock < books.clock - CLOCK_SET_MS {
+                    tracing::info!("the clock was set back; when what waits is due is made anew");
+                    self.place_all();
+                }
+                books.clock = clock;
             }
             // Before the commit, so that what the last of them did is in it.
             let last = stopping && (self.abandoned.load(Ordering::Relaxed) || !self.has_workers());
@@ -177,6 +204,7 @@ impl Forwarder {
     /// From now on, as a new outbox.
     fn forget_marks(&self, books: &mut Books) {
         books.early.clear();
+        books.unknown.clear();
         books.read.clear();
         books.taken = None;
         if books.marks.take().is_some() {
@@ -192,10 +220,20 @@ impl Forwarder {
             .as_ref()
             .is_some_and(|taken| self.archive.has_all_until(taken));
         let arrivals = self.archive.take_arrivals();
-        let too_many = arrivals.is_none();
+        let mut too_many = arrivals.is_none();
         let mut all = std::mem::take(&mut books.early);
         all.extend(arrivals.unwrap_or_default());
-        books.early = self.consider(all);
+        let (early, unknown) = self.consider(all);
+        books.early = early;
+        let now = Instant::now();
+        let unknown = unknown.into_iter().map(|arrival| (now, arrival));
+        books.unknown.extend(unknown);
+        self.look_again(books);
+        if books.early.len() + books.unknown.len() > EARLY_MAX && books.marks.is_some() {
+            books.early.clear();
+            books.unknown.clear();
+            too_many = true;
+        }
         if too_many {
             books.read.clear();
             books.taken = None;
@@ -212,6 +250,28 @@ impl Forwarder {
             return;
         }
         self.mark(books, whole);
+    }
+
+    /// Whether what was not in the index is there by now.
+    fn look_again(&self, books: &mut Books) {
+        if books.unknown.is_empty() || books.unknown_tried.elapsed() < UNKNOWN_EVERY {
+            return;
+        }
+        books.unknown_tried = Instant::now();
+        let since: HashMap<u64, Instant> = books
+            .unknown
+            .iter()
+            .map(|(since, arrival)| (arrival.sequence, *since))
+            .collect();
+        let all = std::mem::take(&mut books.unknown).into_iter();
+        let (early, unknown) = self.consider(all.map(|(_, arrival)| arrival).collect());
+        books.early.extend(early);
+        let kept = unknown.into_iter().filter_map(|arrival| {
+            let since = *since.get(&arrival.sequence)?;
+            // What failed and was sent again under another number never comes.
+            (since.elapsed() < UNKNOWN_FOR).then_some((since, arrival))
+        });
+        books.unknown = kept.collect();
     }
 
     /// Considers what stands in ledgers behind the marks: at the start, and when a volume came back.
@@ -235,12 +295,12 @@ impl Forwarder {
             let mut gathered: Vec<Arrival> = Vec::new();
             let mut failed = None;
             let note = |gathered: &mut Vec<Arrival>| {
-                let early = self.consider(std::mem::take(gathered));
+                let (early, _) = self.consider(std::mem::take(gathered));
                 // The index is whole, so what is not in it is gone; unless it has just failed.
                 if early.is_empty() {
                     self.outbox.commit()
                 } else {
-                    Err("the index is being made anew".to_owned())
+                    Err("the index is being made anew, or the outbox cannot be used".to_owned())
                 }
             };
             let read = self
@@ -273,6 +333,7 @@ impl Forwarder {
     /// Writes down how far all was considered, in two steps: see [`Taken`].
     fn mark(&self, books: &mut Books, whole: bool) {
         if books.early.is_empty()
+            && books.unknown.is_empty()
             && whole
             && let Some(taken) = books.taken.take()
         {
@@ -302,39 +363,46 @@ impl Forwarder {
         }
     }
 
-    /// Notes for which peers these are; gives back what is to be considered later.
-    fn consider(&self, arrivals: Vec<Arrival>) -> Vec<Arrival> {
-        let mut early = Vec::new();
+    /// Notes for which peers these are; gives back what is to be considered later, and what a whole index does not know.
+    fn consider(&self, arrivals: Vec<Arrival>) -> (Vec<Arrival>, Vec<Arrival>) {
+        let (mut early, mut unknown) = (Vec::new(), Vec::new());
         for some in arrivals.chunks(VIEW_COUNT) {
             let mut notes = HashMap::new();
-            match self.notes_of(some, &mut notes) {
-                Ok(later) => early.extend(later),
+            let not_there = match self.notes_of(some, &mut notes) {
+                Ok(not_there) => not_there,
                 Err(error) => {
                     self.archive.index_failed(&error);
                     early.extend_from_slice(some);
                     continue;
                 }
-            }
+            };
             let now = now_ms();
-            for (key, note) in notes {
-                if let Err(reason) = self.note(&key, note, now) {
-                    tracing::error!(
-                        peer = &*key.peer,
-                        study = &*key.study,
-                        reason,
-                        "what came is not noted; send that study by kura send"
-                    );
-                }
+            let noted = notes
+                .into_iter()
+                .try_for_each(|(key, note)| self.note(&key, note, now));
+            if let Err(reason) = noted {
+                tracing::error!(
+                    reason,
+                    instances_count = some.len(),
+                    "what came is not noted for forwarding yet; it is tried again"
+                );
+                // Noting an instance again changes nothing.
+                early.extend_from_slice(some);
+                continue;
+            }
+            match not_there.index_is_whole {
+                true => unknown.extend(not_there.arrivals),
+                false => early.extend(not_there.arrivals),
             }
         }
-        early
+        (early, unknown)
     }
 
     fn notes_of(
         &self,
         arrivals: &[Arrival],
         notes: &mut HashMap<Key, Note>,
-    ) -> Result<Vec<Arrival>, IndexError> {
+    ) -> Result<NotThere, IndexError> {
         let mut later = Vec::new();
         let view = self.archive.view()?;
         let snapshot = &view.snapshot;
@@ -342,9 +410,7 @@ impl Forwarder {
         let rules = self.rules();
         for arrival in arrivals {
             let Some(entry) = snapshot.by_sop(&arrival.sop_instance_uid)? else {
-                if view.rebuilding_percent.is_some() {
-                    later.push(arrival.clone());
-                }
+                later.push(arrival.clone());
                 continue;
             };
             let mut only = Ranges::default();
@@ -368,7 +434,10 @@ impl Forwarder {
                 note.sequences.push(arrival.sequence);
             }
         }
-        Ok(later)
+        Ok(NotThere {
+            index_is_whole: view.rebuilding_percent.is_none(),
+            arrivals: later,
+        })
     }
 
     fn note(&self, key: &Key, note: Note, now: i64) -> Result<(), String> {

@@ -485,6 +485,18 @@ impl Forwarder {
         self.loaded.store(true, Ordering::Relaxed);
     }
 
+    /// Puts every study where it belongs by the clock as it is now.
+    fn place_all(&self) {
+        let now = now_ms();
+        let read = self.outbox.each(&mut |key, kept| {
+            self.place(&key, &kept, now);
+            true
+        });
+        if let Err(reason) = read {
+            tracing::error!(reason, "the outbox cannot be read");
+        }
+    }
+
     /// Puts a study where it belongs by what the outbox says of it.
     fn place(&self, key: &Key, kept: &Kept, now: i64) {
         let Some(peer) = self.peers.get(&key.peer) else {
@@ -520,11 +532,10 @@ impl Forwarder {
             Some(_) | None => Duration::ZERO,
         };
         let quiet = i64::try_from(quiet.as_millis()).unwrap_or(i64::MAX);
-        let due = kept.noted.saturating_add(quiet);
-        let due = due.max(kept.next_try.unwrap_or(0));
         // A clock that was set back must not make anything wait for days.
-        let longest = quiet.max(self.config.now().retry_max_seconds as i64 * 1_000);
-        let due = due.min(now.saturating_add(longest));
+        let longest = now.saturating_add(self.config.now().retry_max_seconds as i64 * 1_000);
+        let next_try = kept.next_try.unwrap_or(0).min(longest);
+        let due = kept.noted.min(now).saturating_add(quiet).max(next_try);
         let mut queues = self.queues();
         let Some(queue) = queues.get_mut(&*key.peer) else {
             return;

@@ -35,10 +35,10 @@ pub(super) fn open(
         abstract_syntax.to_owned(),
         vec![ts::IMPLICIT_VR_LITTLE_ENDIAN.to_owned()],
     )];
-    Association::request(
-        addresses.as_slice(),
+    scu::associate(
+        peer,
+        &addresses,
         calling,
-        &peer.ae_title,
         contexts,
         Timeouts {
             response: patience,

@@ -434,6 +434,7 @@ impl Forwarder {
                 0 => run.not_taken_reason.clone(),
                 _ => run.reason.clone(),
             },
+            asked_by: None,
         });
     }
 }

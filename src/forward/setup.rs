@@ -25,6 +25,12 @@ pub enum SetupVerb {
         commitment: Option<bool>,
         #[serde(default)]
         uncompressed: Option<bool>,
+        #[serde(default)]
+        tls: Option<bool>,
+        #[serde(default)]
+        tls_name: Option<String>,
+        #[serde(default)]
+        tls_fingerprint: Option<String>,
     },
     RemovePeer {
         ae_title: String,
@@ -56,6 +62,8 @@ pub struct ShownPeer {
     pub commitment: bool,
     #[serde(default)]
     pub uncompressed: bool,
+    #[serde(default)]
+    pub tls: bool,
     /// Names of the rules that send to it.
     pub rules: Vec<String>,
 }
@@ -105,6 +113,9 @@ impl Setup {
                 fuzzy_names,
                 commitment,
                 uncompressed,
+                tls,
+                tls_name,
+                tls_fingerprint,
             } => {
                 let expected = "expected AE@HOST:PORT, such as HOROS@192.168.1.20:11112";
                 let entry: PeerEntry = peer
@@ -116,6 +127,9 @@ impl Setup {
                     fuzzy_names,
                     commitment,
                     uncompressed,
+                    tls,
+                    tls_name,
+                    tls_fingerprint,
                 };
                 self.change(&mut |text| edit::with_peer(text, &change), None, None)?;
                 let peer = &change.peer;
@@ -293,6 +307,7 @@ impl Setup {
                     fuzzy_names: peer.fuzzy_names,
                     commitment: peer.commitment,
                     uncompressed: peer.uncompressed,
+                    tls: peer.tls.is_some(),
                 })
                 .collect(),
             rules: forward.rules.clone(),

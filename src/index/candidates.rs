@@ -121,7 +121,31 @@ impl Snapshot {
     }
 }
 
-/// Studies that a table of values says can match.
+/// Where the studies that fulfil a test of a value are found.
+struct Way {
+    table: Table,
+    test: Test,
+    beginnings: Option<Beginnings>,
+}
+
+impl Way {
+    fn all(test: &Test, table: Table) -> Vec<Way> {
+        let ways = test.ways(table).into_iter();
+        ways.map(|(table, test)| Way {
+            table,
+            beginnings: test.beginnings(),
+            test,
+        })
+        .collect()
+    }
+
+    /// Not a whole table.
+    fn is_narrow(ways: &[Way]) -> bool {
+        ways.iter().all(|way| way.beginnings.is_some())
+    }
+}
+
+/// Studies that the tables of values say can match.
 enum Found {
     /// Packed UIDs, fewer than [`CANDIDATES_MAX`].
     Few(BTreeSet<Vec<u8>>),
@@ -173,7 +197,7 @@ impl Search<'_> {
             return Ok(());
         }
         let mut best: Option<BTreeSet<String>> = None;
-        let mut broad: Option<(Table, &Test, Option<Beginnings>)> = None;
+        let mut broad: Option<Vec<Way>> = None;
         for (table, tag) in [
             (Table::PatientId, PATIENT_ID),
             (Table::Accession, ACCESSION_NUMBER),
@@ -182,19 +206,17 @@ impl Search<'_> {
             let Some((_, test)) = plan.study.iter().find(|(key, _)| *key == tag) else {
                 continue;
             };
-            let beginnings = test.beginnings();
-            if let Some(beginnings) = &beginnings {
-                let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
-                if let Some(fewer) = self.snapshot.candidates(table, beginnings, limit)? {
-                    best = Some(fewer);
-                }
+            let ways = Way::all(test, table);
+            let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
+            if let Some(fewer) = self.fewer(&ways, limit)? {
+                best = Some(fewer);
             }
             let narrower = match &broad {
                 None => true,
-                Some((_, _, kept)) => kept.is_none() && beginnings.is_some(),
+                Some(kept) => !Way::is_narrow(kept) && Way::is_narrow(&ways),
             };
             if narrower {
-                broad = Some((table, test, beginnings));
+                broad = Some(ways);
             }
         }
         let limit = best.as_ref().map_or(CANDIDATES_MAX, BTreeSet::len);
@@ -209,7 +231,7 @@ impl Search<'_> {
             return self.sorted(found.into_iter(), visit).map(|_| ());
         }
         let found = match broad {
-            Some((table, test, beginnings)) => self.scan(table, test, beginnings)?,
+            Some(ways) => self.scan(&ways)?,
             None => Found::Most,
         };
         if self.flow().is_break() {
@@ -232,20 +254,33 @@ impl Search<'_> {
         }
     }
 
-    /// Tests what a table keeps of every value, of those with one of the beginnings if there are any.
-    fn scan(
-        &self,
-        table: Table,
-        test: &Test,
-        beginnings: Option<Beginnings>,
-    ) -> Result<Found, IndexError> {
+    /// The studies of all ways; None when there are `limit` or more, or a way is a whole table.
+    fn fewer(&self, ways: &[Way], limit: usize) -> Result<Option<BTreeSet<String>>, IndexError> {
+        let mut found = BTreeSet::new();
+        for way in ways {
+            let Some(beginnings) = &way.beginnings else {
+                return Ok(None);
+            };
+            match self.snapshot.candidates(way.table, beginnings, limit)? {
+                Some(studies) => found.extend(studies),
+                None => return Ok(None),
+            }
+        }
+        Ok((found.len() < limit).then_some(found))
+    }
+
+    /// Tests what the tables keep of every value, of those with one of the beginnings if there are any.
+    fn scan(&self, ways: &[Way]) -> Result<Found, IndexError> {
         let mut found = Found::Few(BTreeSet::new());
-        let pieces = test.pieces();
-        let ranges = match beginnings {
-            Some(beginnings) => beginnings.iter().map(range_of).collect(),
-            None => vec![(Vec::new(), Vec::new())],
-        };
-        for range in ranges {
+        let ranges = ways.iter().flat_map(|way| {
+            let ranges = match &way.beginnings {
+                Some(beginnings) => beginnings.iter().map(range_of).collect(),
+                None => vec![(Vec::new(), Vec::new())],
+            };
+            ranges.into_iter().map(move |range| (way, range))
+        });
+        for (way, range) in ranges {
+            let (table, test, pieces) = (way.table, &way.test, way.test.pieces());
             let each = &mut |key: &[u8], _: &[u8]| {
                 // Nearly every entry ends here: before it is taken apart.
                 if !pieces.may_be_in(key) {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use dicom_core::VR;
 
+use super::engine::Table;
 use super::pattern::Pattern;
 use super::query::{Key, Options};
 use super::times::{self, Moments};
@@ -149,6 +150,25 @@ impl Test {
         values.into_iter().any(|value| self.matches(Some(value)))
     }
 
+    /// By which tables of values a study is found that matches, each with what its entries are tested for: one of them
+    /// has an entry of it. `table`: where the values are kept as they are.
+    pub fn ways(&self, table: Table) -> Vec<(Table, Test)> {
+        let Test::FuzzyName(patterns, words) = self else {
+            return vec![(table, self.clone())];
+        };
+        let mut ways = vec![(table, Test::Name(patterns.clone()))];
+        // All words of a group are in a name: the one is looked up that leaves the fewest.
+        let telling = |word: &&Pattern| (word.beginning().0.len(), word.letters());
+        let words = words
+            .iter()
+            .filter_map(|words| words.iter().max_by_key(telling));
+        let words: Vec<Pattern> = words.cloned().collect();
+        if !words.is_empty() {
+            ways.push((Table::NameWord, Test::Text(words, true)));
+        }
+        ways
+    }
+
     /// The beginnings that a matching value has one of, and whether each is the whole value; None when a pattern
     /// begins with a wildcard, or for tests that are not of text.
     pub fn beginnings(&self) -> Option<Vec<(String, bool)>> {
@@ -190,16 +210,6 @@ impl Test {
             _ if key::may_be_cut(folded) => true,
             Test::Text(patterns, _) => matches_any(patterns, folded),
             Test::Name(patterns) => matches_group(patterns, folded),
-            // The other words may stand in other component groups: the one that tells most must be in this one.
-            Test::FuzzyName(patterns, words) => {
-                let longest =
-                    |words: &Vec<Pattern>| words.iter().max_by_key(|word| word.letters()).cloned();
-                matches_group(patterns, folded) || {
-                    let has = fuzzy::words(folded);
-                    let mut longest = words.iter().filter_map(longest);
-                    longest.any(|asked| has.iter().any(|word| asked.matches(word)))
-                }
-            }
             _ => return None,
         })
     }
@@ -512,9 +522,20 @@ mod tests {
             let test = Test::new(VR::PN, key, true).unwrap();
             assert_eq!(test.matches(Some(value)), expected, "{key} {value}");
             if expected {
-                let kept = value.split(['\\', '=']).map(fold_name);
-                let found = kept.filter(|group| !group.is_empty());
-                let mut found = found.map(|group| test.may_match_kept(&group).unwrap());
+                let groups = || value.split(['\\', '=']);
+                let mut found = test.ways(Table::Name).into_iter().map(|(table, test)| {
+                    let mut kept: Vec<String> = match table {
+                        Table::Name => groups().map(fold_name).collect(),
+                        _ => groups().flat_map(fuzzy::words).collect(),
+                    };
+                    kept.retain(|kept| !kept.is_empty());
+                    kept.iter().any(|kept| {
+                        let begins = test.beginnings().is_none_or(|all| {
+                            all.iter().any(|(text, _)| kept.starts_with(text.as_str()))
+                        });
+                        begins && test.may_match_kept(kept).unwrap()
+                    })
+                });
                 assert!(
                     found.any(|may| may),
                     "{key} {value}: not among the candidates"

@@ -75,7 +75,7 @@ pub use spread::{SeriesSpread, Spread};
 pub use volumes::VolumeTotals;
 
 /// Raised when keys or records change their meaning; an index of another schema is rebuilt, not converted.
-const SCHEMA: u32 = 7;
+const SCHEMA: u32 = 8;
 const SCHEMA_KEY: &[u8] = b"schema";
 const TOTALS_KEY: &[u8] = b"totals";
 const SEQUENCE_KEY: &[u8] = b"sequence";

@@ -154,7 +154,8 @@ impl Snapshot {
         highest_sequence(&*self.reader)
     }
 
-    pub(super) fn new(reader: Box<dyn Reader>) -> Snapshot {
+    /// What that reader shows, whatever it reads from.
+    pub fn new(reader: Box<dyn Reader>) -> Snapshot {
         Snapshot {
             reader,
             any_mixed: AnyMixed::new(),

@@ -43,6 +43,8 @@ pub struct Counters {
     pub associations_open: Gauge,
     /// By `reason`; empty: nothing failed.
     associations: Family<[(&'static str, String); 1], Counter>,
+    /// By the key of `[limits]`.
+    limits: Family<Label, Counter>,
     /// Each found without a look-up, in the order of [`TAKEN`].
     taken: [(Counter, Counter); 6],
     instances: Family<Label, Counter>,
@@ -82,6 +84,7 @@ impl Default for Counters {
         let counters = Counters {
             associations_open: Gauge::default(),
             associations: Family::default(),
+            limits: Family::default(),
             taken,
             instances,
             bytes,
@@ -128,6 +131,11 @@ impl Counters {
         self.associations.get_or_create(&label).inc();
     }
 
+    /// Something was refused, or ended, for a limit.
+    pub fn limit_reached(&self, key: &'static str) {
+        self.limits.get_or_create(&[("limit", key)]).inc();
+    }
+
     pub(super) fn association_ended(&self, ended: &Ended) {
         let reason = match ended.reason.as_str() {
             "" if ended.failed => "other",
@@ -150,6 +158,11 @@ impl Counters {
             "associations",
             "Associations that ended or never came about, by what went wrong",
             self.associations.clone(),
+        );
+        registry.register(
+            "limit_reached",
+            "What was refused or ended for a limit, by its key in [limits]",
+            self.limits.clone(),
         );
         registry.register(
             "received_instances",

@@ -4,18 +4,23 @@
 use super::NetError;
 use super::association::{Association, Context, Peer, Timeouts, usable_pdu_length};
 use super::extended;
+use super::gate::{Caller, Denied, Gate, Granted};
 use super::pdu::{
-    self, APPLICATION_CONTEXT, ASSOCIATE_AC, ASSOCIATE_LENGTH_MAX, ASSOCIATE_RQ, AbortReason,
-    Associate, ContextItem, ExtendedNegotiation, Header, PDU_HEADER_LENGTH, PDU_LENGTH_MAX, Reject,
-    RoleSelection,
+    self, ABORT, APPLICATION_CONTEXT, ASSOCIATE_AC, ASSOCIATE_LENGTH_MAX, ASSOCIATE_RQ,
+    AbortReason, Associate, ContextItem, ExtendedNegotiation, Header, PDU_HEADER_LENGTH,
+    PDU_LENGTH_MAX, Reject, RoleSelection,
 };
+use super::tls::{Facts, TlsAcceptor, TlsError};
+use super::wire::{Tls, Wire};
 use crate::dicom::{
-    AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, UID_LENGTH_MAX,
-    is_lossless_compressed, is_storage_class, sop, ts,
+    AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Service, Services,
+    UID_LENGTH_MAX, is_lossless_compressed, is_storage_class, sop, ts,
 };
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Accepting fails with the same facts as any other use of the network.
@@ -29,6 +34,8 @@ pub struct AcceptPolicy {
     pub accept_any_called: bool,
     /// Maximum Length Received that we announce, in bytes; [`PDU_LENGTH_MAX`] is good.
     pub pdu_length_max: u32,
+    /// Says which of those that get so far are let in, and to what.
+    pub gate: Arc<dyn Gate>,
 }
 
 /// What a requestor said until there was an association, or none: for the words about it.
@@ -36,6 +43,8 @@ pub struct AcceptPolicy {
 pub struct Asked {
     /// At most the six of a PDU header; fewer when no more came.
     pub first_bytes: Vec<u8>,
+    /// It came to the port for TLS.
+    pub over_tls: bool,
     pub calling: String,
     pub called: String,
     pub implementation_version_name: String,
@@ -43,6 +52,10 @@ pub struct Asked {
     pub refused: Vec<RefusedContext>,
     /// All of them.
     pub refused_count: usize,
+    /// Why it was not let in.
+    pub denied: Option<Denied>,
+    /// What it may do.
+    pub granted: Option<Granted>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +65,8 @@ pub struct RefusedContext {
     pub transfer_syntaxes: Vec<String>,
     /// The abstract syntax is none of ours; else none of the transfer syntaxes is.
     pub is_unknown: bool,
+    /// It is one of ours, and not for this requestor.
+    pub is_forbidden: bool,
 }
 
 /// What is remembered of contexts that were not accepted: it is held as long as the association.
@@ -78,6 +93,7 @@ impl Asked {
                 abstract_syntax: short(&offered.abstract_syntax),
                 transfer_syntaxes: syntaxes.take(REFUSED_SYNTAXES_MAX).map(short).collect(),
                 is_unknown: answered.result == ABSTRACT_SYNTAX_NOT_SUPPORTED,
+                is_forbidden: answered.result == USER_REJECTION,
             });
         }
     }
@@ -85,63 +101,174 @@ impl Asked {
 
 // Result of a presentation context. Source: PS3.8 table 9-18.
 const ACCEPTANCE: u8 = 0;
+const USER_REJECTION: u8 = 1;
 const NO_REASON: u8 = 2;
 const ABSTRACT_SYNTAX_NOT_SUPPORTED: u8 = 3;
 const TRANSFER_SYNTAXES_NOT_SUPPORTED: u8 = 4;
 
 /// Negotiates, and yields a blocking association; the answer has been sent.
 ///
-/// The caller sets the deadline for all of it. `reject_busy` refuses with "local limit
-/// exceeded", which tells the peer to come back. With any error the peer has had its A-ABORT
-/// or A-ASSOCIATE-RJ, as far as it listens. `asked` gets what it said, also when the deadline
-/// ends this.
+/// The caller sets the deadline for all of it. `has_room` is asked once there is a request;
+/// without room it is refused with "local limit exceeded", which tells the peer to come back.
+/// With any error the peer has had its A-ABORT or A-ASSOCIATE-RJ, as far as it listens. `asked`
+/// gets what it said, also when the deadline ends this.
 pub async fn accept(
     mut stream: TcpStream,
     policy: &AcceptPolicy,
-    reject_busy: bool,
+    has_room: impl FnOnce() -> bool,
     asked: &mut Asked,
 ) -> Result<Association, AcceptError> {
     let address = stream.peer_addr()?;
     stream.set_nodelay(true)?;
-    let request = match read_request(&mut stream, &mut asked.first_bytes).await {
+    let agreed = negotiate(
+        &mut stream,
+        policy,
+        has_room,
+        asked,
+        address,
+        Facts::default(),
+    );
+    agreed.await?.association(Wire::plain(blocking(stream)?))
+}
+
+/// The same over TLS: the handshake first.
+pub async fn accept_over_tls(
+    mut stream: TcpStream,
+    tls: &TlsAcceptor,
+    policy: &AcceptPolicy,
+    has_room: impl FnOnce() -> bool,
+    asked: &mut Asked,
+) -> Result<Association, AcceptError> {
+    let address = stream.peer_addr()?;
+    stream.set_nodelay(true)?;
+    asked.over_tls = true;
+    let mut first = [0; PDU_HEADER_LENGTH];
+    let count = stream.peek(&mut first).await.map_err(NetError::from_io)?;
+    asked.first_bytes = first[..count].to_vec();
+    match first[0] {
+        _ if count == 0 => return Err(NetError::Closed),
+        // It can be told in its own words.
+        ASSOCIATE_RQ => {
+            last_words(&mut stream, &pdu::abort(2, AbortReason::NotSpecified)).await;
+            return Err(TlsError::plain_requestor().into());
+        }
+        _ => {}
+    }
+    let shaking = tokio_rustls::TlsAcceptor::from(tls.config.clone()).accept(stream);
+    let mut stream = match shaking.into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, mut stream)) => {
+            // The alert has been sent.
+            last_words(&mut stream, &[]).await;
+            let inner = error.get_ref();
+            let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            return Err(match tls {
+                Some(tls) => TlsError::accepting(tls).into(),
+                None if error.kind() == std::io::ErrorKind::UnexpectedEof => NetError::Closed,
+                None => NetError::from_io(error),
+            });
+        }
+    };
+    asked.first_bytes.clear();
+    let facts = Facts::of(stream.get_ref().1);
+    let agreed = negotiate(&mut stream, policy, has_room, asked, address, facts).await?;
+    let (stream, connection) = stream.into_inner();
+    let tls = Tls::new(rustls::Connection::Server(connection))?;
+    agreed.association(Wire::tls(blocking(stream)?, tls))
+}
+
+fn blocking(stream: TcpStream) -> Result<std::net::TcpStream, NetError> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// What requestor and we have agreed on.
+struct Agreed {
+    peer: Peer,
+    contexts: Vec<Context>,
+    announced: u32,
+}
+
+impl Agreed {
+    fn association(self, wire: Wire) -> Result<Association, NetError> {
+        let timeouts = Timeouts::default();
+        Association::new(
+            wire,
+            self.peer,
+            self.contexts,
+            false,
+            self.announced,
+            timeouts,
+        )
+    }
+}
+
+async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    policy: &AcceptPolicy,
+    has_room: impl FnOnce() -> bool,
+    asked: &mut Asked,
+    address: SocketAddr,
+    facts: Facts,
+) -> Result<Agreed, AcceptError> {
+    let request = match read_request(stream, &mut asked.first_bytes).await {
         Ok(request) => request,
         Err(error) => {
             if let NetError::Protocol { reason, .. } = &error {
-                last_words(&mut stream, &pdu::abort(2, *reason)).await;
+                last_words(stream, &pdu::abort(2, *reason)).await;
             }
             return Err(error);
         }
     };
     asked.says(&request);
-    if let Err(reject) = judge(&request, policy, reject_busy) {
-        last_words(&mut stream, &reject.encode()).await;
+    if let Err(reject) = judge(&request, policy, !has_room()) {
+        last_words(stream, &reject.encode()).await;
         return Err(NetError::Refused(reject));
     }
     let announced = match policy.pdu_length_max {
         0 => PDU_LENGTH_MAX,
         some => some,
     };
-    let (answer, contexts) = answer(&request, announced);
+    let caller = Caller {
+        calling: &asked.calling,
+        called: &asked.called,
+        address: address.ip(),
+        certificate: facts.certificate.as_ref(),
+        identity: request.identity.as_ref(),
+    };
+    let judged = policy.gate.judge(caller).await;
+    let granted = match judged {
+        Ok(granted) => granted,
+        Err(denied) => {
+            let reject = denied.reject;
+            asked.denied = Some(denied);
+            last_words(stream, &reject.encode()).await;
+            return Err(NetError::Refused(reject));
+        }
+    };
+    let (answer, contexts) = answer(&request, announced, &granted);
     asked.answered(&request, &answer);
     stream
         .write_all(&answer.encode(ASSOCIATE_AC))
         .await
         .map_err(NetError::from_io)?;
-    let stream = stream.into_std()?;
-    stream.set_nonblocking(false)?;
-    let peer = peer_of(&request, address);
-    Association::new(
-        stream,
+    // Over TLS it may still be here.
+    stream.flush().await.map_err(NetError::from_io)?;
+    let peer = Peer {
+        user: granted.user.clone(),
+        ..peer_of(&request, address).over(facts)
+    };
+    asked.granted = Some(granted);
+    Ok(Agreed {
         peer,
         contexts,
-        false,
         announced,
-        Timeouts::default(),
-    )
+    })
 }
 
-async fn read_request(
-    stream: &mut TcpStream,
+async fn read_request<S: AsyncRead + Unpin>(
+    stream: &mut S,
     first_bytes: &mut Vec<u8>,
 ) -> Result<Associate, NetError> {
     let mut raw = [0u8; PDU_HEADER_LENGTH];
@@ -154,6 +281,10 @@ async fn read_request(
         }
     }
     let header = Header::parse(&raw);
+    // It has gone: nobody hears an abort (PS3.8 table 9-10, Sta2: AA-2).
+    if header.pdu_type == ABORT {
+        return Err(NetError::Closed);
+    }
     if header.pdu_type != ASSOCIATE_RQ {
         return Err(NetError::protocol(
             "first bytes are not an A-ASSOCIATE-RQ",
@@ -181,14 +312,15 @@ async fn read_request(
 
 /// Sends an abort or a rejection, and gives the peer our end of stream behind it. The deadline
 /// of the caller covers a peer that does not read.
-async fn last_words(stream: &mut TcpStream, bytes: &[u8]) {
+async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) {
     if stream.write_all(bytes).await.is_ok() {
         let _ = stream.shutdown().await;
         // Unread bytes would turn the close into a reset, which can overtake the answer.
         let mut rest = [0u8; 4096];
         for _ in 0..64 {
-            match stream.try_read(&mut rest) {
-                Ok(count) if count > 0 => {}
+            // Without waiting.
+            match tokio::time::timeout(Duration::ZERO, stream.read(&mut rest)).await {
+                Ok(Ok(count)) if count > 0 => {}
                 _ => break,
             }
         }
@@ -223,11 +355,14 @@ fn peer_of(request: &Associate, address: SocketAddr) -> Peer {
         implementation_class_uid: request.implementation_class_uid.clone(),
         implementation_version_name: request.implementation_version_name.clone(),
         pdu_length_max: usable_pdu_length(request.pdu_length_max),
+        user: None,
+        tls: None,
+        certificate: None,
     }
 }
 
 /// The A-ASSOCIATE-AC, and the contexts accepted in it.
-fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
+fn answer(request: &Associate, announced: u32, granted: &Granted) -> (Associate, Vec<Context>) {
     let wants_get = request
         .contexts
         .iter()
@@ -259,12 +394,17 @@ fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
             });
         }
     }
+    // Of who was found to be who it says. Source: PS3.7 D.3.3.7.2.
+    let wants_word = granted.user.is_some()
+        && (request.identity.as_ref()).is_some_and(|one| one.positive_response_requested);
     let mut seen = HashSet::new();
     let mut contexts = Vec::new();
     let mut results = Vec::with_capacity(request.contexts.len());
     for item in &request.contexts {
         let chosen = if item.id % 2 == 0 || !seen.insert(item.id) {
             Err(NO_REASON)
+        } else if is_forbidden(&item.abstract_syntax, granted.services, wants_get) {
+            Err(USER_REJECTION)
         } else {
             choose(item, wants_get)
         };
@@ -312,8 +452,19 @@ fn answer(request: &Associate, announced: u32) -> (Associate, Vec<Context>) {
         implementation_version_name: IMPLEMENTATION_VERSION_NAME.to_owned(),
         roles,
         extended: agreed,
+        identity: None,
+        identity_response: wants_word.then(Vec::new),
     };
     (answer, contexts)
+}
+
+/// A service of ours that this requestor may not use. Beside C-GET, storage contexts carry what it gets.
+fn is_forbidden(abstract_syntax: &str, services: Services, wants_get: bool) -> bool {
+    match Service::of(abstract_syntax) {
+        Some(Service::Store) if wants_get && services.has(Service::Get) => false,
+        Some(service) => !services.has(service),
+        None => false,
+    }
 }
 
 /// The transfer syntax for a proposed context, or why there is none.
@@ -375,8 +526,8 @@ fn is_service(abstract_syntax: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::loopback::{CT, dcmtk, policy, read_pdu, serve, title};
-    use super::super::pdu::{ABORT, ASSOCIATE_RJ, ae_title_field};
+    use super::super::loopback::{CT, Only, dcmtk, policy, read_pdu, serve, title};
+    use super::super::pdu::{ASSOCIATE_RJ, ae_title_field};
     use super::*;
     use proptest::prelude::*;
     use std::io::{Read, Write};
@@ -407,8 +558,16 @@ mod tests {
         }
     }
 
+    fn everything() -> Granted {
+        Granted {
+            services: Services::ALL,
+            by: String::new(),
+            user: None,
+        }
+    }
+
     fn results(contexts: Vec<ContextItem>) -> Vec<(u8, String)> {
-        let (answer, _) = answer(&request(contexts), PDU_LENGTH_MAX);
+        let (answer, _) = answer(&request(contexts), PDU_LENGTH_MAX, &everything());
         answer
             .contexts
             .into_iter()
@@ -469,6 +628,76 @@ mod tests {
         assert_eq!(results, [2, 0, 2, 2, 0]);
     }
 
+    /// What may be done, what is wanted in which classes, and the result of each.
+    #[test]
+    fn contexts_of_services_that_are_not_allowed_are_rejected_by_the_user() {
+        use Service::{Commitment, Echo, Find, Get, Move, Store};
+        let classes = [
+            sop::VERIFICATION,
+            CT,
+            sop::STUDY_ROOT_FIND,
+            sop::STUDY_ROOT_MOVE,
+            sop::STORAGE_COMMITMENT_PUSH,
+            "1.2.840.10008.5.1.4.31",
+            sop::STUDY_ROOT_GET,
+        ];
+        let cases: [(&[Service], bool, &[u8]); 5] = [
+            (&[Echo], false, &[0, 1, 1, 1, 1, 3]),
+            (&[Store, Commitment], false, &[1, 0, 1, 1, 0, 3]),
+            (&[Find, Move], true, &[1, 1, 0, 0, 1, 3, 1]),
+            // The storage context is for what it gets.
+            (&[Get], true, &[1, 0, 1, 1, 1, 3, 0]),
+            (&[Get], false, &[1, 1, 1, 1, 1, 3]),
+        ];
+        for (allowed, wants_get, expected) in cases {
+            let wanted = &classes[..if wants_get { 7 } else { 6 }];
+            let items = (1u8..).step_by(2).zip(wanted);
+            let request = request(
+                items
+                    .map(|(id, class)| item(id, class, &[EXPLICIT]))
+                    .collect(),
+            );
+            let granted = Granted {
+                services: allowed.iter().copied().collect(),
+                ..everything()
+            };
+            let (answer, contexts) = answer(&request, PDU_LENGTH_MAX, &granted);
+            let results: Vec<u8> = answer.contexts.iter().map(|item| item.result).collect();
+            assert_eq!(results, expected, "{allowed:?}");
+            assert_eq!(
+                contexts.len(),
+                results.iter().filter(|one| **one == 0).count()
+            );
+            let mut asked = Asked::default();
+            asked.answered(&request, &answer);
+            let forbidden = asked.refused.iter().filter(|one| one.is_forbidden).count();
+            assert_eq!(forbidden, results.iter().filter(|one| **one == 1).count());
+        }
+    }
+
+    /// Whether a positive response was asked for, whose password was right, and whether there is one.
+    #[test]
+    fn an_identity_is_confirmed_where_that_was_asked_and_it_was_verified() {
+        for (asked, user, expected) in [
+            (true, Some("sato"), Some(Vec::new())),
+            (false, Some("sato"), None),
+            (true, None, None),
+        ] {
+            let mut request = request(vec![item(1, CT, &[EXPLICIT])]);
+            request.identity = Some(pdu::UserIdentity {
+                kind: 2,
+                positive_response_requested: asked,
+                ..Default::default()
+            });
+            let granted = Granted {
+                user: user.map(str::to_owned),
+                ..everything()
+            };
+            let (answer, _) = answer(&request, PDU_LENGTH_MAX, &granted);
+            assert_eq!(answer.identity_response, expected);
+        }
+    }
+
     #[test]
     fn a_proposed_scp_role_is_accepted_for_storage_and_its_commitment_only() {
         let mut request = request(vec![item(1, CT, &[EXPLICIT])]);
@@ -480,7 +709,7 @@ mod tests {
                 scp: true,
             });
         }
-        let (answer, contexts) = answer(&request, PDU_LENGTH_MAX);
+        let (answer, contexts) = answer(&request, PDU_LENGTH_MAX, &everything());
         assert!(contexts[0].peer_is_scp);
         let roles: Vec<bool> = answer.roles.iter().map(|role| role.scp).collect();
         assert!(roles.starts_with(&[true, false, true]), "{roles:?}");
@@ -500,7 +729,7 @@ mod tests {
                 information: vec![0, 0, fuzzy],
             });
         }
-        let (answer, contexts) = answer(&request, PDU_LENGTH_MAX);
+        let (answer, contexts) = answer(&request, PDU_LENGTH_MAX, &everything());
         let expected = ExtendedNegotiation {
             sop_class_uid: sop::STUDY_ROOT_FIND.to_owned(),
             information: vec![1, 0, 1],
@@ -594,6 +823,47 @@ mod tests {
             requestor.peer().implementation_version_name,
             IMPLEMENTATION_VERSION_NAME
         );
+    }
+
+    /// Method: a gate that lets in to C-ECHO alone, and one that lets in nobody; what each peer sees, and what is known here.
+    #[test]
+    fn the_gate_is_asked_who_may_do_what() {
+        struct Nobody;
+        impl Gate for Nobody {
+            fn judge<'a>(&'a self, caller: Caller<'a>) -> super::super::gate::Judging<'a> {
+                assert_eq!((caller.calling, caller.called), ("A", "B"));
+                assert!(caller.address.is_loopback());
+                let denied = Denied {
+                    reject: Reject::CALLING_AE_TITLE,
+                    reason: "unknown-caller",
+                    end: String::new(),
+                    next: String::new(),
+                };
+                Box::pin(async { Err(denied) })
+            }
+        }
+        let wanted = || super::super::loopback::usual_contexts();
+        let ask = |address| {
+            let (calling, called) = (title("A"), title("B"));
+            let timeouts = Timeouts::default();
+            Association::request(address, &calling, &called, wanted(), timeouts, &[])
+        };
+        let gated = |gate: Arc<dyn Gate>| AcceptPolicy { gate, ..policy() };
+        let nobody = gated(Arc::new(Nobody));
+        let (address, server) = serve(nobody, false, |result| result.map(drop));
+        let rejected = ask(address).map(drop);
+        assert!(
+            matches!(rejected, Err(NetError::Rejected(Reject::CALLING_AE_TITLE))),
+            "{rejected:?}"
+        );
+        assert!(matches!(server.join().unwrap(), Err(NetError::Refused(_))));
+        let echo: Services = [Service::Echo].into_iter().collect();
+        let some = gated(Arc::new(Only(echo)));
+        let (address, server) = serve(some, false, |result| result.unwrap());
+        let requestor = ask(address).unwrap();
+        let ids = |one: &Association| one.contexts().iter().map(|c| c.id).collect::<Vec<u8>>();
+        assert_eq!(ids(&requestor), [1]);
+        assert_eq!(ids(&server.join().unwrap()), [1]);
     }
 
     /// First bytes on the connection, and the reason in the abort.

@@ -4,7 +4,10 @@ use super::handle::{AssociationHandle, Shared};
 use super::pdu::{self, AbortReason, RELEASE_RP, RELEASE_RQ};
 use super::receive::Receiver;
 use super::send::Taking;
-use super::{CommandSet, NetError, dimse};
+use super::tls::Facts;
+use super::wire::Wire;
+use super::{Certificate, CommandSet, NetError, dimse};
+use crate::memory::Share;
 use socket2::SockRef;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -29,6 +32,9 @@ pub struct Timeouts {
 /// Least progress within a message, in bytes per twice `Timeouts::stall`: a peer that sends a byte
 /// now and then does not hold a thread for days.
 pub const STALL_BYTES_MIN: u64 = 1024;
+
+/// After so much silence between messages large buffers are given back, at the end of the read that waits then.
+const QUIET: Duration = Duration::from_secs(5);
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
@@ -56,6 +62,20 @@ pub struct Peer {
     /// [`pdu::PDU_LENGTH_MAX`], and at least 128 bytes even if the peer asks for less, since
     /// a PDU must have room for its headers and some data.
     pub pdu_length_max: u32,
+    /// Whose password was right (PS3.7 D.3.3.7); acceptor only.
+    pub user: Option<String>,
+    /// `TLS 1.3`, say; `None` without TLS.
+    pub tls: Option<&'static str>,
+    /// What it showed over TLS, verified.
+    pub certificate: Option<Certificate>,
+}
+
+impl Peer {
+    pub(super) fn over(mut self, facts: Facts) -> Peer {
+        self.tls = facts.version;
+        self.certificate = facts.certificate;
+        self
+    }
 }
 
 /// Least PDU length that we honour, in bytes.
@@ -101,11 +121,13 @@ pub enum Received {
 ///
 /// Dropped without a release, it aborts.
 pub struct Association {
-    pub(super) stream: Arc<TcpStream>,
+    pub(super) stream: Wire,
     pub(super) receiver: Receiver,
     /// PDUs that wait to be written are its first `out_used` bytes. It grows to 256 KiB when
     /// that much is sent, and is not cleared, so that fragments need not be zeroed first.
     pub(super) out: Vec<u8>,
+    /// Of the memory for data sets in flight; while there is none, `out` stays small.
+    pub(super) out_share: Option<Share>,
     pub(super) out_used: usize,
     pub(super) taking: Taking,
     pub(super) timeouts: Timeouts,
@@ -122,21 +144,21 @@ pub struct Association {
 }
 
 impl Association {
-    /// `stream` is blocking; `requestor` says who opened it; `announced` is the Maximum Length
+    /// Its socket is blocking; `requestor` says who opened it; `announced` is the Maximum Length
     /// Received that the peer was told.
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Wire,
         peer: Peer,
         contexts: Vec<Context>,
         requestor: bool,
         announced: u32,
         timeouts: Timeouts,
     ) -> Result<Association, NetError> {
-        stream.set_nodelay(true)?;
-        let stream = Arc::new(stream);
+        stream.socket().set_nodelay(true)?;
         let association = Association {
             receiver: Receiver::new(announced),
             out: Vec::new(),
+            out_share: None,
             out_used: 0,
             taking: Taking::default(),
             timeouts,
@@ -146,7 +168,7 @@ impl Association {
             contexts,
             requestor,
             next_message_id: 0,
-            shared: Arc::new(Shared::new(Arc::clone(&stream))),
+            shared: Arc::new(Shared::new(Arc::clone(stream.socket()))),
             stream,
             over: false,
         };
@@ -191,14 +213,20 @@ impl Association {
         self.apply_timeouts()
     }
 
+    /// Longest command set that is taken, in bytes; never more than [`dimse::COMMAND_LENGTH_MAX`].
+    pub fn set_command_bytes_max(&mut self, bytes: usize) {
+        self.receiver.command_max = bytes.min(dimse::COMMAND_LENGTH_MAX);
+    }
+
     /// The kernel's timeout is the shortest of ours; the longer ones are counted by waiting
     /// again, which costs no call per message.
     fn apply_timeouts(&self) -> Result<(), NetError> {
         let t = &self.timeouts;
         let least = Duration::from_millis(10);
         let read = t.stall.min(t.idle).min(t.response).max(least);
-        self.stream.set_read_timeout(Some(read))?;
-        self.stream.set_write_timeout(Some(t.stall.max(least)))?;
+        let socket = self.stream.socket();
+        socket.set_read_timeout(Some(read))?;
+        socket.set_write_timeout(Some(t.stall.max(least)))?;
         Ok(())
     }
 
@@ -239,7 +267,7 @@ impl Association {
         let stream = &self.stream;
         let mut came = false;
         self.shared.idle_while(|| {
-            came = poll(stream, patience)?;
+            came = stream.comes_within(patience)?;
             Ok(())
         })?;
         Ok(came)
@@ -326,10 +354,31 @@ impl Association {
             return self.shared.still_wanted();
         }
         let (receiver, stream) = (&mut self.receiver, &self.stream);
+        let (out, out_share) = (&mut self.out, &mut self.out_share);
+        let mut wait = || {
+            let quiet = QUIET.min(patience);
+            match receiver.wait(stream, quiet) {
+                Err(NetError::Timeout { during, .. }) => {
+                    receiver.shrink();
+                    // Nothing in it waits to be written between two messages.
+                    *out = Vec::new();
+                    *out_share = None;
+                    let rest = receiver.wait(stream, patience - quiet);
+                    rest.map_err(|error| match error {
+                        NetError::Timeout { .. } => NetError::Timeout {
+                            during,
+                            after: patience,
+                        },
+                        other => other,
+                    })
+                }
+                other => other,
+            }
+        };
         let result = if idle {
-            self.shared.idle_while(|| receiver.wait(stream, patience))
+            self.shared.idle_while(wait)
         } else {
-            receiver.wait(stream, patience)
+            wait()
         };
         self.shared.still_wanted()?;
         result
@@ -376,6 +425,9 @@ impl Association {
         match &result {
             Ok(_) | Err(NetError::Source(_) | NetError::NoContext(_)) => {}
             Err(NetError::Protocol { reason, .. }) => self.abort_with(2, *reason),
+            Err(NetError::CommandTooLong { .. }) => {
+                self.abort_with(2, AbortReason::InvalidParameter);
+            }
             Err(NetError::Closed | NetError::Aborted { .. }) => self.over = true,
             Err(_) => self.abort_with(2, AbortReason::NotSpecified),
         }
@@ -440,7 +492,8 @@ impl Association {
         if !self.over {
             self.write_at_once(&pdu::abort(source, reason));
             self.over = true;
-            linger(&self.stream);
+            self.stream.say_the_end();
+            linger(self.stream.socket());
         }
     }
 
@@ -455,18 +508,14 @@ impl Association {
 
     /// For the last words of an association: tried once, without blocking.
     fn write_at_once(&self, bytes: &[u8]) {
-        use rustix::net::{SendFlags, send};
-        let _ = send(
-            &*self.stream,
-            bytes,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        );
+        self.stream.write_at_once(bytes);
     }
 }
 
 impl Drop for Association {
     fn drop(&mut self) {
         self.abort();
+        self.stream.say_the_end();
     }
 }
 
@@ -481,21 +530,6 @@ fn linger(stream: &TcpStream) {
             Ok((_, n)) if n > 0 => {}
             _ => break,
         }
-    }
-}
-
-/// Whether there is something to read, or the connection ended, within this time.
-fn poll(stream: &TcpStream, patience: Duration) -> Result<bool, NetError> {
-    use rustix::event::{PollFd, PollFlags, Timespec};
-    let mut waiting = [PollFd::new(stream, PollFlags::IN)];
-    let time = Timespec {
-        tv_sec: patience.as_secs() as i64,
-        tv_nsec: i64::from(patience.subsec_nanos()),
-    };
-    match rustix::event::poll(&mut waiting, Some(&time)) {
-        Ok(count) => Ok(count > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(NetError::Io(error.into())),
     }
 }
 

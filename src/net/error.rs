@@ -1,6 +1,7 @@
 //! The errors of this layer.
 
 use super::pdu::{AbortReason, Reject};
+use super::tls::TlsError;
 use std::io;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ pub enum NetError {
         what: &'static str,
         reason: AbortReason,
     },
+    /// More than [`Association::set_command_bytes_max`](super::Association::set_command_bytes_max) allows; an A-ABORT has
+    /// been sent.
+    #[error("command set longer than {most} bytes")]
+    CommandTooLong { most: usize },
     /// The association was ended through its [`AssociationHandle`](super::AssociationHandle).
     #[error("association ended by this server, which is stopping")]
     Stopped,
@@ -39,6 +44,8 @@ pub enum NetError {
     NoContext(u8),
     #[error("{0} presentation contexts; an association has at most 128")]
     TooManyContexts(usize),
+    #[error("{0}")]
+    Tls(Box<TlsError>),
     #[error("network error: {0}")]
     Io(#[from] io::Error),
 }
@@ -50,10 +57,23 @@ impl NetError {
 
     /// Errors which mean that the other side went away get the one name for that.
     pub(super) fn from_io(error: io::Error) -> NetError {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+        if let Some(error) = TlsError::within(&error) {
+            return error.into();
+        }
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
+        };
         match error.kind() {
-            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected => NetError::Closed,
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof => {
+                NetError::Closed
+            }
             _ => NetError::Io(error),
         }
+    }
+}
+
+impl From<TlsError> for NetError {
+    fn from(error: TlsError) -> NetError {
+        NetError::Tls(Box::new(error))
     }
 }

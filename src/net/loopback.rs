@@ -1,11 +1,13 @@
 //! Test helpers: both ends of an association over the loopback interface.
 
+use super::gate::{Caller, Gate, Granted, Judging};
 use super::pdu::{self, APPLICATION_CONTEXT, ASSOCIATE_RQ, Associate, ContextItem};
 use super::{AcceptPolicy, Association, NetError, Timeouts, accept};
-use crate::dicom::{AeTitle, sop, ts};
+use crate::dicom::{AeTitle, Services, sop, ts};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -14,11 +16,27 @@ pub fn title(text: &str) -> AeTitle {
     text.parse().unwrap()
 }
 
+/// Lets everybody in, to these.
+pub struct Only(pub Services);
+
+impl Gate for Only {
+    fn judge<'a>(&'a self, _: Caller<'a>) -> Judging<'a> {
+        Box::pin(async {
+            Ok(Granted {
+                services: self.0,
+                by: String::new(),
+                user: None,
+            })
+        })
+    }
+}
+
 pub fn policy() -> AcceptPolicy {
     AcceptPolicy {
         ae_title: title("KURA"),
         accept_any_called: true,
         pdu_length_max: pdu::PDU_LENGTH_MAX,
+        gate: Arc::new(Only(Services::ALL)),
     }
 }
 
@@ -39,7 +57,7 @@ pub fn serve<T: Send + 'static>(
             .unwrap();
         let association = runtime.block_on(async {
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-            accept(stream, &policy, busy, &mut accept::Asked::default()).await
+            accept(stream, &policy, || !busy, &mut accept::Asked::default()).await
         });
         drop(runtime);
         work(association)

@@ -5,9 +5,11 @@
 
 pub mod accept;
 pub mod association;
+pub mod certificate;
 pub mod dimse;
 mod error;
 pub mod extended;
+pub mod gate;
 mod handle;
 #[cfg(test)]
 pub(crate) mod loopback;
@@ -15,10 +17,15 @@ pub mod pdu;
 mod receive;
 mod request;
 mod send;
+pub mod tls;
+mod wire;
 
-pub use accept::{AcceptError, AcceptPolicy, Asked, RefusedContext, accept};
+pub use accept::{AcceptError, AcceptPolicy, Asked, RefusedContext, accept, accept_over_tls};
 pub use association::{Association, Context, Peer, Received, Timeouts};
+pub use certificate::Certificate;
 pub use dimse::CommandSet;
 pub use error::NetError;
+pub use gate::{Caller, Denied, Gate, Granted};
 pub use handle::AssociationHandle;
 pub use pdu::RoleSelection;
+pub use tls::{TlsAcceptor, TlsError, TlsFault, TlsRequestor};

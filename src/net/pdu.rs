@@ -85,7 +85,12 @@ pub struct Reject {
 
 impl Reject {
     pub const APPLICATION_CONTEXT: Reject = Reject::of(1, 1, 2);
+    pub const CALLING_AE_TITLE: Reject = Reject::of(1, 1, 3);
     pub const CALLED_AE_TITLE: Reject = Reject::of(1, 1, 7);
+    /// The user identity is not one that may come in. Source: PS3.7 D.3.3.7.
+    pub const USER_IDENTITY: Reject = Reject::of(1, 2, 1);
+    /// The user identity cannot be looked at now; the peer may try again.
+    pub const USER_IDENTITY_LATER: Reject = Reject::of(2, 2, 1);
     pub const PROTOCOL_VERSION: Reject = Reject::of(1, 2, 2);
     /// Too many associations at the moment; the peer may try again.
     pub const LOCAL_LIMIT: Reject = Reject::of(2, 3, 2);
@@ -182,6 +187,26 @@ pub struct ExtendedNegotiation {
     pub information: Vec<u8>,
 }
 
+/// Who the person or program behind the requestor is, as it says. Source: PS3.7 D.3.3.7.1.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UserIdentity {
+    /// 1: user name, 2: user name and passcode, 3: Kerberos ticket, 4: SAML assertion, 5: JSON
+    /// Web Token.
+    pub kind: u8,
+    pub positive_response_requested: bool,
+    /// At most 65,535 bytes, as the other.
+    pub primary: Vec<u8>,
+    /// The passcode.
+    pub secondary: Vec<u8>,
+}
+
+/// What it holds lets somebody in: it is in no text.
+impl std::fmt::Debug for UserIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UserIdentity of type {}", self.kind)
+    }
+}
+
 /// Body of an A-ASSOCIATE-RQ or -AC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Associate {
@@ -197,6 +222,10 @@ pub struct Associate {
     pub implementation_version_name: String,
     pub roles: Vec<RoleSelection>,
     pub extended: Vec<ExtendedNegotiation>,
+    /// RQ only.
+    pub identity: Option<UserIdentity>,
+    /// AC only: the identity was accepted; empty for a user name and passcode.
+    pub identity_response: Option<Vec<u8>>,
 }
 
 const APPLICATION_CONTEXT_ITEM: u8 = 0x10;
@@ -210,6 +239,8 @@ const IMPLEMENTATION_CLASS_ITEM: u8 = 0x52;
 const ROLE_SELECTION_ITEM: u8 = 0x54;
 const IMPLEMENTATION_VERSION_ITEM: u8 = 0x55;
 const EXTENDED_NEGOTIATION_ITEM: u8 = 0x56;
+const USER_IDENTITY_RQ_ITEM: u8 = 0x58;
+const USER_IDENTITY_AC_ITEM: u8 = 0x59;
 
 /// Fixed part of an A-ASSOCIATE body in bytes. Source: PS3.8 tables 9-11 and 9-17.
 const ASSOCIATE_FIXED_LENGTH: usize = 68;
@@ -279,6 +310,18 @@ impl Associate {
                         scp: *scp != 0,
                     });
                 }
+                (USER_IDENTITY_RQ_ITEM, value) => {
+                    // Which of two would be the one that was checked?
+                    if self.identity.is_some() {
+                        return Err("two user identity items");
+                    }
+                    self.identity = Some(decode_identity(value)?);
+                }
+                (USER_IDENTITY_AC_ITEM, value) => {
+                    let (response, _) =
+                        counted(value).ok_or("user identity response ends within itself")?;
+                    self.identity_response = Some(response.to_vec());
+                }
                 _ => {}
             }
         }
@@ -324,6 +367,22 @@ impl Associate {
                     out.extend_from_slice(&extended.information);
                 });
             }
+            if let Some(identity) = &self.identity {
+                item(out, USER_IDENTITY_RQ_ITEM, |out| {
+                    let positive = u8::from(identity.positive_response_requested);
+                    out.extend_from_slice(&[identity.kind, positive]);
+                    for field in [&identity.primary, &identity.secondary] {
+                        out.extend_from_slice(&length_u16(field.len()).to_be_bytes());
+                        out.extend_from_slice(field);
+                    }
+                });
+            }
+            if let Some(response) = &self.identity_response {
+                item(out, USER_IDENTITY_AC_ITEM, |out| {
+                    out.extend_from_slice(&length_u16(response.len()).to_be_bytes());
+                    out.extend_from_slice(response);
+                });
+            }
         });
         let length = u32::try_from(out.len() - PDU_HEADER_LENGTH).unwrap_or(u32::MAX);
         out[2..6].copy_from_slice(&length.to_be_bytes());
@@ -347,6 +406,31 @@ pub fn text(raw: &[u8]) -> String {
         .collect::<String>()
         .trim_matches(['\0', ' '])
         .to_owned()
+}
+
+/// A field behind its length of two bytes, and what follows it.
+fn counted(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = value.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// A secondary field that is left out counts as empty: only one kind has it.
+fn decode_identity(value: &[u8]) -> Result<UserIdentity, &'static str> {
+    let short = "user identity item ends within itself";
+    let [kind, positive, rest @ ..] = value else {
+        return Err(short);
+    };
+    let (primary, rest) = counted(rest).ok_or(short)?;
+    let secondary = match rest {
+        [] => &[],
+        rest => counted(rest).ok_or(short)?.0,
+    };
+    Ok(UserIdentity {
+        kind: *kind,
+        positive_response_requested: *positive != 0,
+        primary: primary.to_vec(),
+        secondary: secondary.to_vec(),
+    })
 }
 
 fn decode_context(value: &[u8]) -> Result<ContextItem, &'static str> {
@@ -456,7 +540,93 @@ mod tests {
                 sop_class_uid: "1.2.840.10008.5.1.4.1.2.2.1".into(),
                 information: vec![1, 0, 1],
             }],
+            ..Associate::default()
         }
+    }
+
+    /// Type, response wanted, then the two fields, each behind its length; and what is read.
+    #[test]
+    fn a_user_identity_item_ends_within_itself_and_is_there_once() {
+        let user = |positive: bool, secondary: &str| {
+            Some(UserIdentity {
+                kind: 2,
+                positive_response_requested: positive,
+                primary: b"sato".to_vec(),
+                secondary: secondary.as_bytes().to_vec(),
+            })
+        };
+        let cases: [(&[u8], Option<UserIdentity>); 9] = [
+            (b"\x02\x01\0\x04sato\0\x02pw", user(true, "pw")),
+            // What follows, and a secondary field that is left out.
+            (b"\x02\0\0\x04sato\0\x02pw more", user(false, "pw")),
+            (b"\x02\0\0\x04sato", user(false, "")),
+            (b"\x02\0\0\x04sato\0\0", user(false, "")),
+            (b"\x02\0\0\x05sato", None),
+            (b"\x02\0\xff\xffsato\0\x02pw", None),
+            (b"\x02\0\0\x04sato\0\x03pw", None),
+            (b"\x02\0\0\x04sato\0", None),
+            (b"\x02", None),
+        ];
+        let body = |items: &[&[u8]]| {
+            let mut body = vec![0; ASSOCIATE_FIXED_LENGTH];
+            item(&mut body, USER_INFORMATION_ITEM, |out| {
+                for value in items {
+                    item(out, USER_IDENTITY_RQ_ITEM, |out| {
+                        out.extend_from_slice(value);
+                    });
+                }
+            });
+            body
+        };
+        for (value, expected) in &cases {
+            let read = Associate::decode(&body(&[value]));
+            assert_eq!(read.map(|read| read.identity).ok().flatten(), *expected);
+        }
+        let (first, _) = &cases[0];
+        let twice = Associate::decode(&body(&[first, first])).unwrap_err();
+        assert!(twice.contains("two"), "{twice}");
+        let shown = format!("{:?}", Associate::decode(&body(&[first])).unwrap());
+        assert!(!shown.contains("sato") && !shown.contains("112"), "{shown}");
+    }
+
+    /// Method: ours to another implementation and back; and the longest that fit in an item.
+    #[test]
+    fn a_user_identity_survives_the_wire() {
+        use dicom_ul::pdu::{Pdu, read_pdu, write_pdu};
+        let long = vec![b'a'; 30_000];
+        for (primary, secondary) in [
+            (b"sato".to_vec(), b"pass word".to_vec()),
+            (long.clone(), long),
+        ] {
+            let mut request = sample(1);
+            request.identity = Some(UserIdentity {
+                kind: 2,
+                positive_response_requested: true,
+                primary,
+                secondary,
+            });
+            let raw = request.encode(ASSOCIATE_RQ);
+            assert_eq!(
+                Associate::decode(&raw[PDU_HEADER_LENGTH..]).unwrap(),
+                request
+            );
+            let pdu = read_pdu(&raw[..], 131_072, true).unwrap().unwrap();
+            assert!(matches!(pdu, Pdu::AssociationRQ(_)));
+            let mut theirs = Vec::new();
+            write_pdu(&mut theirs, &pdu).unwrap();
+            assert_eq!(
+                Associate::decode(&theirs[PDU_HEADER_LENGTH..]).unwrap(),
+                request
+            );
+        }
+        let mut answer = sample(1);
+        answer.contexts[0].abstract_syntax.clear();
+        answer.identity_response = Some(Vec::new());
+        let raw = answer.encode(ASSOCIATE_AC);
+        assert_eq!(
+            Associate::decode(&raw[PDU_HEADER_LENGTH..]).unwrap(),
+            answer
+        );
     }
 
     #[test]

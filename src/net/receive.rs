@@ -10,14 +10,18 @@ use super::pdu::{
     ABORT, AbortReason, Header, P_DATA_TF, PDU_HEADER_LENGTH, PDV_HEADER_LENGTH, RELEASE_RP,
     RELEASE_RQ,
 };
-use std::io::{self, Read};
-use std::net::TcpStream;
+use super::wire::Wire;
+use crate::memory::{self, Share};
+use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Size of the receive buffer in bytes: two PDUs of the greatest length, so one read takes
 /// what has queued up while a write went on. Larger ones were measured to gain nothing.
 pub const BUFFER_LENGTH: usize = 256 * 1024;
+
+/// The same until more has come at once than that: commands, most queries, associations that wait.
+const SMALL_LENGTH: usize = 16 * 1024;
 
 /// By how many bytes a P-DATA PDU may exceed the length we announced: some senders count
 /// their headers differently, and since nothing waits for a whole PDU it costs nothing.
@@ -81,6 +85,10 @@ enum Next {
 
 pub(super) struct Receiver {
     buffer: Box<[u8]>,
+    /// Of the memory for data sets in flight; a small buffer has none.
+    share: Option<Share>,
+    /// The last read filled the buffer.
+    was_full: bool,
     /// End of the received bytes.
     end: usize,
     state: State,
@@ -90,6 +98,8 @@ pub(super) struct Receiver {
     data_context: Option<u8>,
     /// In the middle of a command set.
     in_command: bool,
+    /// Longest command set, in bytes.
+    pub command_max: usize,
     /// Longest P-DATA variable field that the peer was told it may send, in bytes.
     announced: u32,
     /// Time spent waiting within messages, and bytes that came meanwhile; the least progress
@@ -102,12 +112,15 @@ impl Receiver {
     /// `announced` is the Maximum Length Received that we sent.
     pub fn new(announced: u32) -> Receiver {
         Receiver {
-            buffer: vec![0; BUFFER_LENGTH].into_boxed_slice(),
+            buffer: vec![0; SMALL_LENGTH].into_boxed_slice(),
+            share: None,
+            was_full: false,
             end: 0,
             state: State::default(),
             command: Vec::new(),
             data_context: None,
             in_command: false,
+            command_max: COMMAND_LENGTH_MAX,
             announced,
             waited: Duration::ZERO,
             waited_bytes: 0,
@@ -128,8 +141,28 @@ impl Receiver {
         &self.buffer[range]
     }
 
+    /// A large buffer, where there is memory for it.
+    fn grow(&mut self) {
+        if self.share.is_none()
+            && let Some(share) = memory::take_spare(BUFFER_LENGTH)
+        {
+            let mut larger = vec![0; BUFFER_LENGTH].into_boxed_slice();
+            larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = larger;
+            self.share = Some(share);
+        }
+    }
+
+    /// Gives a large buffer back. Nothing is in it.
+    pub fn shrink(&mut self) {
+        if self.is_empty() && self.share.take().is_some() {
+            self.buffer = vec![0; SMALL_LENGTH].into_boxed_slice();
+            (self.state.start, self.end, self.was_full) = (0, 0, false);
+        }
+    }
+
     /// Waits for the first byte of a message.
-    pub fn wait(&mut self, stream: &TcpStream, patience: Duration) -> Result<(), NetError> {
+    pub fn wait(&mut self, stream: &Wire, patience: Duration) -> Result<(), NetError> {
         let since = Instant::now();
         while self.is_empty() {
             if !self.read_some(stream)? && since.elapsed() >= patience {
@@ -143,18 +176,14 @@ impl Receiver {
     }
 
     /// The next command set, or the end of the association.
-    pub fn command(
-        &mut self,
-        stream: &TcpStream,
-        timeouts: &Timeouts,
-    ) -> Result<Received, NetError> {
+    pub fn command(&mut self, stream: &Wire, timeouts: &Timeouts) -> Result<Received, NetError> {
         self.waited = Duration::ZERO;
         self.waited_bytes = 0;
         self.command_as(stream, Wait::Stall(timeouts))
             .map_err(Cut::error)
     }
 
-    fn command_as(&mut self, stream: &TcpStream, wait: Wait) -> Result<Received, Cut> {
+    fn command_as(&mut self, stream: &Wire, wait: Wait) -> Result<Received, Cut> {
         self.command.clear();
         let mut context_id = None;
         loop {
@@ -177,8 +206,9 @@ impl Receiver {
                 return Err(unexpected("command set changes its presentation context"));
             }
             self.in_command = true;
-            if self.command.len() + self.state.pdv_left as usize > COMMAND_LENGTH_MAX {
-                return Err(invalid("command set longer than 64 KiB"));
+            if self.command.len() + self.state.pdv_left as usize > self.command_max {
+                let most = self.command_max;
+                return Err(Cut::Failed(NetError::CommandTooLong { most }));
             }
             while self.state.pdv_left > 0 {
                 let range = self.take_fragment(stream, wait)?;
@@ -203,7 +233,7 @@ impl Receiver {
     /// Where in the buffer the next piece of the data set is; `None` at its end.
     pub fn data_range(
         &mut self,
-        stream: &TcpStream,
+        stream: &Wire,
         timeouts: &Timeouts,
     ) -> Result<Option<Range<usize>>, NetError> {
         let wait = Wait::Stall(timeouts);
@@ -239,18 +269,14 @@ impl Receiver {
     }
 
     /// Reads away what is left of a data set.
-    pub fn skip_data_set(
-        &mut self,
-        stream: &TcpStream,
-        timeouts: &Timeouts,
-    ) -> Result<(), NetError> {
+    pub fn skip_data_set(&mut self, stream: &Wire, timeouts: &Timeouts) -> Result<(), NetError> {
         while self.data_range(stream, timeouts)?.is_some() {}
         Ok(())
     }
 
     /// Whether a C-CANCEL-RQ for `message_id` or a release request has come. Does not wait;
     /// anything else, and a message that is not complete yet, stays as it is.
-    pub fn cancel(&mut self, stream: &TcpStream, message_id: u16) -> Result<bool, NetError> {
+    pub fn cancel(&mut self, stream: &Wire, message_id: u16) -> Result<bool, NetError> {
         loop {
             self.compact();
             let before = self.state;
@@ -287,7 +313,7 @@ impl Receiver {
     /// `None` after something else, which is read away.
     pub fn release_step(
         &mut self,
-        stream: &TcpStream,
+        stream: &Wire,
         timeouts: &Timeouts,
     ) -> Result<Option<u8>, NetError> {
         let wait = Wait::Stall(timeouts);
@@ -309,7 +335,7 @@ impl Receiver {
 
     /// Takes what has come of the current fragment, at least one byte. Precondition: some of
     /// the fragment is left.
-    fn take_fragment(&mut self, stream: &TcpStream, wait: Wait) -> Result<Range<usize>, Cut> {
+    fn take_fragment(&mut self, stream: &Wire, wait: Wait) -> Result<Range<usize>, Cut> {
         self.need(stream, 1, wait)?;
         let length = (self.end - self.state.start).min(self.state.pdv_left as usize);
         let start = self.state.start;
@@ -320,7 +346,7 @@ impl Receiver {
     }
 
     /// Goes to the next PDV, or says which other PDU came.
-    fn next_fragment(&mut self, stream: &TcpStream, wait: Wait) -> Result<Next, Cut> {
+    fn next_fragment(&mut self, stream: &Wire, wait: Wait) -> Result<Next, Cut> {
         loop {
             if self.state.pdu_left > 0 {
                 self.pdv_header(stream, wait)?;
@@ -370,7 +396,7 @@ impl Receiver {
         }
     }
 
-    fn pdv_header(&mut self, stream: &TcpStream, wait: Wait) -> Result<(), Cut> {
+    fn pdv_header(&mut self, stream: &Wire, wait: Wait) -> Result<(), Cut> {
         if self.state.pdu_left < PDV_HEADER_LENGTH as u32 {
             return Err(invalid(
                 "PDU ends within the header of a presentation data value",
@@ -401,7 +427,7 @@ impl Receiver {
     }
 
     /// Makes sure that `count` bytes (of a header, or one of a fragment) are in the buffer.
-    fn need(&mut self, stream: &TcpStream, count: usize, wait: Wait) -> Result<(), Cut> {
+    fn need(&mut self, stream: &Wire, count: usize, wait: Wait) -> Result<(), Cut> {
         if self.end - self.state.start >= count {
             return Ok(());
         }
@@ -434,6 +460,9 @@ impl Receiver {
             Wait::Never => {
                 while self.end - self.state.start < count {
                     if self.end == self.buffer.len() {
+                        self.grow();
+                    }
+                    if self.end == self.buffer.len() {
                         return Err(invalid("command set in too many fragments"));
                     }
                     self.read_without_waiting(stream)?;
@@ -453,19 +482,23 @@ impl Receiver {
     }
 
     /// One read into the free end of the buffer. False when the socket's timeout passed.
-    fn read_some(&mut self, mut stream: &TcpStream) -> Result<bool, NetError> {
+    fn read_some(&mut self, stream: &Wire) -> Result<bool, NetError> {
         if self.is_empty() {
             self.state.start = 0;
             self.end = 0;
+        }
+        if self.was_full {
+            self.grow();
         }
         let room = self.buffer.len() - self.end;
         match stream.read(&mut self.buffer[self.end..]) {
             Ok(0) => Err(NetError::Closed),
             Ok(count) => {
                 self.end += count;
+                self.was_full = count == room;
                 // A full buffer means that more is queued: the next read acknowledges it.
                 if count < room {
-                    quick_ack(stream);
+                    quick_ack(stream.socket());
                 }
                 Ok(true)
             }
@@ -477,18 +510,19 @@ impl Receiver {
         }
     }
 
-    fn read_without_waiting(&mut self, stream: &TcpStream) -> Result<(), Cut> {
-        use rustix::net::{RecvFlags, recv};
-        match recv(stream, &mut self.buffer[self.end..], RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Err(Cut::Failed(NetError::Closed)),
-            Ok((_, count)) => {
+    fn read_without_waiting(&mut self, stream: &Wire) -> Result<(), Cut> {
+        match stream.read_at_once(&mut self.buffer[self.end..]) {
+            Ok(0) => Err(Cut::Failed(NetError::Closed)),
+            Ok(count) => {
                 self.end += count;
-                quick_ack(stream);
+                quick_ack(stream.socket());
                 Ok(())
             }
-            Err(rustix::io::Errno::AGAIN) => Err(Cut::NotYet),
-            Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(Cut::Failed(NetError::from_io(error.into()))),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Err(Cut::NotYet),
+                io::ErrorKind::Interrupted => Ok(()),
+                _ => Err(Cut::Failed(NetError::from_io(error))),
+            },
         }
     }
 }
@@ -665,7 +699,10 @@ mod tests {
                 }
             };
             assert!(
-                matches!(error, NetError::Protocol { .. }),
+                matches!(
+                    error,
+                    NetError::Protocol { .. } | NetError::CommandTooLong { .. }
+                ),
                 "{name}: {error}"
             );
             let (kind, body) = read_pdu(&mut stream);

@@ -8,8 +8,10 @@ use super::pdu::{
     ASSOCIATE_RQ, AbortReason, Associate, ContextItem, Header, PDU_HEADER_LENGTH, PDU_LENGTH_MAX,
     Reject, RoleSelection,
 };
+use super::tls::{Facts, TlsError, TlsRequestor};
+use super::wire::Wire;
 use crate::dicom::{AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,19 @@ impl Association {
     /// 1, 3, 5… in their order. An association without any accepted context is not an error
     /// here: look at [`Association::contexts`].
     pub fn request(
+        address: impl ToSocketAddrs + std::fmt::Debug,
+        calling: &AeTitle,
+        called: &AeTitle,
+        contexts: Vec<(String, Vec<String>)>,
+        timeouts: Timeouts,
+        roles: &[RoleSelection],
+    ) -> Result<Association, NetError> {
+        Association::request_over(None, address, calling, called, contexts, timeouts, roles)
+    }
+
+    /// The same, over TLS where `secure` says how, and by which name the peer is called.
+    pub fn request_over(
+        secure: Option<(&TlsRequestor, Option<&str>)>,
         address: impl ToSocketAddrs + std::fmt::Debug,
         calling: &AeTitle,
         called: &AeTitle,
@@ -53,19 +68,28 @@ impl Association {
             implementation_class_uid: IMPLEMENTATION_CLASS_UID.to_owned(),
             implementation_version_name: IMPLEMENTATION_VERSION_NAME.to_owned(),
             roles: roles.to_vec(),
-            extended: Vec::new(),
+            ..Associate::default()
         };
         let stream = connect(address, timeouts.connect)?;
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(timeouts.negotiation))?;
-        (&stream)
-            .write_all(&proposal.encode(ASSOCIATE_RQ))
+        let address = stream.peer_addr().map_err(NetError::from_io)?;
+        let deadline = Instant::now() + timeouts.negotiation;
+        let (stream, facts) = match secure {
+            None => (Wire::plain(stream), Facts::default()),
+            Some((tls, host)) => tls.shake(stream, host, deadline, timeouts.negotiation)?,
+        };
+        stream
+            .socket()
+            .set_write_timeout(Some(timeouts.negotiation))?;
+        let request = proposal.encode(ASSOCIATE_RQ);
+        stream
+            .write_all(&mut [IoSlice::new(&request)], timeouts.negotiation)
             .map_err(NetError::from_io)?;
-        let answer = match read_answer(&stream, timeouts.negotiation) {
+        let answer = match read_answer(&stream, deadline, timeouts.negotiation) {
             Ok(answer) => answer,
             Err(error) => {
                 if let NetError::Protocol { reason, .. } = &error {
-                    let _ = (&stream).write_all(&pdu::abort(2, *reason));
+                    stream.write_at_once(&pdu::abort(2, *reason));
                 }
                 return Err(error);
             }
@@ -73,11 +97,15 @@ impl Association {
         let peer = Peer {
             calling: calling.as_str().to_owned(),
             called: called.as_str().to_owned(),
-            address: stream.peer_addr().map_err(NetError::from_io)?,
+            address,
             implementation_class_uid: answer.implementation_class_uid.clone(),
             implementation_version_name: answer.implementation_version_name.clone(),
             pdu_length_max: usable_pdu_length(answer.pdu_length_max),
-        };
+            user: None,
+            tls: None,
+            certificate: None,
+        }
+        .over(facts);
         let contexts = accepted(&proposal, &answer);
         Association::new(stream, peer, contexts, true, PDU_LENGTH_MAX, timeouts)
     }
@@ -102,14 +130,15 @@ fn connect(
 }
 
 /// The A-ASSOCIATE-AC; a rejection or an abort is an error.
-fn read_answer(stream: &TcpStream, timeout: Duration) -> Result<Associate, NetError> {
-    let deadline = Instant::now() + timeout;
+fn read_answer(stream: &Wire, deadline: Instant, timeout: Duration) -> Result<Associate, NetError> {
     let mut raw = [0u8; PDU_HEADER_LENGTH];
     read_until(stream, &mut raw, deadline, timeout)?;
     let header = Header::parse(&raw);
     let invalid = |what| NetError::protocol(what, AbortReason::InvalidParameter);
     match header.pdu_type {
         ASSOCIATE_AC | ASSOCIATE_RJ | ABORT => {}
+        // A TLS record: an alert, or a handshake of its own.
+        0x15 | 0x16 if raw[1] == 3 => return Err(TlsError::wanted_by_acceptor().into()),
         other => {
             return Err(NetError::protocol(
                 "answer to A-ASSOCIATE-RQ is none",
@@ -134,7 +163,7 @@ fn read_answer(stream: &TcpStream, timeout: Duration) -> Result<Associate, NetEr
 }
 
 fn read_until(
-    mut stream: &TcpStream,
+    stream: &Wire,
     mut into: &mut [u8],
     deadline: Instant,
     after: Duration,
@@ -148,16 +177,18 @@ fn read_until(
         if left.is_zero() {
             return Err(late());
         }
-        stream.set_read_timeout(Some(left))?;
+        stream.socket().set_read_timeout(Some(left))?;
         match stream.read(into) {
             Ok(0) => return Err(NetError::Closed),
             Ok(count) => {
-                quick_ack(stream);
+                quick_ack(stream.socket());
                 into = &mut into[count..];
             }
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Err(late()),
-                io::ErrorKind::Interrupted => {}
+                // Looked at again above: over TLS a part of a record may have come.
+                io::ErrorKind::WouldBlock
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::Interrupted => {}
                 _ => return Err(NetError::from_io(error)),
             },
         }
@@ -199,6 +230,7 @@ fn accepted(proposal: &Associate, answer: &Associate) -> Vec<Context> {
 mod tests {
     use super::super::loopback::{title, usual_contexts};
     use super::*;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     fn ask(answer: &'static [u8], timeouts: Timeouts) -> Result<(), NetError> {

@@ -4,11 +4,15 @@ use super::NetError;
 use super::association::Association;
 use super::dimse::{CommandSet, HAS_DATA_SET, NO_DATA_SET};
 use super::pdu::{P_DATA_TF, PDU_HEADER_LENGTH, PDV_HEADER_LENGTH};
-use std::io::{self, IoSlice, Write};
+use crate::memory;
+use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 /// Bytes that are collected before a write; one PDU more may follow.
 const OUT_LENGTH: usize = 256 * 1024;
+
+/// The same where no memory is left for more.
+const OUT_SMALL: usize = 32 * 1024;
 
 /// A data set of so many bytes is written from where it is, the headers between its fragments; one of less is put
 /// behind its command.
@@ -132,17 +136,33 @@ impl Association {
         (self.peer().pdu_length_max as usize - PDV_HEADER_LENGTH) & !1
     }
 
+    /// How much is collected before a write, for a data set of `len` bytes.
+    fn out_length(&mut self, len: u64) -> usize {
+        if self.out_share.is_none() && len > OUT_SMALL as u64 {
+            self.out_share = memory::take_spare(OUT_LENGTH);
+            if self.out_share.is_some() {
+                self.out
+                    .reserve_exact(OUT_LENGTH.saturating_sub(self.out.len()));
+            }
+        }
+        match self.out_share {
+            Some(_) => OUT_LENGTH,
+            None => OUT_SMALL,
+        }
+    }
+
     fn put_data(
         &mut self,
         context_id: u8,
         len: u64,
         read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> Result<(), NetError> {
-        let length = self.fragment_length();
+        let out_length = self.out_length(len);
+        let length = self.fragment_length().min(out_length);
         let mut left = len;
         loop {
             let fragment = left.min(length as u64) as usize;
-            if self.out_used > 0 && self.out_used + HEADERS_LENGTH + fragment > OUT_LENGTH {
+            if self.out_used > 0 && self.out_used + HEADERS_LENGTH + fragment > out_length {
                 self.flush()?;
             }
             left -= fragment as u64;
@@ -180,7 +200,7 @@ impl Association {
                 slices.extend([IoSlice::new(headers), IoSlice::new(fragment)]);
             }
             let begun = Instant::now();
-            let result = self.write_out(&mut slices);
+            let result = self.stream.write_all(&mut slices, self.timeouts.stall);
             let bytes = self.out_used + headers.len() * HEADERS_LENGTH + batch.len();
             self.written(bytes, begun.elapsed(), result)?;
         }
@@ -202,30 +222,11 @@ impl Association {
         &mut self.out[start..self.out_used]
     }
 
-    /// One call may block for the stall time and then have taken a part: a peer that reads a little now and then, or
-    /// only fills its system's buffers, must not hold this thread by that.
-    fn write_out(&self, mut rest: &mut [IoSlice]) -> io::Result<()> {
-        let begun = Instant::now();
-        // Also takes away what is empty.
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            match (&*self.stream).write_vectored(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => IoSlice::advance_slices(&mut rest, count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            if !rest.is_empty() && begun.elapsed() > self.timeouts.stall * 2 {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
-        Ok(())
-    }
-
     /// Writes what has been collected.
     pub(super) fn flush(&mut self) -> Result<(), NetError> {
         let begun = Instant::now();
-        let result = self.write_out(&mut [IoSlice::new(&self.out[..self.out_used])]);
+        let mut waiting = [IoSlice::new(&self.out[..self.out_used])];
+        let result = self.stream.write_all(&mut waiting, self.timeouts.stall);
         self.written(self.out_used, begun.elapsed(), result)
     }
 

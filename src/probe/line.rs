@@ -52,10 +52,10 @@ impl Line {
             response: at_most(RESPONSE),
             ..Timeouts::default()
         };
-        let association = Association::request(
+        let association = scu::associate(
+            trial.peer,
             addresses,
             &trial.config.ae_title,
-            &trial.peer.ae_title,
             contexts,
             timeouts,
             &[],

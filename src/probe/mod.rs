@@ -261,6 +261,14 @@ impl<'a> Trial<'a> {
                 config.ae_title, peer.ae_title
             ),
         );
+        if let Some(tls) = who.tls {
+            let shown = who.certificate.as_ref().map(|certificate| {
+                let (who, until) = (certificate.who(), certificate.until());
+                let until = until.map_or(String::new(), |until| format!(", until {until}"));
+                format!("; its certificate is for {}{until}", plain(&who))
+            });
+            report.ok("tls", format!("{tls}{}", shown.unwrap_or_default()));
+        }
         if line.context(sop::VERIFICATION).is_none() {
             report.warning("echo", "it does not offer verification (C-ECHO)", "");
             line.close();

@@ -70,6 +70,7 @@ pub fn no_association(error: &NetError, peer: &PeerEntry, config: &Config) -> Sa
             "what answers there does not speak DICOM",
             "is that the right port?",
         ),
+        NetError::Tls(error) => said(error.found.clone(), error.next.clone()),
         NetError::Connect { source, .. } => no_connection(source),
         error => said(error.to_string(), "its own log may say more"),
     }

@@ -117,14 +117,7 @@ impl Other<'_> {
             response: FIND_PATIENCE,
             ..Timeouts::default()
         };
-        let opened = Association::request(
-            found.as_slice(),
-            self.calling,
-            title,
-            contexts,
-            timeouts,
-            roles,
-        );
+        let opened = scu::associate(self.peer, &found, self.calling, contexts, timeouts, roles);
         let association = opened.map_err(|error| match error {
             NetError::Rejected(reject) if !reject.is_transient() => Trouble::Ends(format!(
                 "{title} refuses associations from {}: {reject}; make {} known there, or give the AE title that it expects",

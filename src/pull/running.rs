@@ -453,6 +453,7 @@ impl Pulls {
             seconds: (begun.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
             status: came.status,
             reason: came.reason.to_owned(),
+            asked_by: None,
         });
     }
 }

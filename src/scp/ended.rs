@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::dicom::names::{sop_class_name, transfer_syntax_name};
 use crate::metrics::{Ended, Metrics};
-use crate::net::{Asked, NetError, RefusedContext, pdu};
+use crate::net::{Asked, NetError, RefusedContext, TlsFault, pdu};
+
+use super::limited::Exceeded;
 
 /// Why an association failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +59,13 @@ impl Troubles {
 pub fn never_came(
     metrics: &Metrics,
     config: &Config,
-    association_id: u64,
-    address: IpAddr,
+    (association_id, address): (u64, IpAddr),
     asked: &Asked,
     error: Option<&NetError>,
+    exceeded: Option<Exceeded>,
     elapsed: Duration,
 ) {
-    let Some(why) = why_not(config, asked, error) else {
+    let Some(why) = why_not(config, asked, error, exceeded) else {
         metrics.counters.port_checked();
         return;
     };
@@ -83,9 +85,18 @@ pub fn never_came(
     });
 }
 
-fn why_not(config: &Config, asked: &Asked, error: Option<&NetError>) -> Option<Why> {
+fn why_not(
+    config: &Config,
+    asked: &Asked,
+    error: Option<&NetError>,
+    exceeded: Option<Exceeded>,
+) -> Option<Why> {
     let first = asked.first_bytes.as_slice();
     let ours = &config.ae_title;
+    if let Some(denied) = &asked.denied {
+        let (end, next) = (denied.end.as_str(), denied.next.as_str());
+        return Some(Why::new(denied.reason, end, next));
+    }
     Some(match error {
         Some(NetError::Refused(reject)) => match *reject {
             pdu::Reject::CALLED_AE_TITLE => Why::new(
@@ -95,9 +106,16 @@ fn why_not(config: &Config, asked: &Asked, error: Option<&NetError>) -> Option<W
                     shown(&asked.called)
                 ),
                 format!(
-                    "set the AE title of this archive to {ours} in the other system, or here: accept_any_called = true"
+                    "set the AE title of this archive to {ours} in the other system, or here: [access] called = \"any\""
                 ),
             ),
+            pdu::Reject::LOCAL_LIMIT if exceeded.is_some_and(|limit| limit.key == "open_files") => {
+                Why::new(
+                    "busy",
+                    "refused for now: too few files may be open here for another association",
+                    "kura doctor says how many may be open, and how to allow more",
+                )
+            }
             pdu::Reject::LOCAL_LIMIT => Why::new(
                 "busy",
                 format!(
@@ -112,10 +130,18 @@ fn why_not(config: &Config, asked: &Asked, error: Option<&NetError>) -> Option<W
                 "it does not speak DICOM as everybody does (PS3.8): ask its manufacturer",
             ),
         },
-        _ if is_tls(first) => Why::new(
+        Some(NetError::Tls(error)) => Why::new(
+            tls_reason(error.fault),
+            error.found.clone(),
+            error.next.clone(),
+        ),
+        _ if is_tls(first) && !asked.over_tls => Why::new(
             "tls",
             "it began with TLS; this port speaks DICOM without it",
-            "switch TLS (\"secure DICOM\") off for this archive in the other system",
+            match config.tls.port {
+                Some(port) => format!("give the other system port {port} for this archive"),
+                None => "switch TLS (\"secure DICOM\") off for this archive in the other system, or have a port for it here: [tls] port".to_owned(),
+            },
         ),
         Some(NetError::Protocol { .. }) if is_http(first) => Why::new(
             "http",
@@ -139,12 +165,23 @@ fn why_not(config: &Config, asked: &Asked, error: Option<&NetError>) -> Option<W
         },
         None if first.is_empty() => Why::new(
             "silent",
-            "it connected and said nothing for 30 s",
+            format!(
+                "it connected and said nothing for {} s",
+                config.limits.negotiation_seconds
+            ),
             "is it a DICOM system? its log may say what it waits for",
+        ),
+        None if is_tls(first) => Why::new(
+            "silent",
+            "its TLS handshake did not come to an end within 30 s",
+            "look at the network between the two, and at the log of the other system",
         ),
         None => Why::new(
             "silent",
-            "its request for an association did not come to an end within 30 s",
+            format!(
+                "its request for an association did not come to an end within {} s",
+                config.limits.negotiation_seconds
+            ),
             "look at the network between the two",
         ),
         Some(_) if first.is_empty() => return None,
@@ -207,8 +244,28 @@ pub fn of(
             format!("given up: it broke the protocol ({what})"),
             "ask its manufacturer; kura serve --trace-association writes down what it says",
         ),
+        NetError::CommandTooLong { most } => Why::new(
+            "protocol",
+            format!("given up: it sent a command of more than {most} bytes"),
+            "ask its manufacturer; kura serve --trace-association writes down what it says",
+        ),
+        NetError::Tls(error) => Why::new(
+            tls_reason(error.fault),
+            format!("broken: {}", error.found),
+            format!("{}; {resent}", error.next),
+        ),
         error => Why::new("network", format!("broken: {error}"), resent),
     })
+}
+
+fn tls_reason(fault: TlsFault) -> &'static str {
+    match fault {
+        TlsFault::Plain => "tls-missing",
+        TlsFault::NothingInCommon => "tls-version",
+        TlsFault::NoCertificate | TlsFault::Certificate => "tls-certificate",
+        TlsFault::Refused => "tls-refused",
+        TlsFault::Ours | TlsFault::Broken => "tls-broken",
+    }
 }
 
 fn not_accepted(asked: &Asked) -> Why {
@@ -216,6 +273,17 @@ fn not_accepted(asked: &Asked) -> Why {
     let mut listed = contexts.join("; ");
     if asked.refused_count > asked.refused.len() {
         listed.push_str("; and more");
+    }
+    if asked.refused.iter().any(|context| context.is_forbidden) {
+        let by = asked
+            .granted
+            .as_ref()
+            .map_or("nothing", |granted| &granted.by);
+        return Why::new(
+            "not-allowed",
+            format!("nothing that it wanted is allowed to it by {by}: {listed}"),
+            "if it may, add that to allow of the rule in kura.toml, or an [[access.rule]] before it, then: kura reload",
+        );
     }
     let is_about_syntaxes = asked.refused.iter().all(|context| !context.is_unknown);
     let next = match is_about_syntaxes {
@@ -233,7 +301,7 @@ fn not_accepted(asked: &Asked) -> Why {
 
 fn context(refused: &RefusedContext) -> String {
     let class = sop_class_name(&refused.abstract_syntax);
-    if refused.is_unknown {
+    if refused.is_unknown || refused.is_forbidden {
         return class;
     }
     let syntaxes = refused.transfer_syntaxes.iter();
@@ -263,6 +331,7 @@ fn shown(title: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::TlsError;
     use crate::net::pdu::AbortReason;
 
     fn asked(first: &[u8]) -> Asked {
@@ -271,6 +340,27 @@ mod tests {
             called: "OTHER".to_owned(),
             ..Asked::default()
         }
+    }
+
+    /// On the port for TLS, what it is that went wrong has its own name, and its own words.
+    #[test]
+    fn failures_of_tls_are_told_apart() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = Config::load(Some(file.path())).unwrap();
+        let mut came = asked(&[0x16, 3, 1, 2, 0, 1]);
+        came.over_tls = true;
+        let reason =
+            |error: Option<&NetError>| why_not(&config, &came, error, None).unwrap().reason;
+        for (fault, name) in [
+            (TlsFault::Plain, "tls-missing"),
+            (TlsFault::NothingInCommon, "tls-version"),
+            (TlsFault::NoCertificate, "tls-certificate"),
+            (TlsFault::Refused, "tls-refused"),
+        ] {
+            let error = TlsError::new(fault, "found", "next").into();
+            assert_eq!(reason(Some(&error)), name);
+        }
+        assert_eq!(reason(None), "silent");
     }
 
     /// What came, how it ended, and the name that has.
@@ -298,10 +388,13 @@ mod tests {
             (&[1, 0, 0], None, "silent"),
             (&[1, 0, 0], Some(NetError::Closed), "gone"),
         ] {
-            let why = why_not(&config, &asked(first), error.as_ref()).unwrap();
+            let why = why_not(&config, &asked(first), error.as_ref(), None).unwrap();
             assert_eq!(why.reason, reason, "{first:?} {error:?}");
             assert!(!why.end.is_empty() && !why.next.is_empty());
         }
-        assert_eq!(why_not(&config, &asked(b""), Some(&NetError::Closed)), None);
+        assert_eq!(
+            why_not(&config, &asked(b""), Some(&NetError::Closed), None),
+            None
+        );
     }
 }

@@ -2,21 +2,24 @@
 
 use std::ops::ControlFlow;
 
+use crate::audit::{self, Event, Kind};
 use crate::dicom::{Answering, Level, sop, ts};
 use crate::index::{Options, Query, Step};
 use crate::net::dimse::CommandSet;
 use crate::net::{Association, Context, NetError, extended};
 
-use super::Services;
 use super::answer::Answers;
 use super::identifier;
+use super::limited::Request;
 use super::status::{self, Status};
+use super::{Counts, Services};
 
 /// Why a query ended before all was looked at.
 enum Ended {
     Cancelled,
     /// There was one match more than a query may have.
     Enough(u64),
+    TooLong,
     Broken(NetError),
 }
 
@@ -25,6 +28,7 @@ pub fn answer(
     association: &mut Association,
     context_id: u8,
     command: &CommandSet,
+    counts: &Counts,
 ) -> Result<(), NetError> {
     let Some(context) = association.context(context_id).cloned() else {
         return super::drain(association);
@@ -43,7 +47,8 @@ pub fn answer(
         );
         return super::refuse(association, context_id, command, &status);
     }
-    let identifier = match identifier::receive(association, &context.transfer_syntax)? {
+    let request = Request::begin(&services.config.limits);
+    let identifier = match identifier::receive(services, association, &context.transfer_syntax)? {
         Ok(identifier) => identifier,
         Err(status) => return super::refuse(association, context_id, command, &status),
     };
@@ -66,6 +71,7 @@ pub fn answer(
     let result = services.archive.search(&query, &mut |step| {
         let step = match (association.pending_cancel(message_id), step) {
             (Ok(true), _) => Err(Ended::Cancelled),
+            (Ok(false), _) if request.is_too_long() => Err(Ended::TooLong),
             (Ok(false), Step::Looked) => Ok(()),
             (Ok(false), Step::Found(_)) if given == matches_max => Err(Ended::Enough(given)),
             (Ok(false), Step::Found(found)) => {
@@ -85,16 +91,50 @@ pub fn answer(
         }
     });
     let status = match (ended, result) {
-        (Some(Ended::Broken(error)), _) => return Err(error),
+        (Some(Ended::Broken(error)), _) => {
+            note(
+                services,
+                counts,
+                &context,
+                &query,
+                &format!("{given} answers, then it broke off"),
+            );
+            return Err(error);
+        }
         (Some(Ended::Cancelled), _) => Status::new(status::CANCEL, "cancelled"),
         (Some(Ended::Enough(count)), _) => Status::new(
             status::OUT_OF_RESOURCES,
             format!("more than {count} matches, the limit here; ask for less"),
         ),
+        (Some(Ended::TooLong), _) => Status::new(
+            status::OUT_OF_RESOURCES,
+            request.ended(services, association, "C-FIND"),
+        ),
         (None, Ok(())) => Status::new(status::SUCCESS, ""),
         (None, Err(error)) => Status::from(&error),
     };
+    let outcome = format!("{given} answers, {:04X}H", status.code);
+    note(services, counts, &context, &query, &outcome);
     super::refuse(association, context_id, command, &status)
+}
+
+/// For the audit: who asked by what.
+fn note(services: &Services, counts: &Counts, context: &Context, query: &Query, outcome: &str) {
+    let keys = query.keys.iter();
+    let keys: Vec<_> = keys
+        .map(|key| (identifier::tag(key.tag), key.value.as_str()))
+        .collect();
+    let with_values = services.config.audit.query_values;
+    let asked = audit::query(query.level.as_str(), &keys, with_values);
+    let event = Event {
+        model: context.abstract_syntax.clone(),
+        query: asked.identifier,
+        studies: asked.studies,
+        ..super::event(counts, Kind::Queried)
+    };
+    services
+        .audit
+        .gather(&super::who(counts), &asked.words, outcome, event);
 }
 
 /// What was agreed for this context, and what is set up for the peer.

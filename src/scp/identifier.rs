@@ -4,54 +4,124 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 
+use crate::config::Limits;
 use crate::dicom::scan::{Scanner, Wanted};
 use crate::dicom::{Attributes, Level, Tag, attributes};
 use crate::index::Key;
+use crate::memory::{self, Share};
 use crate::net::{Association, NetError};
 
+use super::Services;
+use super::limited::{self, Exceeded};
 use super::status::{self, Status};
-
-/// An identifier larger than this is refused, bytes. A scan keeps all elements of one of this size, whatever they are;
-/// the largest real ones hold lists of a thousand UIDs.
-const IDENTIFIER_BYTES_MAX: usize = 512 << 10;
 
 pub struct Identifier {
     pub level: Level,
     pub attributes: Attributes,
+    /// For a long list of values, as long as the request lasts.
+    _memory: Vec<Share>,
+}
+
+/// Identifiers have less, but for lists of a thousand UIDs, bytes. Memory for more is taken in steps of so much.
+const KEPT_BYTES_USUAL: usize = 64 << 10;
+
+/// A long one is held as it came, as text, and as what is compared and answered.
+const TIMES_HELD: usize = 8;
+
+/// Whether there is memory for an identifier of which so much is kept.
+fn has_memory(taken: &mut Vec<Share>, kept_bytes: usize) -> bool {
+    while kept_bytes > KEPT_BYTES_USUAL * (1 + taken.len()) {
+        match memory::take(TIMES_HELD * KEPT_BYTES_USUAL) {
+            Some(share) => taken.push(share),
+            None => return false,
+        }
+    }
+    true
 }
 
 /// Receives the identifier of the message at hand. The inner error is what the peer is to be told.
 pub fn receive(
+    services: &Services,
     association: &mut Association,
     transfer_syntax: &str,
 ) -> Result<Result<Identifier, Status>, NetError> {
-    let mut scanner = Some(Scanner::new(transfer_syntax, Wanted::All));
-    let mut length = 0;
-    let mut wrong = None;
+    let mut reader = Reader::new(transfer_syntax, &services.config.limits);
     while let Some(fragment) = association.data_fragment()? {
-        length += fragment.len();
-        let Some(feeding) = &mut scanner else {
-            continue;
-        };
-        if length > IDENTIFIER_BYTES_MAX {
-            wrong = Some("the identifier is larger than 512 KiB".to_owned());
-            scanner = None;
-        } else if let Err(error) = feeding.feed(fragment) {
-            wrong = Some(error.to_string());
-            scanner = None;
-        }
+        reader.feed(fragment);
     }
-    Ok(match scanner.map(Scanner::finish) {
-        Some(Ok(attributes)) => read(attributes),
-        Some(Err(error)) => Err(Status::new(status::CANNOT_UNDERSTAND, error.to_string())),
-        None => {
-            let wrong = wrong.unwrap_or_default();
-            Err(Status::new(status::CANNOT_UNDERSTAND, wrong))
-        }
-    })
+    if let Some(exceeded) = &reader.exceeded {
+        let calling = &association.peer().calling;
+        let what = format_args!("an identifier of {calling} was refused");
+        exceeded.tell(&services.metrics, what);
+    }
+    Ok(reader.finish())
 }
 
-fn read(attributes: Attributes) -> Result<Identifier, Status> {
+/// Reads an identifier that comes in pieces.
+///
+/// A scan keeps all elements of the largest that is allowed, whatever they are; the largest real ones hold lists of a
+/// thousand UIDs.
+pub struct Reader<'a> {
+    limits: &'a Limits,
+    /// None when something was wrong.
+    scanner: Option<Scanner>,
+    length: usize,
+    memory: Vec<Share>,
+    exceeded: Option<Exceeded>,
+    wrong: Option<Status>,
+}
+
+impl Reader<'_> {
+    pub fn new<'a>(transfer_syntax: &str, limits: &'a Limits) -> Reader<'a> {
+        let scanner = Scanner::new(transfer_syntax, Wanted::All).within(limits.bounds());
+        Reader {
+            limits,
+            scanner: Some(scanner),
+            length: 0,
+            memory: Vec::new(),
+            exceeded: None,
+            wrong: None,
+        }
+    }
+
+    pub fn feed(&mut self, fragment: &[u8]) {
+        self.length += fragment.len();
+        let Some(scanner) = &mut self.scanner else {
+            return;
+        };
+        let not_understood = |comment| Status::new(status::CANNOT_UNDERSTAND, comment);
+        let most = self.limits.identifier_bytes;
+        if self.length > most {
+            self.exceeded = Some(Exceeded::new("identifier_bytes", most as u64));
+            let comment = format!("the identifier is larger than {} KiB", most >> 10);
+            self.wrong = Some(not_understood(comment));
+        } else if let Err(error) = scanner.feed(fragment) {
+            self.exceeded = limited::of_scan(&error);
+            self.wrong = Some(not_understood(error.to_string()));
+        } else if !has_memory(&mut self.memory, scanner.kept_bytes()) {
+            let most = self.limits.memory_bytes;
+            self.exceeded = Some(Exceeded::new("memory_bytes", most as u64));
+            let comment = "too much memory is in use at the moment; ask again";
+            self.wrong = Some(Status::new(status::OUT_OF_RESOURCES, comment));
+        }
+        if self.wrong.is_some() {
+            self.scanner = None;
+        }
+    }
+
+    /// The error is what the peer is to be told.
+    pub fn finish(self) -> Result<Identifier, Status> {
+        match self.scanner.map(Scanner::finish) {
+            Some(Ok(attributes)) => read(attributes, self.memory),
+            Some(Err(error)) => Err(Status::new(status::CANNOT_UNDERSTAND, error.to_string())),
+            None => Err(self
+                .wrong
+                .unwrap_or_else(|| Status::new(status::CANNOT_UNDERSTAND, ""))),
+        }
+    }
+}
+
+fn read(attributes: Attributes, memory: Vec<Share>) -> Result<Identifier, Status> {
     // A value that was too long to be kept would otherwise count as universal: everything instead of a list.
     let lost = attributes.tags().find(|(tag, vr)| {
         *vr != VR::SQ && !is_about_the_query(*tag) && attributes.raw(*tag).is_none()
@@ -66,7 +136,11 @@ fn read(attributes: Attributes) -> Result<Identifier, Status> {
         return Err(Status::new(status::DATA_SET_MISMATCH, comment));
     };
     match text.parse() {
-        Ok(level) => Ok(Identifier { level, attributes }),
+        Ok(level) => Ok(Identifier {
+            level,
+            attributes,
+            _memory: memory,
+        }),
         Err(_) => {
             let shown: String = text.chars().take(10).collect();
             let comment = format!("level {shown:?} is not PATIENT, STUDY, SERIES or IMAGE");

@@ -1,11 +1,13 @@
 //! The services we answer: one association from its first message to its end.
 
-mod answer;
+pub mod allowed;
+pub mod answer;
 mod commitment;
 mod echo;
 pub mod ended;
 mod find;
-mod identifier;
+pub mod identifier;
+pub mod limited;
 mod retrieve;
 pub mod status;
 mod store;
@@ -16,13 +18,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::archive::Archive;
+use crate::audit::{Audit, Event, Kind, Who};
 use crate::commitment::Commitment;
 use crate::config::Config;
+use crate::dicom::Service;
 use crate::metrics::{Ended, Metrics};
 use crate::net::dimse::{self, CommandSet};
-use crate::net::{Asked, Association, NetError, Received};
+use crate::net::{Asked, Association, NetError, Peer, Received};
 use crate::sending::Sent;
-use crate::transfers::Transfers;
+use crate::transfers::{Requestor, Transfers};
 
 use ended::Troubles;
 use status::Status;
@@ -35,12 +39,14 @@ pub struct Services {
     pub transfers: Arc<Transfers>,
     pub commitment: Arc<Commitment>,
     pub metrics: Arc<Metrics>,
+    pub audit: Arc<Audit>,
 }
 
 /// What went over one association; the line in the log at its end.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub association_id: u64,
+    pub requestor: Requestor,
     pub instances: u64,
     pub bytes: u64,
     /// Where the last instance was stored.
@@ -48,6 +54,8 @@ pub(crate) struct Counts {
     /// Studies of which instances came that name another patient, as far as the log has named them.
     pub another_patient: HashSet<String>,
     pub messages: u64,
+    /// Requests of these were refused.
+    pub not_allowed: Vec<Service>,
     pub troubles: Troubles,
 }
 
@@ -84,13 +92,16 @@ pub fn serve(services: &Services, mut association: Association, asked: &Asked, i
     let _open = Open::new(&services.metrics);
     let peer = association.peer();
     tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
-        implementation = peer.implementation_version_name, "association opened");
+        implementation = peer.implementation_version_name, user = peer.user, tls = peer.tls,
+        certificate = peer.certificate.as_ref().map(|shown| shown.who()),
+        by = asked.granted.as_ref().map(|granted| granted.by.as_str()), "association opened");
     let opened = jiff::Timestamp::now();
     let mut counts = Counts {
         association_id: id,
+        requestor: requestor(peer),
         ..Counts::default()
     };
-    let result = messages(services, &mut association, &mut counts, id);
+    let result = messages(services, &mut association, asked, &mut counts, id);
     if result.is_err() {
         association.abort();
     }
@@ -100,10 +111,16 @@ pub fn serve(services: &Services, mut association: Association, asked: &Asked, i
         Err(error) => format!("aborted: {error}"),
     };
     services.transfers.ended(id);
+    let limits = &services.config.limits;
+    let limit = result.as_ref().err().and_then(|e| limited::of(e, limits));
+    if let Some(exceeded) = limit {
+        services.metrics.counters.limit_reached(exceeded.key);
+    }
+    let limit = limit.map(tracing::field::display);
     let peer = association.peer();
     tracing::info!(association_id = id, peer = %peer.address, calling = peer.calling, called = peer.called,
         instances_count = counts.instances, bytes = counts.bytes, ms = begun.elapsed().as_millis() as u64, end,
-        "association closed");
+        limit, "association closed");
     services.metrics.association_ended(Ended {
         association_id: id,
         address: peer.address.ip().to_string(),
@@ -131,6 +148,7 @@ pub fn serve(services: &Services, mut association: Association, asked: &Asked, i
 fn messages(
     services: &Services,
     association: &mut Association,
+    asked: &Asked,
     counts: &mut Counts,
     id: u64,
 ) -> Result<&'static str, NetError> {
@@ -149,6 +167,15 @@ fn messages(
             Received::Abort => return Ok("aborted by the peer"),
         };
         counts.messages += 1;
+        if let Some(service) =
+            allowed::forbidden(asked, command.command_field().unwrap_or_default())
+        {
+            not_allowed(services, association, asked, counts, service);
+            drain(association)?;
+            let status = allowed::not_authorized(service);
+            refuse(association, context_id, &command, &status)?;
+            continue;
+        }
         match command.command_field().unwrap_or_default() {
             dimse::C_STORE_RQ => {
                 store::answer(services, association, context_id, &command, counts)?
@@ -156,7 +183,7 @@ fn messages(
             dimse::C_ECHO_RQ => echo::answer(association, context_id, &command)?,
             dimse::C_FIND_RQ => {
                 let begun = Instant::now();
-                find::answer(services, association, context_id, &command)?;
+                find::answer(services, association, context_id, &command, counts)?;
                 services.metrics.counters.found(begun.elapsed());
             }
             dimse::C_MOVE_RQ => {
@@ -183,6 +210,57 @@ fn messages(
                 )?;
             }
         }
+    }
+}
+
+/// Each service is a line of the log once: who is refused may go on for thousands of instances.
+fn not_allowed(
+    services: &Services,
+    association: &Association,
+    asked: &Asked,
+    counts: &mut Counts,
+    service: Service,
+) {
+    let why = allowed::why(asked, service);
+    if !counts.not_allowed.contains(&service) {
+        counts.not_allowed.push(service);
+        let calling = &association.peer().calling;
+        let association_id = counts.association_id;
+        tracing::warn!(association_id, calling, "refused (0124H): {}", why.end);
+        audit_refusal(services, counts, &service.to_string(), &why.end);
+    }
+    counts.troubles.note(|| why);
+}
+
+/// Who is on the other side, for the audit.
+fn requestor(peer: &Peer) -> Requestor {
+    Requestor {
+        ae_title: peer.calling.clone(),
+        address: peer.address.ip().to_canonical().to_string(),
+        user: peer.user.clone(),
+        certificate: peer.certificate.as_ref().map(|shown| shown.who()),
+    }
+}
+
+fn who(counts: &Counts) -> Who {
+    Who::peer(&counts.requestor.ae_title, &counts.requestor.address)
+}
+
+/// It may be an attempt to get at images, or to have them sent elsewhere.
+fn audit_refusal(services: &Services, counts: &Counts, asked: &str, why: &str) {
+    let what = format!("{asked} refused");
+    let event = event(counts, Kind::Refused);
+    services.audit.gather(&who(counts), &what, why, event);
+}
+
+fn event(counts: &Counts, kind: Kind) -> Event {
+    let Requestor {
+        user, certificate, ..
+    } = &counts.requestor;
+    Event {
+        user: user.clone().unwrap_or_default(),
+        certificate: certificate.clone().unwrap_or_default(),
+        ..Event::new(kind)
     }
 }
 

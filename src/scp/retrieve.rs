@@ -16,6 +16,7 @@ use crate::transfers::Direction;
 
 use super::ended::Why;
 use super::identifier::{self, Identifier};
+use super::limited::Request;
 use super::status::{self, Status};
 use super::transferred::{self, Transferred};
 use super::{Counts, Services};
@@ -32,13 +33,16 @@ struct Progress {
     failed_uids: Vec<String>,
     /// Why the first of them did.
     reason: String,
+    /// The index is being read in, and has come so far: there may be more instances than were selected.
+    so_far: Option<u8>,
     last_pending: Option<Instant>,
 }
 
 impl Progress {
-    fn new(total: usize) -> Progress {
+    fn new(total: usize, so_far: Option<u8>) -> Progress {
         Progress {
             total,
+            so_far,
             completed: 0,
             failed: 0,
             warning: 0,
@@ -63,6 +67,16 @@ impl Progress {
             if self.reason.is_empty() {
                 self.reason = transferred::reason(sent).unwrap_or_default();
             }
+        }
+    }
+
+    /// What is left failed, for one reason: the peer is told which, and can ask for them again.
+    fn give_up(&mut self, left: &[Selected], reason: String) {
+        self.failed += left.len();
+        let uids = left.iter().map(|one| one.sop_instance_uid.clone());
+        self.failed_uids.extend(uids);
+        if self.reason.is_empty() {
+            self.reason = reason;
         }
     }
 
@@ -91,6 +105,9 @@ impl Progress {
     }
 }
 
+/// What is to be sent; and how far the index is read in, where there may be more than that.
+type SoFar = (Vec<Selected>, Option<u8>);
+
 /// Receives the identifier and selects; the inner error has been answered already.
 fn selected(
     services: &Services,
@@ -98,7 +115,7 @@ fn selected(
     context_id: u8,
     command: &CommandSet,
     models: [&str; 3],
-) -> Result<Option<Vec<Selected>>, NetError> {
+) -> Result<Option<SoFar>, NetError> {
     let Some(context) = association.context(context_id).cloned() else {
         super::drain(association)?;
         return Ok(None);
@@ -112,7 +129,7 @@ fn selected(
         super::refuse(association, context_id, command, &status)?;
         return Ok(None);
     }
-    let selection = match identifier::receive(association, &context.transfer_syntax)? {
+    let selection = match identifier::receive(services, association, &context.transfer_syntax)? {
         Ok(identifier) => {
             match super::find::level_is_outside(&context.abstract_syntax, identifier.level) {
                 Some(status) => Err(status),
@@ -124,7 +141,7 @@ fn selected(
     let selected = selection.and_then(|selection| {
         services
             .archive
-            .select(&selection)
+            .select_so_far(&selection)
             .map_err(|error| Status::from(&error))
     });
     match selected {
@@ -180,11 +197,14 @@ pub fn answer_get(
         sop::STUDY_ROOT_GET,
         sop::PATIENT_STUDY_ONLY_GET,
     ];
-    let Some(selected) = selected(services, association, context_id, command, models)? else {
+    let request = Request::begin(&services.config.limits);
+    let Some((selected, so_far)) = selected(services, association, context_id, command, models)?
+    else {
         return Ok(());
     };
     let message_id = command.message_id().unwrap_or_default();
-    let mut progress = Progress::new(selected.len());
+    let is_too_long = || request.is_too_long();
+    let mut progress = Progress::new(selected.len(), so_far);
     let mut cancelled = false;
     let here = services.config.peer(&association.peer().calling);
     let here = here.unwrap_or_else(|| PeerEntry::new(services.config.ae_title.clone(), "", 0));
@@ -196,20 +216,35 @@ pub fn answer_get(
         priority: dimse::PRIORITY_MEDIUM,
         originator: None,
         rewrite: None,
-        cancelled: None,
+        // A message that has begun cannot be ended but with its association.
+        cancelled: Some(&is_too_long),
     };
     let address = association.peer().address.to_string();
     let calling = association.peer().calling.clone();
-    let mut line = Transferred::new(services, Direction::Got, &calling, address);
+    let mut line = Transferred::new(
+        services,
+        Direction::Got,
+        &calling,
+        address,
+        counts.requestor.clone(),
+    );
     let mut ahead = sending::Ahead::default();
     for (at, instance) in selected.iter().enumerate() {
         if association.pending_cancel(message_id)? {
             cancelled = true;
             break;
         }
+        if request.is_too_long() {
+            let reason = request.ended(services, association, "C-GET");
+            progress.give_up(&selected[at..], reason);
+            break;
+        }
         let next = selected.get(at + 1);
         let sent = sending::send_one(&to, association, instance, next, &mut ahead);
         if let Err(error) = &sent {
+            if request.is_too_long() {
+                let _ = request.ended(services, association, "C-GET");
+            }
             line.count(instance, &Sent::Broken(error.to_string()), 0);
         }
         let (sent, bytes) = sent?;
@@ -245,6 +280,7 @@ pub fn answer_move(
         super::drain(association)?;
         let title = destination.trim();
         let comment = format!("move destination {title} is not a configured peer");
+        super::audit_refusal(services, counts, "C-MOVE", &comment);
         counts.troubles.note(|| {
             Why::new(
                 "unknown-destination",
@@ -259,12 +295,15 @@ pub fn answer_move(
             &Status::new(status::MOVE_DESTINATION_UNKNOWN, comment),
         );
     };
-    let Some(selected) = selected(services, association, context_id, command, models)? else {
+    let request = Request::begin(&services.config.limits);
+    let Some((selected, so_far)) = selected(services, association, context_id, command, models)?
+    else {
         return Ok(());
     };
-    let mut progress = Progress::new(selected.len());
+    let mut progress = Progress::new(selected.len(), so_far);
     let mut cancelled = false;
     let mut failed = None;
+    let mut told_count = 0;
     let message_id = command.message_id().unwrap_or_default();
     let caller = Some(association.peer().address);
     let originator = originator(association, command);
@@ -274,6 +313,7 @@ pub fn answer_move(
         let pending = requestor.borrow_mut().pending_cancel(message_id);
         pending.unwrap_or(true)
     };
+    let is_over = || request.is_too_long() || is_cancelled();
     let to = To {
         archive: &services.archive,
         calling: &services.config.ae_title,
@@ -282,13 +322,14 @@ pub fn answer_move(
         priority: dimse::PRIORITY_MEDIUM,
         originator,
         rewrite: None,
-        cancelled: Some(&is_cancelled),
+        cancelled: Some(&is_over),
     };
     let mut line = Transferred::new(
         services,
         Direction::Moved,
         peer.ae_title.as_str(),
         to.address(),
+        counts.requestor.clone(),
     );
     let mut told = |instance: &Selected, sent: Sent, bytes: u64| {
         // What was cut off by the cancel itself did not fail: it remains.
@@ -297,6 +338,7 @@ pub fn answer_move(
             return ControlFlow::Break(());
         }
         let mut association = requestor.borrow_mut();
+        told_count += 1;
         counts.sent(&sent, bytes);
         line.count(instance, &sent, bytes);
         progress.count(&instance.sop_instance_uid, &sent);
@@ -310,6 +352,7 @@ pub fn answer_move(
         };
         // A requestor that is gone is one that cancelled: nobody would hear the rest.
         match pending.and_then(|()| association.pending_cancel(message_id)) {
+            Ok(false) if request.is_too_long() => ControlFlow::Break(()),
             Ok(false) => ControlFlow::Continue(()),
             Ok(true) => {
                 cancelled = progress.remaining() > 0;
@@ -324,6 +367,11 @@ pub fn answer_move(
     // That it broke is known already, and why.
     let _ = sending::send_all(&to, &selected, &mut told);
     drop(line);
+    let left = &selected[told_count..];
+    if failed.is_none() && !cancelled && !left.is_empty() {
+        let reason = request.ended(services, association, "C-MOVE");
+        progress.give_up(left, reason);
+    }
     if !progress.reason.is_empty() {
         progress.reason = format!("{}: {}", peer.ae_title, progress.reason);
     }
@@ -350,6 +398,7 @@ fn finish(
         Progress {
             failed: 0,
             warning: 0,
+            so_far: None,
             ..
         } => status::SUCCESS,
         Progress { failed, total, .. } if failed == total => status::SUB_OPERATIONS_FAILED,
@@ -358,6 +407,9 @@ fn finish(
     let mut response = progress.response(command, code);
     if !progress.reason.is_empty() {
         response.set_error_comment(&progress.reason);
+    } else if let Some(percent) = progress.so_far {
+        let comment = format!("the index is being rebuilt, {percent} % done: there may be more");
+        response.set_error_comment(&comment);
     }
     if progress.failed_uids.is_empty() {
         return association.send(context_id, &response, None);

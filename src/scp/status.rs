@@ -35,6 +35,8 @@ pub const NO_SUCH_INSTANCE: u16 = 0x0112;
 pub const INVALID_ARGUMENT: u16 = 0x0115;
 /// PS3.7 C.5.10: SOP class not supported.
 pub const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
+/// PS3.7 C.5: refused, not authorized.
+pub const NOT_AUTHORIZED: u16 = 0x0124;
 /// PS3.7 C.5.12: no such action.
 pub const NO_SUCH_ACTION: u16 = 0x0123;
 /// PS3.3 C.14: the transaction is in use.
@@ -60,6 +62,7 @@ impl From<&IngestError> for Status {
             IngestError::NoVolume(_)
             | IngestError::NotRecovered(_)
             | IngestError::Busy
+            | IngestError::NoMemory
             | IngestError::NoSecondCopy(_)
             | IngestError::NotHeeded(_)
             | IngestError::NotAnswered(_)

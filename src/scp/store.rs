@@ -10,6 +10,7 @@ use crate::net::{Association, NetError};
 use crate::transfers::Arrived;
 
 use super::ended::Why;
+use super::limited;
 use super::status::{self, Status};
 use super::{Counts, Services};
 
@@ -40,23 +41,6 @@ pub fn answer(
     };
     let (begun, bytes_before) = (Instant::now(), counts.bytes);
     let received = receive(services, association, announced, counts)?;
-    let status = match &received {
-        Ok(_) => Status::new(status::SUCCESS, ""),
-        Err(error) => Status::from(error),
-    };
-    services.transfers.arrived(&Arrived {
-        association_id: counts.association_id,
-        peer: &association.peer().calling,
-        address: association.peer().address.ip().to_string(),
-        study_instance_uid: received
-            .as_ref()
-            .ok()
-            .map(|kept| kept.study_instance_uid.as_str()),
-        bytes: counts.bytes - bytes_before,
-        begun,
-        status: status.code,
-        reason: status.comment.clone(),
-    });
     match received {
         Ok(kept) => {
             counts.instances += 1;
@@ -92,8 +76,11 @@ pub fn answer(
                 &CommandSet::response_to(command, status::SUCCESS),
                 None,
             );
-            kept.answered();
             let bytes = counts.bytes - bytes_before;
+            let study = Some(kept.study_instance_uid.as_str());
+            let status = Status::new(status::SUCCESS, "");
+            note(services, counts, study, bytes, begun, &status);
+            kept.answered();
             let taken = match kept_as {
                 Outcome::Stored => Taken::Stored,
                 Outcome::Duplicate => Taken::Duplicate,
@@ -105,14 +92,40 @@ pub fn answer(
             sent
         }
         Err(error) => {
-            tracing::warn!(calling = association.peer().calling, %error, "an instance was refused");
-            let bytes = counts.bytes - bytes_before;
+            let limit = limited::of_instance(&error);
+            if let Some(exceeded) = limit {
+                services.metrics.counters.limit_reached(exceeded.key);
+            }
+            let limit = limit.map(tracing::field::display);
+            tracing::warn!(calling = association.peer().calling, %error, limit, "an instance was refused");
+            let (bytes, status) = (counts.bytes - bytes_before, Status::from(&error));
+            note(services, counts, None, bytes, begun, &status);
             let counters = &services.metrics.counters;
             counters.received(Taken::Refused, bytes, begun.elapsed());
             counts.troubles.note(|| refused(&error));
             super::refuse(association, context_id, command, &status)
         }
     }
+}
+
+/// A line of the journal of transfers, to be put together with others.
+fn note(
+    services: &Services,
+    counts: &Counts,
+    study_instance_uid: Option<&str>,
+    bytes: u64,
+    begun: Instant,
+    status: &Status,
+) {
+    services.transfers.arrived(&Arrived {
+        association_id: counts.association_id,
+        requestor: &counts.requestor,
+        study_instance_uid,
+        bytes,
+        begun,
+        status: status.code,
+        reason: status.comment.clone(),
+    });
 }
 
 /// In words, for who looks at what failed lately.

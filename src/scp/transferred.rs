@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::archive::Selected;
 use crate::metrics::Metrics;
 use crate::sending::Sent;
-use crate::transfers::{Direction, Transfer, Transfers};
+use crate::transfers::{Direction, Requestor, Transfer, Transfers};
 
 use super::{Services, status};
 
@@ -17,6 +17,7 @@ pub struct Transferred<'a> {
     direction: Direction,
     peer: String,
     address: String,
+    asked_by: Requestor,
     /// By Study Instance UID; begun when.
     studies: BTreeMap<String, (Instant, Transfer)>,
     /// When the last instance ended: the next begins there.
@@ -29,14 +30,17 @@ impl<'a> Transferred<'a> {
         direction: Direction,
         peer: &str,
         address: String,
+        asked_by: Requestor,
     ) -> Transferred<'a> {
-        Transferred::of(
+        let mut line = Transferred::of(
             &services.transfers,
             &services.metrics,
             direction,
             peer,
             address,
-        )
+        );
+        line.asked_by = asked_by;
+        line
     }
 
     fn of(
@@ -52,6 +56,7 @@ impl<'a> Transferred<'a> {
             direction,
             peer: peer.to_owned(),
             address,
+            asked_by: Requestor::default(),
             studies: BTreeMap::new(),
             last: Instant::now(),
         }
@@ -77,6 +82,7 @@ impl<'a> Transferred<'a> {
                 seconds: 0.0,
                 status: status::SUCCESS,
                 reason: String::new(),
+                asked_by: Some(Box::new(self.asked_by.clone())),
             };
             self.studies.insert(study.clone(), (begun, transfer));
         }

@@ -1,11 +1,13 @@
 //! The services that we call on other systems (PS3.4): verification, storage, query, retrieve, storage commitment.
 
+mod associate;
 mod commitment;
 mod echo;
 mod find;
 mod retrieve;
 mod store;
 
+pub use associate::{associate, identity};
 pub use commitment::{
     Heard, failure_reason, hear_report, is_taken, report_commitment, request_commitment,
     send_report,

@@ -4,9 +4,10 @@ use std::io;
 
 use crate::archive::{Archive, Fetched, Selected};
 use crate::dicom::convert::Converter;
+use crate::memory::{self, Share};
 
 /// Read at a time, bytes.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 /// What is converted up to this length is held, and read once only, bytes.
 const HELD_BYTES_MAX: u64 = 4 << 20;
 
@@ -17,6 +18,8 @@ pub struct Converting<'a> {
     made: Vec<u8>,
     at: usize,
     piece: Vec<u8>,
+    /// For what is held.
+    memory: Option<Share>,
 }
 
 impl<'a> Converting<'a> {
@@ -27,7 +30,10 @@ impl<'a> Converting<'a> {
         explicit: bool,
     ) -> Result<Converting<'a>, String> {
         let mut first = Converting::begin(archive, instance, explicit)?;
-        if instance.length <= HELD_BYTES_MAX {
+        // What comes of it may be a little longer, and a text grows by doubling.
+        let memory = memory::take(2 * instance.length.min(HELD_BYTES_MAX) as usize);
+        if instance.length <= HELD_BYTES_MAX && memory.is_some() {
+            first.memory = memory;
             first.fill(u64::MAX).map_err(|error| error.to_string())?;
             first.length = first.made.len() as u64;
             return Ok(first);
@@ -59,6 +65,7 @@ impl<'a> Converting<'a> {
             made: Vec::new(),
             at: 0,
             piece: vec![0; PIECE_BYTES],
+            memory: None,
         })
     }
 

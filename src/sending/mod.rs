@@ -210,10 +210,10 @@ pub fn send_over(
 pub struct Ahead<'a>(Option<Fetched<'a>>);
 
 fn connect(to: &To, batch: &[Selected]) -> Result<Association, NetError> {
-    Association::request(
-        to.addresses()?.as_slice(),
+    scu::associate(
+        to.peer,
+        &to.addresses()?,
         to.calling,
-        &to.peer.ae_title,
         contexts::offered(batch, to.peer.uncompressed),
         Timeouts::default(),
         &[],

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getppid, nice, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use crate::memory::{self, Share};
 use crate::pixels::{PixelError, Plain, thumbnail};
 
 /// The hidden verb of the command line that is a worker.
@@ -352,8 +353,8 @@ fn wait_for(pipe: &impl AsFd, flags: PollFlags, deadline: Instant) -> io::Result
 
 /// A data set without compression.
 pub enum Decompressed {
-    Whole(io::Cursor<Vec<u8>>),
-    /// Too large to be held: its worker writes it while it is sent.
+    Whole(io::Cursor<Vec<u8>>, Share),
+    /// Too large to be held, or for the memory that is left: its worker writes it while it is sent.
     Coming(Coming),
 }
 
@@ -383,9 +384,12 @@ pub fn decompress(
     };
     let lent = Lent::take(&POOL)?;
     let coming = have_done(lent, &job, Instant::now() + JOB_TIME, read)?;
-    match coming.length > AT_ONCE_BYTES_MAX {
-        true => Ok(Decompressed::Coming(coming)),
-        false => Ok(Decompressed::Whole(io::Cursor::new(coming.whole()?))),
+    let share = (coming.length <= AT_ONCE_BYTES_MAX)
+        .then(|| memory::take(coming.length as usize))
+        .flatten();
+    match share {
+        None => Ok(Decompressed::Coming(coming)),
+        Some(share) => Ok(Decompressed::Whole(io::Cursor::new(coming.whole()?), share)),
     }
 }
 
@@ -479,14 +483,14 @@ impl Decompressed {
     /// Of the data set, bytes.
     pub fn length(&self) -> u64 {
         match self {
-            Decompressed::Whole(whole) => whole.get_ref().len() as u64,
+            Decompressed::Whole(whole, _) => whole.get_ref().len() as u64,
             Decompressed::Coming(coming) => coming.length,
         }
     }
 
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Decompressed::Whole(whole) => whole.read(buffer),
+            Decompressed::Whole(whole, _) => whole.read(buffer),
             Decompressed::Coming(coming) => coming.read(buffer),
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Direction, Transfer, severity};
+use super::{Direction, Requestor, Transfer, severity};
 
 /// Studies of one association that are open at the same moment: senders mix two or three.
 const OPEN_MAX: usize = 16;
@@ -18,10 +18,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// An instance that came, or was refused.
 pub struct Arrived<'a> {
     pub association_id: u64,
-    /// Calling AE title.
-    pub peer: &'a str,
-    /// Without the port, which is another one each time.
-    pub address: String,
+    pub requestor: &'a Requestor,
     /// Where it is known: of what was refused it often is not. It then counts with the study before.
     pub study_instance_uid: Option<&'a str>,
     /// Of the data set.
@@ -104,8 +101,8 @@ impl Open {
             transfer: Transfer {
                 at: String::new(),
                 direction: Direction::Stored,
-                peer: arrived.peer.to_owned(),
-                address: arrived.address.clone(),
+                peer: arrived.requestor.ae_title.clone(),
+                address: arrived.requestor.address.clone(),
                 study_instance_uid: arrived.study_instance_uid.unwrap_or_default().to_owned(),
                 instances_count: 0,
                 failed_count: 0,
@@ -113,6 +110,7 @@ impl Open {
                 seconds: 0.0,
                 status: 0,
                 reason: String::new(),
+                asked_by: Some(Box::new(arrived.requestor.clone())),
             },
             begun: arrived.begun,
             last: arrived.begun,

@@ -60,6 +60,18 @@ impl Direction {
     }
 }
 
+/// Who asked for a transfer, for the audit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requestor {
+    pub ae_title: String,
+    /// Without the port, which is another one each time.
+    pub address: String,
+    /// As whom it signed in (PS3.7 D.3.3.7).
+    pub user: Option<String>,
+    /// Subject and fingerprint of the certificate that it showed.
+    pub certificate: Option<String>,
+}
+
 /// One line: instances of one study, between us and one peer, in one go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Transfer {
@@ -80,6 +92,9 @@ pub struct Transfer {
     pub status: u16,
     /// In words, where something failed; empty otherwise.
     pub reason: String,
+    /// Not in the journal.
+    #[serde(skip)]
+    pub asked_by: Option<Box<Requestor>>,
 }
 
 /// Lines that wait to be written; one more is lost, and counted.
@@ -121,7 +136,11 @@ struct Lines {
     stopping: bool,
     /// That did not fit, since one was last written.
     lost_count: u64,
+    /// Who is told of each line.
+    told: Option<Box<Told>>,
 }
+
+type Told = dyn Fn(&Transfer) + Send;
 
 impl Transfers {
     /// In the state folder; lines older than so many days go.
@@ -141,6 +160,12 @@ impl Transfers {
     /// From now on lines older than so many days go.
     pub fn keep(&self, days: u64) {
         self.keep_days.store(days, Ordering::Relaxed);
+    }
+
+    /// From now on somebody is told of each line, when it is noted: at the end of a study, never for an instance. It must
+    /// not take its time.
+    pub fn tell(&self, told: impl Fn(&Transfer) + Send + 'static) {
+        self.shared.lines().told = Some(Box::new(told));
     }
 
     pub fn note(&self, transfer: Transfer) {
@@ -241,6 +266,9 @@ impl Drop for Transfers {
 
 impl Lines {
     fn push(&mut self, transfer: Transfer) {
+        if let Some(told) = &self.told {
+            told(&transfer);
+        }
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(transfer);
             return;

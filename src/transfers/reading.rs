@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::writing::{FOLDER, day_of, file_name, local_day};
 use super::{Direction, Transfer, severity};
-use crate::volume::io::{Disk, DiskFile};
+use crate::volume::backwards::{Backwards, Line};
+use crate::volume::io::Disk;
 
-/// Read at a time, bytes.
-const BLOCK_BYTES: u64 = 64 << 10;
 /// A longer line is not ours, bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
 const NAMES_MAX: usize = 100_000;
@@ -73,12 +72,13 @@ pub(super) fn search_in(
     days.sort_by_key(|day| std::cmp::Reverse(*day));
     let mut count = 0;
     for day in days {
-        let Ok(mut lines) = Backwards::open(&disk, &folder.join(file_name(day))) else {
+        let Ok(mut lines) = Backwards::open(&disk, &folder.join(file_name(day)), LINE_BYTES_MAX)
+        else {
             end.damaged_count += 1;
             continue;
         };
         loop {
-            let line = match lines.next() {
+            let line = match lines.line_before() {
                 Ok(None) => break,
                 Ok(Some(Line::Text(line))) => line,
                 Ok(Some(Line::TooLong)) => {
@@ -191,65 +191,5 @@ impl Filter<'_> {
         )
         .to_lowercase();
         self.words.iter().all(|word| text.contains(word))
-    }
-}
-
-enum Line {
-    Text(Vec<u8>),
-    TooLong,
-}
-
-/// The lines of a file from its end to its beginning; what is written to it meanwhile is not seen.
-struct Backwards {
-    file: DiskFile,
-    /// Where the bytes at hand begin.
-    at: u64,
-    bytes: Vec<u8>,
-    too_long: bool,
-}
-
-impl Backwards {
-    fn open(disk: &Disk, path: &Path) -> io::Result<Backwards> {
-        let file = disk.open_read(path)?;
-        Ok(Backwards {
-            at: file.len()?,
-            file,
-            bytes: Vec::new(),
-            too_long: false,
-        })
-    }
-
-    fn next(&mut self) -> io::Result<Option<Line>> {
-        loop {
-            if let Some(end) = self.bytes.iter().rposition(|byte| *byte == b'\n') {
-                let line = self.bytes.split_off(end + 1);
-                self.bytes.pop();
-                return Ok(Some(self.line(line)));
-            }
-            if self.at == 0 {
-                if self.bytes.is_empty() && !self.too_long {
-                    return Ok(None);
-                }
-                let line = std::mem::take(&mut self.bytes);
-                return Ok(Some(self.line(line)));
-            }
-            if self.bytes.len() > LINE_BYTES_MAX {
-                self.too_long = true;
-                self.bytes.clear();
-            }
-            let count = self.at.min(BLOCK_BYTES);
-            let mut block = vec![0; count as usize];
-            self.at -= count;
-            self.file.read_exact_at(&mut block, self.at)?;
-            block.append(&mut self.bytes);
-            self.bytes = block;
-        }
-    }
-
-    fn line(&mut self, line: Vec<u8>) -> Line {
-        match std::mem::take(&mut self.too_long) {
-            true => Line::TooLong,
-            false => Line::Text(line),
-        }
     }
 }

@@ -1,4 +1,5 @@
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
@@ -17,6 +18,7 @@ fn transfer(at: &str, peer: &str, study: &str) -> Transfer {
         seconds: 0.5,
         status: 0,
         reason: String::new(),
+        asked_by: None,
     }
 }
 
@@ -234,10 +236,14 @@ fn a_disk_that_takes_nothing_costs_lines_and_nothing_else() {
 }
 
 fn arrived(association_id: u64, study: Option<&str>, status: u16) -> Arrived<'_> {
+    static REQUESTOR: LazyLock<Requestor> = LazyLock::new(|| Requestor {
+        ae_title: "CT".to_owned(),
+        address: "10.0.0.8".to_owned(),
+        ..Requestor::default()
+    });
     Arrived {
         association_id,
-        peer: "CT",
-        address: "10.0.0.8".to_owned(),
+        requestor: &REQUESTOR,
         study_instance_uid: study,
         bytes: 10,
         begun: Instant::now(),

@@ -94,31 +94,7 @@ impl Files {
     fn write(&self, day: Date, text: &str) -> io::Result<()> {
         self.disk.create_dir_durable(&self.folder)?;
         let path = self.folder.join(file_name(day));
-        let is_new = self.disk.entry(&path)?.is_none();
-        let file = self.disk.open_or_create(&path)?;
-        let length = file.len()?;
-        let mut bytes = Vec::with_capacity(text.len() + 1);
-        let mut last = [b'\n'];
-        if length > 0 {
-            file.read_exact_at(&mut last, length - 1)?;
-        }
-        if last != [b'\n'] {
-            // A line that a crash cut off stays alone.
-            bytes.push(b'\n');
-        }
-        bytes.extend_from_slice(text.as_bytes());
-        let written = file
-            .write_at(length, &bytes)
-            .and_then(|()| file.sync_data());
-        if let Err(error) = written {
-            // On a full disk a part may be there; the next line would stick to it.
-            drop(file.set_len(length));
-            return Err(error);
-        }
-        match is_new {
-            true => self.disk.sync_dir(&self.folder),
-            false => Ok(()),
-        }
+        self.disk.append_lines(&path, text.as_bytes(), false)
     }
 
     /// Removes the files of days that are over for longer than they are kept.

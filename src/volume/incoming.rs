@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::io::{DIRECT_ALIGNMENT, DIRECT_IO, DiskFile, check_relative};
-use super::{PublishBy, Shared, VolumeError, layout};
+use super::{BUFFERS_MAX, PublishBy, Shared, VolumeError, layout};
+use crate::memory::{self, Share};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
+/// The same where no memory is left for more.
+const SMALL_BYTES: usize = 64 << 10;
 /// Buffers that stay in memory after they were written: what a disk that dies takes with it is still here, and the
 /// instance goes on elsewhere. Nearly every image fits in whole.
 const HELD_COUNT: usize = 8;
@@ -119,7 +122,8 @@ impl Incoming {
 
     /// Offset of the last of `held`.
     fn last_from(&self) -> u64 {
-        self.held_from + self.held.len().saturating_sub(1) as u64 * BUFFER_BYTES as u64
+        let full = self.held.iter().rev().skip(1);
+        self.held_from + full.map(|buffer| buffer.capacity as u64).sum::<u64>()
     }
 
     /// The name in `incoming/`.
@@ -141,11 +145,11 @@ impl Incoming {
         self.durable = false;
         while !bytes.is_empty() {
             let buffer = self.buffer();
-            let count = bytes.len().min(BUFFER_BYTES - buffer.fill);
+            let count = bytes.len().min(buffer.capacity - buffer.fill);
             buffer.space()[..count].copy_from_slice(&bytes[..count]);
             buffer.fill += count;
             bytes = &bytes[count..];
-            if buffer.fill == BUFFER_BYTES {
+            if buffer.is_full() {
                 self.write_held()?;
             }
         }
@@ -154,22 +158,33 @@ impl Incoming {
 
     /// The last buffer if it has room, else another one.
     fn buffer(&mut self) -> &mut Aligned {
-        if self
-            .held
-            .back()
-            .is_none_or(|buffer| buffer.fill == BUFFER_BYTES)
-        {
-            let next = if self.held.len() < HELD_COUNT {
-                self.shared.take_buffer()
-            } else {
-                let mut oldest = self.held.pop_front().expect("the count is not 0");
-                self.held_from += BUFFER_BYTES as u64;
-                oldest.clear();
-                oldest
-            };
+        if self.held.back().is_none_or(Aligned::is_full) {
+            let next = self.next_buffer();
             self.held.push_back(next);
         }
         self.held.back_mut().expect("pushed if there was none")
+    }
+
+    /// One more while there is memory; then the oldest, which was written, gives way.
+    fn next_buffer(&mut self) -> Aligned {
+        let is_needed = self
+            .held
+            .iter()
+            .all(|buffer| buffer.capacity < BUFFER_BYTES);
+        let more = (self.held.len() < HELD_COUNT)
+            .then(|| self.shared.take_buffer(is_needed))
+            .flatten();
+        if let Some(buffer) = more {
+            return buffer;
+        }
+        match self.held.pop_front() {
+            Some(mut oldest) => {
+                self.held_from += oldest.capacity as u64;
+                oldest.clear();
+                oldest
+            }
+            None => Aligned::new(SMALL_BYTES, None),
+        }
     }
 
     fn write_held(&mut self) -> Result<(), VolumeError> {
@@ -266,14 +281,17 @@ impl Incoming {
             let count = out.len().min(left);
             return self.file.read_at(offset, &mut out[..count]);
         }
-        let at = usize::try_from(offset - self.held_from).unwrap_or(usize::MAX);
-        let Some(buffer) = self.held.get(at / BUFFER_BYTES) else {
-            return Ok(0);
-        };
-        let bytes = buffer.bytes().get(at % BUFFER_BYTES..).unwrap_or_default();
-        let count = out.len().min(bytes.len());
-        out[..count].copy_from_slice(&bytes[..count]);
-        Ok(count)
+        let mut at = usize::try_from(offset - self.held_from).unwrap_or(usize::MAX);
+        for buffer in &self.held {
+            let bytes = buffer.bytes();
+            if at < bytes.len() {
+                let count = out.len().min(bytes.len() - at);
+                out[..count].copy_from_slice(&bytes[at..at + count]);
+                return Ok(count);
+            }
+            at -= bytes.len();
+        }
+        Ok(0)
     }
 
     /// Whether `len` bytes from `from_offset_self` equal those of `other` from
@@ -496,11 +514,14 @@ pub(super) struct Aligned {
     memory: Vec<u8>,
     start: usize,
     fill: usize,
+    capacity: usize,
+    /// Of the memory for data sets in flight; small ones have none, nor those that wait to be used again.
+    share: Option<Share>,
 }
 
 impl Aligned {
-    pub(super) fn new() -> Aligned {
-        let memory = vec![0; BUFFER_BYTES + DIRECT_ALIGNMENT];
+    fn new(capacity: usize, share: Option<Share>) -> Aligned {
+        let memory = vec![0; capacity + DIRECT_ALIGNMENT];
         // Without an answer the write is refused and goes through the cache.
         let start = memory.as_ptr().align_offset(DIRECT_ALIGNMENT);
         let start = if start < DIRECT_ALIGNMENT { start } else { 0 };
@@ -508,11 +529,17 @@ impl Aligned {
             memory,
             start,
             fill: 0,
+            capacity,
+            share,
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.fill = 0;
+    }
+
+    fn is_full(&self) -> bool {
+        self.fill == self.capacity
     }
 
     fn bytes(&self) -> &[u8] {
@@ -520,6 +547,81 @@ impl Aligned {
     }
 
     fn space(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start + self.fill..self.start + BUFFER_BYTES]
+        &mut self.memory[self.start + self.fill..self.start + self.capacity]
+    }
+}
+
+impl Shared {
+    /// A large one; `None` where no memory is left for it. `is_needed`: not just one more.
+    fn take_buffer(&self, is_needed: bool) -> Option<Aligned> {
+        let share = match is_needed {
+            true => memory::take(BUFFER_BYTES),
+            false => memory::take_spare(BUFFER_BYTES),
+        }?;
+        let mut buffers = self.lock_buffers();
+        Some(match buffers.pop() {
+            Some(mut buffer) => {
+                buffer.share = Some(share);
+                buffer
+            }
+            None => {
+                drop(buffers);
+                Aligned::new(BUFFER_BYTES, Some(share))
+            }
+        })
+    }
+
+    fn give_buffer(&self, mut buffer: Aligned) {
+        if buffer.share.take().is_none() {
+            return;
+        }
+        buffer.clear();
+        let mut buffers = self.lock_buffers();
+        if buffers.len() < BUFFERS_MAX {
+            buffers.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::io::Disk;
+    use super::*;
+
+    /// Method: buffers of both sizes in one another's place, as when memory is used up and there is some again.
+    #[test]
+    fn an_instance_held_in_buffers_of_two_sizes_is_read_back_whole() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let volume = crate::volume::tests::new_volume(&Disk::default(), folder.path());
+        let mut incoming = volume.begin().unwrap();
+        let all: Vec<u8> = (0..5_000_000u32).map(|n| (n % 251) as u8).collect();
+        let mut rest = all.as_slice();
+        for (at, pieces) in [30usize, 7, 40, 1].into_iter().enumerate() {
+            if at % 2 == 0 {
+                let small = Aligned::new(SMALL_BYTES, None);
+                // Only a full one has another behind it.
+                let room = incoming.held.back().map_or(0, |b| b.capacity - b.fill);
+                incoming.write(&rest[..room]).unwrap();
+                rest = &rest[room..];
+                incoming.held.push_back(small);
+            }
+            for _ in 0..pieces {
+                let count = rest.len().min(50_001);
+                incoming.write(&rest[..count]).unwrap();
+                rest = &rest[count..];
+            }
+        }
+        incoming.write(rest).unwrap();
+        assert_eq!(incoming.len(), all.len() as u64);
+        let mut back = Vec::new();
+        let mut piece = vec![0; 300_007];
+        loop {
+            let count = incoming.read_at(back.len() as u64, &mut piece).unwrap();
+            if count == 0 {
+                break;
+            }
+            back.extend_from_slice(&piece[..count]);
+        }
+        assert!(back == all);
     }
 }

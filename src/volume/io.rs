@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -41,6 +41,9 @@ pub const DIRECT_ALIGNMENT: usize = 4096;
 /// hold patients' names and images, so others see nothing.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
+/// So long a folder waits to be opened for its flush while the process may open no more files.
+const FILES_PATIENCE: Duration = Duration::from_secs(20);
+const FILES_AGAIN: Duration = Duration::from_millis(20);
 
 /// One call that changes a disk, as an [`Observer`] sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +100,7 @@ struct Root {
 /// Free and total size of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// What an unprivileged process may still write.
+    /// What an unprivileged process may still write; 0 where it can begin no file.
     pub free_bytes: u64,
     pub total_bytes: u64,
 }
@@ -123,6 +126,18 @@ pub enum Kind {
     Folder,
     /// A link, a socket and the like.
     Other,
+}
+
+/// The rest of a path that is `root` or lies below it. Every call to a disk asks, so names are compared as they are
+/// written, and taken apart only where that does not tell.
+fn below<'a>(path: &'a Path, root: &Path) -> Option<&'a Path> {
+    let (bytes, begin) = (path.as_os_str().as_bytes(), root.as_os_str().as_bytes());
+    match bytes.strip_prefix(begin) {
+        Some([b'/', rest @ ..]) if !rest.is_empty() && rest[0] != b'/' => {
+            Some(Path::new(OsStr::from_bytes(rest)))
+        }
+        _ => path.strip_prefix(root).ok(),
+    }
 }
 
 impl Disk {
@@ -178,7 +193,7 @@ impl Disk {
 
     fn at<'a>(&'a self, path: &'a Path) -> (BorrowedFd<'a>, &'a Path) {
         if let Some(root) = &self.root
-            && let Ok(rest) = path.strip_prefix(&root.path)
+            && let Some(rest) = below(path, &root.path)
         {
             let rest = if rest.as_os_str().is_empty() {
                 Path::new(".")
@@ -298,7 +313,16 @@ impl Disk {
         self.before(Op::SyncDir(path))?;
         let (folder, name) = self.at(path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+        let begun = Instant::now();
+        let fd = loop {
+            match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+                // Nothing is wrong with the disk, and no flush was begun: it waits until a file is closed somewhere.
+                Err(Errno::MFILE | Errno::NFILE) if begun.elapsed() < FILES_PATIENCE => {
+                    std::thread::sleep(FILES_AGAIN);
+                }
+                opened => break opened?,
+            }
+        };
         timed(Flushed::Folder, || File::from(fd).sync_all())
     }
 
@@ -494,8 +518,11 @@ impl Disk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(folder, name, flags, Mode::empty())?;
         let numbers = rustix::fs::fstatvfs(&fd)?;
+        // Without an inode no file can be begun, however many bytes are free. Where there are none to run out of: 0 of 0.
+        let no_inode = numbers.f_files > 0 && numbers.f_favail == 0;
+        let free_blocks = if no_inode { 0 } else { numbers.f_bavail };
         Ok(Space {
-            free_bytes: numbers.f_bavail.saturating_mul(numbers.f_frsize),
+            free_bytes: free_blocks.saturating_mul(numbers.f_frsize),
             total_bytes: numbers.f_blocks.saturating_mul(numbers.f_frsize),
         })
     }

@@ -538,7 +538,7 @@ fn check_line(text: &str) -> Result<(), LedgerError> {
         "not an object with members"
     } else if text.starts_with("{\"ledger\":") {
         "looks like the header of a segment"
-    } else if text.contains(['\n', '\r']) {
+    } else if text.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
         "contains a line break"
     } else if text.len() + 32 > LINE_BYTES_MAX {
         "too long"

@@ -21,6 +21,7 @@
 
 pub mod adopted;
 mod aside;
+pub mod backwards;
 mod batch;
 mod calls;
 pub mod device;
@@ -37,6 +38,7 @@ pub mod ledger;
 pub mod ledger_extent;
 pub mod ledger_heal;
 mod ledger_read;
+mod lines;
 pub mod measure;
 mod moving;
 mod opening;
@@ -672,17 +674,8 @@ impl Shared {
         }
     }
 
-    fn take_buffer(&self) -> Aligned {
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        buffers.pop().unwrap_or_else(Aligned::new)
-    }
-
-    fn give_buffer(&self, mut buffer: Aligned) {
-        buffer.clear();
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() < BUFFERS_MAX {
-            buffers.push(buffer);
-        }
+    fn lock_buffers(&self) -> MutexGuard<'_, Vec<Aligned>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ fn spec(root: &Path) -> Spec {
     Spec::new("A", root, Role::Archive)
 }
 
-fn new_volume(disk: &Disk, root: &Path) -> Volume<()> {
+pub(super) fn new_volume(disk: &Disk, root: &Path) -> Volume<()> {
     initialize(disk, &spec(root), "archive").unwrap();
     reopen(disk, root).unwrap()
 }

@@ -17,11 +17,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
-use super::sessions::{Guessers, Sessions};
+use super::sessions::Sessions;
 use super::words::Language;
 use super::{Site, layout, said, sign_in};
-use crate::accounts::Accounts;
-use crate::audit::Who;
+use crate::accounts::{Accounts, Guessers};
+use crate::audit::{self, Event, Who};
 use crate::config::Config;
 
 /// Longest body of a request, bytes: a request for storage commitment of some ten thousand instances.
@@ -167,6 +167,7 @@ pub async fn guard(
     let caller = match caller(&site, &kind, address.ip(), request.headers(), language).await {
         Ok(Some(caller)) => caller,
         Ok(None) if kind.is_api || kind.is_metrics => {
+            note_stranger(&site, address.ip(), request.headers());
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "who asks is not known");
             let next = "send a token in the header Authorization: Bearer …; kura admin token add makes one";
             return problem.next(next).into_response();
@@ -191,6 +192,24 @@ pub async fn guard(
     };
     request.extensions_mut().insert(caller);
     next.run(request).await
+}
+
+/// Somebody gave a token that is none of ours.
+fn note_stranger(site: &Site, from: IpAddr, headers: &HeaderMap) {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return;
+    }
+    let who = Who {
+        name: "unknown token".to_owned(),
+        from: from.to_canonical().to_string(),
+        read_only: true,
+    };
+    let event = Event {
+        failed: true,
+        ..Event::new(audit::Kind::SignInFailed)
+    };
+    let audit = &site.desk.audit;
+    audit.gather(&who, "a token for the API", "not known", event);
 }
 
 /// That the request is meant for us, and not another page's idea.

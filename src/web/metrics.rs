@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::Site;
 use crate::archive::VolumeStatus;
-use crate::audit::Who;
+use crate::audit::{AuditStatus, Who};
 use crate::control::{Gauges, Request, Response as Answer};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -532,6 +532,35 @@ fn queues(page: &mut Page, gauges: &Gauges) {
         "Age of the oldest of them; 0: there is none",
         Some(Unit::Seconds),
         oldest.unwrap_or(0.0),
+    );
+    audit(page, &gauges.audit);
+}
+
+fn audit(page: &mut Page, audit: &AuditStatus) {
+    page.one(
+        "audit_waiting_events",
+        "Events that are not written to the audit yet",
+        None,
+        number(audit.waiting_count),
+    );
+    page.one(
+        "audit_lost_events",
+        "Events since the start that could not be noted in the audit",
+        None,
+        number(audit.lost_count),
+    );
+    let Some(export) = &audit.export else { return };
+    page.one(
+        "audit_export_up",
+        "1: audit messages reach the server that they go to",
+        None,
+        flag(export.failure.is_empty()),
+    );
+    page.one(
+        "audit_export_backlog",
+        "Of the audit, not yet sent",
+        Some(Unit::Bytes),
+        number(export.backlog_bytes),
     );
 }
 

@@ -40,7 +40,7 @@ mod tls;
 mod words;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -152,6 +152,7 @@ impl Web {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let handle = axum_server::Handle::new();
+        let renewing = desk.clone();
         let site = Site {
             access: Arc::new(Access::new(&desk.config)),
             desk,
@@ -175,10 +176,16 @@ impl Web {
             .max_buf_size(HEAD_BYTES_MAX);
         let way = if tls.is_some() { "https" } else { "http" };
         let places = Places::default();
+        let tls = tls.map(RustlsConfig::from_config);
+        if let (Some(tls), Some(certificate), Some(key)) = (&tls, admin.certificate, admin.key) {
+            let renew = tls::renew(tls.clone(), certificate, key);
+            let mut page = renewing.page.lock().unwrap_or_else(PoisonError::into_inner);
+            *page = Some(renew);
+        }
         runtime.spawn(async move {
             let served = match tls {
                 Some(tls) => {
-                    let tls = RustlsAcceptor::new(RustlsConfig::from_config(tls));
+                    let tls = RustlsAcceptor::new(tls);
                     server.acceptor(tls.acceptor(places)).serve(service).await
                 }
                 None => server.acceptor(places).serve(service).await,

@@ -132,6 +132,11 @@ const VERBS: &[(&str, &str, &[&str])] = &[
         &["transfers", "journal"],
     ),
     (
+        "audit",
+        "Who did what, the newest first",
+        &["audited", "audit"],
+    ),
+    (
         "seen",
         "The last associations, and what came in each of the last hours",
         &["seen"],
@@ -164,7 +169,7 @@ const VERBS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Answered in pieces, a line each.
-const IN_PIECES: [&str; 3] = ["find", "stats", "journal"];
+const IN_PIECES: [&str; 4] = ["find", "stats", "journal", "audit"];
 
 const ABOUT: &str = "What `kura` on the command line asks of a running server, asked over HTTP: a path for each verb, the \
 body and the answer are the same JSON. Where nobody has a password the API listens to its own machine only and everything is \

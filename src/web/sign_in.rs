@@ -1,6 +1,6 @@
 //! `/sign-in`, `/sign-out`: the one page for people who are not known yet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Form, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -17,6 +17,7 @@ use super::said;
 use super::sessions::LIFE;
 use super::words::Language;
 use crate::accounts::{self, PASSWORD_BYTES_MAX};
+use crate::audit::{Event, Kind, Who};
 
 pub const PATH: &str = "/sign-in";
 pub const OUT_PATH: &str = "/sign-out";
@@ -161,6 +162,7 @@ async fn sign_in(
         Err(reason) => return failed(reason),
     };
     let (name, password) = (given.name, given.password);
+    let who = who(&name, from);
     let is_long = name.len() > PASSWORD_BYTES_MAX || password.len() > PASSWORD_BYTES_MAX;
     let check = move || match is_long {
         true => None,
@@ -173,6 +175,12 @@ async fn sign_in(
     let Some(user) = user else {
         site.access.guessers().wrong(from);
         tracing::warn!(%from, "a wrong user name or password for the administrator's page");
+        note(
+            &site,
+            &who,
+            Kind::SignInFailed,
+            "wrong user name or password",
+        );
         let words = "User name and password do not fit.";
         return form(language, StatusCode::FORBIDDEN, &to, Some(words));
     };
@@ -182,14 +190,50 @@ async fn sign_in(
     };
     site.access.guessers().right(from);
     tracing::info!(user = user.name, %from, "signed in to the administrator's page");
+    note(&site, &who, Kind::SignedIn, "done");
     site.access.sessions().begin(&secret, user);
     let seconds = LIFE.as_secs();
     with_cookie(&site, Redirect::to(&to), &secret, seconds)
 }
 
-async fn sign_out(State(site): State<Site>, headers: HeaderMap) -> Response {
+/// Whoever it says it is. A wrong name may be a password that was typed into the wrong field, so it is not noted.
+fn who(name: &str, from: IpAddr) -> Who {
+    Who {
+        name: name.to_owned(),
+        from: from.to_canonical().to_string(),
+        read_only: true,
+    }
+}
+
+fn note(site: &Site, who: &Who, kind: Kind, outcome: &str) {
+    let event = Event {
+        failed: kind == Kind::SignInFailed,
+        ..Event::new(kind)
+    };
+    let what = "sign-in to the administrator's page";
+    match kind {
+        // Who guesses comes often.
+        Kind::SignInFailed => {
+            let nobody = Who {
+                name: "unknown user".to_owned(),
+                ..who.clone()
+            };
+            site.desk.audit.gather(&nobody, what, outcome, event);
+        }
+        _ => site.desk.audit.tell(who, what, outcome, event),
+    }
+}
+
+async fn sign_out(
+    State(site): State<Site>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Response {
     if let Some(secret) = said::cookie(&headers, COOKIE) {
         site.access.sessions().end(&secret);
+        if caller.signed_in {
+            note(&site, &caller.who, Kind::SignedOut, "done");
+        }
     }
     with_cookie(&site, Redirect::to(PATH), "", 0)
 }

@@ -6,17 +6,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::Site;
+use super::access::Caller;
 use crate::archive::{Pictured, Selected, Selection};
+use crate::control::audited;
 use crate::sending::thumbnail;
 
 /// Pixels in width and height that can be asked for with `?size=`; the first where nothing, or anything else, is.
@@ -132,22 +134,24 @@ impl Wanted {
 
 async fn of_series(
     State(site): State<Site>,
+    Extension(caller): Extension<Caller>,
     Path(uid): Path<String>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Response {
     let found = look_up(&site, uid, |uid| Selection::Series(vec![uid])).await;
-    shown(&site, found, wanted.edge(), &headers).await
+    shown(&site, &caller, found, wanted.edge(), &headers).await
 }
 
 async fn of_instance(
     State(site): State<Site>,
+    Extension(caller): Extension<Caller>,
     Path(uid): Path<String>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Response {
     let found = look_up(&site, uid, |uid| Selection::Instances(vec![uid])).await;
-    shown(&site, found, wanted.edge(), &headers).await
+    shown(&site, &caller, found, wanted.edge(), &headers).await
 }
 
 /// `None`: it cannot be said now.
@@ -167,13 +171,20 @@ async fn look_up(site: &Site, uid: String, of: fn(String) -> Selection) -> Optio
     }
 }
 
-async fn shown(site: &Site, found: Option<Pictured>, edge: u16, headers: &HeaderMap) -> Response {
+async fn shown(
+    site: &Site,
+    caller: &Caller,
+    found: Option<Pictured>,
+    edge: u16,
+    headers: &HeaderMap,
+) -> Response {
     let instance = match found {
         Some(Pictured::Instance(instance)) => *instance,
         Some(Pictured::NoImage) => return icon(DOCUMENT, FRESH),
         Some(Pictured::Unknown) => return StatusCode::NOT_FOUND.into_response(),
         None => return icon(NO_PICTURE, PASSING),
     };
+    audited::looked(&site.desk.audit, &caller.who, &instance.study_instance_uid);
     let which = Which {
         sop_instance_uid: instance.sop_instance_uid.clone(),
         crc32: instance.crc32,

@@ -1,22 +1,42 @@
 //! Certificate and key of the page.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::control::Renew;
+use crate::net::certificate::fingerprint;
 use crate::volume::io::Disk;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let bytes = Disk::default().read_small(path, FILE_BYTES_MAX);
+    bytes.map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Has the page show what is in the files by then, to whoever connects afterwards.
+pub fn renew(page: RustlsConfig, certificate: PathBuf, key: PathBuf) -> Renew {
+    let mark = |path: &Path| read(path).map(|bytes| fingerprint(&bytes));
+    let known = Mutex::new(mark(&certificate).unwrap_or_default());
+    Box::new(move || {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = mark(&certificate)?;
+        if *known == now {
+            return Ok(None);
+        }
+        page.reload_from_config(configuration(&certificate, &key)?);
+        *known = now;
+        Ok(Some("admin: another certificate".to_owned()))
+    })
+}
+
 /// TLS 1.2 and 1.3, HTTP/1.1. The error is a sentence.
 pub fn configuration(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
-    let read = |path: &Path| {
-        let bytes = Disk::default().read_small(path, FILE_BYTES_MAX);
-        bytes.map_err(|error| format!("cannot read {}: {error}", path.display()))
-    };
     let (certificate_pem, key_pem) = (read(certificate)?, read(key)?);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate_pem).collect();
     let chain = chain.map_err(|error| format!("{}: {error}", certificate.display()))?;

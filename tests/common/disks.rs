@@ -23,6 +23,18 @@ fn unmount(at: &Path) {
     }
 }
 
+/// A file of all that is free on its disk, to the last block; nothing is written for it.
+pub fn fill(path: &Path) {
+    let file = fs::File::create(path).expect("ballast");
+    let mut offset = 0;
+    for step in [8 << 20, 1 << 20, 64 << 10, 4 << 10] {
+        let flags = rustix::fs::FallocateFlags::empty();
+        while rustix::fs::fallocate(&file, flags, offset, step).is_ok() {
+            offset += step;
+        }
+    }
+}
+
 /// A small file system in memory.
 pub struct Tmpfs(PathBuf);
 
@@ -66,6 +78,8 @@ enum Content {
     Memory(Tmpfs),
     /// A file system in a file.
     Image(PathBuf),
+    /// The same in a file in memory.
+    Thin(Tmpfs, PathBuf),
 }
 
 impl Pluggable {
@@ -89,6 +103,32 @@ impl Pluggable {
     /// As [`Pluggable::ext4`] with a btrfs, of 110 MiB at least.
     pub fn btrfs(at: &Path, bytes: u64) -> Option<Pluggable> {
         Pluggable::image(at, bytes, "btrfs", &["-q", "-f"])
+    }
+
+    /// As [`Pluggable::ext4`] in a file in memory, so that [`Pluggable::fail_writes`] works.
+    pub fn thin(at: &Path, bytes: u64) -> Option<Pluggable> {
+        let scratch = TempDir::new().expect("temporary folder");
+        let memory = Tmpfs::new(&scratch.path().join("content"), &format!("size={bytes}"))?;
+        let image = memory.path().join("disk.img");
+        let file = fs::File::create(&image).expect("image");
+        file.set_len(bytes).expect("image");
+        if !succeeds("mkfs.ext4", &["-q", "-F", "-m", "0"], &[&image]) {
+            eprintln!("skipped: no ext4 can be made on this machine (no mkfs.ext4)");
+            return None;
+        }
+        Pluggable::plugged_in(at, Content::Thin(memory, image), scratch)
+    }
+
+    /// From now on the disk fails (EIO) what is written where nothing was written before; until told otherwise.
+    pub fn fail_writes(&self, on: bool) {
+        let Content::Thin(memory, _) = &self.content else {
+            panic!("not a thin disk");
+        };
+        let ballast = memory.path().join("ballast");
+        if !on {
+            return fs::remove_file(ballast).expect("remove the ballast");
+        }
+        fill(&ballast);
     }
 
     fn image(at: &Path, bytes: u64, kind: &str, arguments: &[&str]) -> Option<Pluggable> {
@@ -121,7 +161,9 @@ impl Pluggable {
         assert_eq!(self.at, None, "it is plugged in");
         let done = match &self.content {
             Content::Memory(tmpfs) => succeeds("mount", &["--bind"], &[tmpfs.path(), at]),
-            Content::Image(image) => succeeds("mount", &["-o", "loop"], &[image, at]),
+            Content::Image(image) | Content::Thin(_, image) => {
+                succeeds("mount", &["-o", "loop"], &[image, at])
+            }
         };
         if done {
             self.at = Some(at.to_path_buf());

@@ -16,8 +16,11 @@ pub mod disks;
 pub mod elements;
 pub mod files;
 pub mod forwarding;
+pub mod hospital;
 pub mod http;
 pub mod images;
+pub mod leftovers;
+pub mod lossy;
 pub mod part10;
 pub mod pictures;
 pub mod proxy;
@@ -25,6 +28,7 @@ pub mod receivers;
 pub mod server;
 pub mod shelf;
 pub mod sink;
+pub mod syslog;
 pub mod tools;
 pub mod web;
 pub mod wire;
@@ -61,6 +65,11 @@ impl Random {
 
     pub fn new(seed: u64) -> Random {
         Random(seed | 1)
+    }
+
+    /// What [`Random::new`] makes the same from.
+    pub fn seed(&self) -> u64 {
+        self.0
     }
 
     pub fn next(&mut self) -> u64 {

@@ -358,6 +358,16 @@ impl Server {
         }
     }
 
+    /// Whether the process has ended by itself; it can be started again then.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().expect("the server runs");
+        let ended = child.try_wait().expect("wait for the server").is_some();
+        if ended {
+            self.child = None;
+        }
+        ended
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), signal).expect("signal the server");

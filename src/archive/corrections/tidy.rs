@@ -83,6 +83,8 @@ pub(super) struct Pass {
     /// Why files whose time is over are kept.
     pub wait: Option<String>,
     pub did_something: bool,
+    /// For good.
+    pub deleted_count: u64,
     /// Contents whose time is over.
     pub due: Vec<Due>,
     pub notes: Notes,
@@ -296,6 +298,10 @@ impl Archive {
             ));
         }
         self.settle_notes(&mut pass)?;
+        if pass.deleted_count > 0 {
+            let record = self.view()?.snapshot.correction(number)?;
+            self.tell_deleted(record, pass.deleted_count);
+        }
         Ok(Some(pass))
     }
 

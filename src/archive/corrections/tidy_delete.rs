@@ -174,6 +174,7 @@ impl Archive {
             correction = pass.number,
             "files were deleted that a correction had replaced or removed"
         );
+        pass.deleted_count += lines.len() as u64;
         let _call = volume.call();
         volume.ledger().append_all(lines)?;
         Ok(())

@@ -212,6 +212,7 @@ impl Archive {
             stopped = report.stopped,
             "images left their volumes"
         );
+        self.tell_left(report);
         // A night in which nothing happened leaves no paper.
         if report.is_worth_keeping() {
             self.write_retention_report(report);

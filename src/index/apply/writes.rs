@@ -13,7 +13,7 @@ use super::super::received::{Days, Received};
 use super::super::snapshot::totals;
 use super::super::volumes::{self, KeptVolumeStudy};
 use super::super::{
-    IndexError, InstanceEntry, OtherKind, TOTALS_KEY, Totals, Values, damaged, key, matching,
+    IndexError, InstanceEntry, OtherKind, TOTALS_KEY, Totals, Values, damaged, fuzzy, key, matching,
 };
 use super::{Batch, Instance, Worked};
 
@@ -274,7 +274,11 @@ fn patient_keys(
         return keys;
     }
     keys.insert((Table::AnotherPatient, [place, packed].concat()));
-    for (table, tag) in [(Table::PatientId, PATIENT_ID), (Table::Name, PATIENT_NAME)] {
+    for (table, tag) in [
+        (Table::PatientId, PATIENT_ID),
+        (Table::Name, PATIENT_NAME),
+        (Table::NameWord, PATIENT_NAME),
+    ] {
         for folded in folded_parts(table, values.get(&tag)) {
             let key = [&*key::value_key(&folded, study), packed].concat();
             keys.insert((table, key));
@@ -319,6 +323,7 @@ fn value_keys(uid: &str, study: &KeptStudy) -> BTreeSet<(Table, Vec<u8>)> {
     for (table, tag) in [
         (Table::PatientId, PATIENT_ID),
         (Table::Name, PATIENT_NAME),
+        (Table::NameWord, PATIENT_NAME),
         (Table::Accession, ACCESSION_NUMBER),
     ] {
         for folded in folded_parts(table, values.get(&tag)) {
@@ -331,16 +336,17 @@ fn value_keys(uid: &str, study: &KeptStudy) -> BTreeSet<(Table, Vec<u8>)> {
     keys
 }
 
-/// What a table of values has of a value: each of several, of a name each component group.
+/// What a table of values has of a value: each of several, of a name each component group, or each word.
 fn folded_parts(table: Table, text: Option<&String>) -> impl Iterator<Item = String> {
     let separators: &[char] = match table {
-        Table::Name => &['\\', '='],
+        Table::Name | Table::NameWord => &['\\', '='],
         _ => &['\\'],
     };
     let parts = text.map_or("", String::as_str).split(separators);
-    let folded = parts.map(move |part| match table {
-        Table::Name => matching::fold_name(part),
-        _ => key::fold(part),
+    let folded = parts.flat_map(move |part| match table {
+        Table::Name => vec![matching::fold_name(part)],
+        Table::NameWord => fuzzy::words(part),
+        _ => vec![key::fold(part)],
     });
     folded.filter(|folded| !folded.is_empty())
 }

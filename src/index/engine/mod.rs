@@ -12,6 +12,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -97,9 +98,11 @@ pub enum Table {
     CorrectionSeries = 16,
     /// Study · Series · SOP Instance UID that says another patient than its study.
     AnotherPatient = 17,
+    /// Words of Patient's Name.
+    NameWord = 18,
 }
 
-pub const TABLES: [Table; 18] = [
+pub const TABLES: [Table; 19] = [
     Table::Meta,
     Table::Study,
     Table::Series,
@@ -118,6 +121,7 @@ pub const TABLES: [Table; 18] = [
     Table::CorrectionInstance,
     Table::CorrectionSeries,
     Table::AnotherPatient,
+    Table::NameWord,
 ];
 
 /// One put (`Some`) or delete (`None`).
@@ -147,7 +151,7 @@ pub struct Entries {
 pub type KeyAndValue<'a> = (&'a [u8], &'a [u8]);
 
 impl Entries {
-    fn new(table: Table) -> Entries {
+    pub fn new(table: Table) -> Entries {
         Entries {
             table,
             bytes: Vec::new(),
@@ -155,7 +159,8 @@ impl Entries {
         }
     }
 
-    fn push(&mut self, key: &[u8], value: &[u8]) {
+    /// `value` is sealed.
+    pub fn push(&mut self, key: &[u8], value: &[u8]) {
         self.bytes.push(self.table as u8);
         self.bytes.extend_from_slice(key);
         let end = self.bytes.len();
@@ -227,6 +232,20 @@ pub trait Reader: Send {
         direction: Direction,
         limit: usize,
     ) -> Result<Entries, EngineError>;
+}
+
+/// Memory for pages of an index that is opened, in bytes, where nothing is configured.
+pub const CACHE_BYTES_DEFAULT: usize = 64 << 20;
+
+static CACHE_BYTES: AtomicUsize = AtomicUsize::new(CACHE_BYTES_DEFAULT);
+
+/// For every index that this process opens from now on.
+pub fn set_cache_bytes(bytes: usize) {
+    CACHE_BYTES.store(bytes, Ordering::Relaxed);
+}
+
+fn cache_bytes() -> usize {
+    CACHE_BYTES.load(Ordering::Relaxed)
 }
 
 /// Opens or creates the engine's store in `folder`.

@@ -5,13 +5,12 @@ use std::path::Path;
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition};
 
-use super::{Direction, EngineError, Entries, Reader, Store, TABLES, Table, Write, guarded};
+use super::{
+    Direction, EngineError, Entries, Reader, Store, TABLES, Table, Write, cache_bytes, guarded,
+};
 
 type Bytes = &'static [u8];
 type ReadTable = redb::ReadOnlyTable<Bytes, Bytes>;
-
-/// Memory for pages, in bytes. 5 M instances work well in it; more saves only reads of the file.
-const CACHE_BYTES: usize = 256 << 20;
 
 pub struct RedbStore {
     /// None only while being dropped.
@@ -38,6 +37,7 @@ fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
         Table::CorrectionInstance => "correction_instance",
         Table::CorrectionSeries => "correction_series",
         Table::AnotherPatient => "another_patient",
+        Table::NameWord => "name_word",
     })
 }
 
@@ -47,7 +47,11 @@ impl RedbStore {
     }
 
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let database = guarded(|| Database::builder().set_cache_size(CACHE_BYTES).create(path))?;
+        let database = guarded(|| {
+            Database::builder()
+                .set_cache_size(cache_bytes())
+                .create(path)
+        })?;
         let store = RedbStore {
             database: Some(database),
         };

@@ -10,10 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use super::{Direction, EngineError, Entries, Reader, Store, Table, Write, guarded};
-
-/// sled's page cache, in bytes.
-const CACHE_BYTES: u64 = 256 << 20;
+use super::{Direction, EngineError, Entries, Reader, Store, Table, Write, cache_bytes, guarded};
 
 /// How long an index that was just closed may still be locked.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -84,7 +81,7 @@ impl SledStore {
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let config = sled::Config::new()
             .path(path)
-            .cache_capacity(CACHE_BYTES)
+            .cache_capacity(cache_bytes() as u64)
             .flush_every_ms(None);
         let begun = Instant::now();
         let database = loop {

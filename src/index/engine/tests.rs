@@ -13,12 +13,7 @@ const ENGINES: [Engine; 2] = [Engine::Redb, Engine::Sled];
 type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// Tables next to each other in sled's tree, the first and the last.
-const USED: [Table; 4] = [
-    Table::Meta,
-    Table::Study,
-    Table::Series,
-    Table::AnotherPatient,
-];
+const USED: [Table; 4] = [Table::Meta, Table::Study, Table::Series, Table::NameWord];
 
 #[derive(Debug, Clone)]
 enum Step {

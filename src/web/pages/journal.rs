@@ -1,5 +1,5 @@
 //! `/journal`: what came and went, searched as `kura journal` does; a page at a time, the newest first. Beside it the
-//! changes that people made.
+//! audit.
 
 mod changes;
 
@@ -170,7 +170,7 @@ fn tabs(caller: &Caller, here: &str) -> Markup {
     let say = |text| caller.language.say(text);
     let both = [
         (HERE, say("What came and went")),
-        (CHANGES, say("Changes that people made")),
+        (CHANGES, say("Who did what")),
     ];
     html! {
         nav aria-label=(say("Journals")) {
@@ -325,6 +325,7 @@ mod tests {
             seconds: 0.0,
             status: 0,
             reason: String::new(),
+            asked_by: None,
         }
     }
 

@@ -150,6 +150,9 @@ fn of_form(
         fuzzy_names: tick("fuzzy_names"),
         uncompressed: tick("uncompressed"),
         commitment: tick("commitment"),
+        tls: tick("tls"),
+        tls_name: None,
+        tls_fingerprint: None,
     })
 }
 
@@ -332,6 +335,7 @@ fn fields(form: &Form, caller: &Caller, now: Option<&ShownPeer>) -> Markup {
         (form.tick("fuzzy_names", say("Its queries find names whatever the order of their parts"), tick(|peer| peer.fuzzy_names)))
         (form.tick("uncompressed", say("Compressed images go to it uncompressed"), tick(|peer| peer.uncompressed)))
         (form.tick("commitment", say("It is asked afterwards whether it keeps what it got (storage commitment)"), tick(|peer| peer.commitment)))
+        (form.tick("tls", say("It is called over TLS"), tick(|peer| peer.tls)))
     }
 }
 

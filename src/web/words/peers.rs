@@ -45,6 +45,7 @@ pub const WORDS: &[(&str, &str)] = &[
         "Its queries find names whatever the order of their parts",
         "氏名の姓・名の順序に関係なく検索する",
     ),
+    ("It is called over TLS", "TLSで接続する"),
     (
         "It is asked afterwards whether it keeps what it got (storage commitment)",
         "送信後、保管されたかを確認する（ストレージコミットメント）",

@@ -85,6 +85,8 @@ const WORDS: &[(&str, &str)] = &[
     ("forwarded", "転送"),
     ("pulled", "取り込み"),
     ("committed", "保管確認"),
+    ("this server", "このサーバー"),
+    ("command line", "コマンドライン"),
 ];
 
 /// The first that fits is taken.
@@ -92,12 +94,20 @@ const SENTENCES: &[(&str, &str)] = &[
     // Who is not let in.
     // What is wrong and what to do.
     (
+        "the audit cannot be written: {}; look at the disk of the state folder",
+        "監査記録に書き込めません({})。状態フォルダーのディスクを確認してください。",
+    ),
+    (
+        "audit messages have not reached {} since {}: {}; they wait in the audit and go out when it takes them",
+        "監査メッセージが {} に {} から届いていません({})。監査記録に残っているので、受信できるようになれば送られます。",
+    ),
+    (
         "volume {} is not written ({}): kura volume eject {}, look at the disk, mount it again, then: kura volume return {}",
         "ボリューム {} に書き込めません({})。kura volume eject {} で取り出し、ディスクを点検してマウントし直し、kura volume return {} を実行してください。",
     ),
     (
-        "volume {} is not written ({}): look at the disk, its cable and its mount; it is written again by itself when it takes a probe",
-        "ボリューム {} に書き込めません({})。ディスク、ケーブル、マウントを確認してください。書き込めるようになれば自動的に再開します。",
+        "volume {} is not written ({}): look at the disk, its cable and its mount; it is written again by itself when it takes a probe; to mount it anew: kura volume eject {} before, kura volume return {} after",
+        "ボリューム {} に書き込めません({})。ディスク、ケーブル、マウントを確認してください。書き込めるようになれば自動的に再開します。マウントし直すときは、先に kura volume eject {}、後に kura volume return {} を実行してください。",
     ),
     (
         "volume {} is away ({}): plug it in and mount it at {}, or: kura volume relocate {} NEWPATH",
@@ -110,6 +120,18 @@ const SENTENCES: &[(&str, &str)] = &[
     (
         "{} instances wait in the intake journal {} and can be written to no volume: see to room, or to the disk of volume {}",
         "受信ジャーナル {1} の画像 {0} 件を書き込めるボリュームがありません。空き容量、またはボリューム {2} のディスクを確認してください。",
+    ),
+    (
+        "nothing can be stored: no archive volume is there, is written and has room: make room or put a disk right, or: kura volume add NAME PATH",
+        "画像を保存できません。書き込めて空きのあるアーカイブボリュームがありません。空き容量を確保するかディスクを直すか、kura volume add 名前 パス を実行してください。",
+    ),
+    (
+        "mirror volume {} has no room, so that nothing gets a second copy: make room on it, or: kura volume add NAME PATH --role mirror",
+        "ミラーボリューム {} に空きがなく、二つ目のコピーを作れません。空き容量を確保するか、kura volume add 名前 パス --role mirror を実行してください。",
+    ),
+    (
+        "the index cannot be written ({}), and queries end with A700H: see to room on the disk of the state folder {}, and to the disk; receiving goes on, and it is tried again by itself",
+        "索引に書き込めません({})。検索は A700H で終わります。状態フォルダー {} のディスクの空き容量とディスクを確認してください。受信は続いており、自動的に再試行します。",
     ),
     (
         "the index is being rebuilt, {} % done: nothing to do, receiving goes on",
@@ -312,8 +334,73 @@ const SENTENCES: &[(&str, &str)] = &[
         "拒否しました。相手の呼び先は {} ですが、このサーバーは {} です",
     ),
     (
-        "set the AE title of this archive to {} in the other system, or here: accept_any_called = true",
-        "相手側でこのアーカイブのAEタイトルを {} に設定するか、こちらで accept_any_called = true にしてください",
+        "set the AE title of this archive to {} in the other system, or here: [access] called = \"any\"",
+        "相手側でこのアーカイブのAEタイトルを {} に設定するか、こちらで [access] called = \"any\" にしてください",
+    ),
+    (
+        "refused: nobody is known who calls so from {} ({})",
+        "拒否しました。{} からの呼び出し元に心当たりがありません({})",
+    ),
+    (
+        "if it is to come in, add [[access.rule]] with its address and what it may do to kura.toml, or make it a peer: kura peer add AE@HOST:PORT",
+        "許可する場合は、アドレスと許可する内容を [[access.rule]] として kura.toml に追加するか、接続先として登録してください: kura peer add AE@HOST:PORT",
+    ),
+    ("refused by {}", "{} により拒否しました"),
+    (
+        "if it is to come in, change that rule in kura.toml, then: kura reload; kura access check says what fits a caller",
+        "許可する場合は kura.toml のその規則を変更し、kura reload を実行してください。どの規則が当てはまるかは kura access check で分かります",
+    ),
+    (
+        "refused: it gave no user name and password, and [access] require_user = true",
+        "拒否しました。ユーザー名とパスワードが送られていません([access] require_user = true)",
+    ),
+    (
+        "enter a user name and password in the other system (kura access user add makes them), or take require_user out of kura.toml",
+        "相手側にユーザー名とパスワードを設定するか(kura access user add で作成)、kura.toml から require_user を外してください",
+    ),
+    (
+        "refused: it wants to be told that {} is accepted, which cannot be verified here",
+        "拒否しました。{} の確認を求めていますが、ここでは検証できません",
+    ),
+    (
+        "let it send a user name and password (kura access user add makes them), or ask for no answer",
+        "ユーザー名とパスワードを送るようにするか(kura access user add で作成)、応答を求めないようにしてください",
+    ),
+    (
+        "refused: the user name and password that it gave do not fit",
+        "拒否しました。送られたユーザー名とパスワードが一致しません",
+    ),
+    (
+        "enter them anew in the other system, or set them here: kura access user add NAME",
+        "相手側で入力し直すか、こちらで設定してください: kura access user add NAME",
+    ),
+    (
+        "refused for {} s: too many wrong passwords came from its address",
+        "{} 秒間拒否します。このアドレスから誤ったパスワードが続きました",
+    ),
+    (
+        "enter user name and password anew in the other system, or set them here: kura access user add NAME",
+        "相手側でユーザー名とパスワードを入力し直すか、こちらで設定してください: kura access user add NAME",
+    ),
+    (
+        "refused: users and their passwords cannot be read here at the moment",
+        "拒否しました。現在ユーザーとパスワードの情報を読み込めません",
+    ),
+    (
+        "the log of the server says why; look at the disk of the state folder",
+        "理由はサーバーのログにあります。状態フォルダーのディスクを確認してください",
+    ),
+    (
+        "it wanted {}, which {} does not allow it",
+        "{} を要求しましたが、{} では許可されていません",
+    ),
+    (
+        "nothing that it wanted is allowed to it by {}: {}",
+        "要求はどれも {} で許可されていません: {}",
+    ),
+    (
+        "if it may, add that to allow of the rule in kura.toml, or an [[access.rule]] before it, then: kura reload",
+        "許可する場合は、kura.toml のその規則の allow に追加するか、その前に [[access.rule]] を置き、kura reload を実行してください",
     ),
     (
         "refused for now: {} associations are open at most, {} from one address",
@@ -324,6 +411,18 @@ const SENTENCES: &[(&str, &str)] = &[
         "多くの装置は自動で再試行します。続く場合は、開いたままの接続を調べるか [limits] を増やしてください",
     ),
     (
+        "refused for now: too few files may be open here for another association",
+        "一時的に拒否しました。このサーバーで開けるファイルの数が足りません",
+    ),
+    (
+        "kura doctor says how many may be open, and how to allow more",
+        "開けるファイルの数と増やし方は kura doctor で分かります",
+    ),
+    (
+        "given up: it sent a command of more than {} bytes",
+        "打ち切りました。{} バイトより長いコマンドが送られてきました",
+    ),
+    (
         "it does not speak DICOM as everybody does (PS3.8): ask its manufacturer",
         "DICOM規格(PS3.8)どおりに通信していません。メーカーに問い合わせてください",
     ),
@@ -332,8 +431,8 @@ const SENTENCES: &[(&str, &str)] = &[
         "TLSで接続してきましたが、このポートはTLSなしのDICOMです",
     ),
     (
-        "switch TLS (\"secure DICOM\") off for this archive in the other system",
-        "相手側でこのアーカイブへのTLS(暗号化DICOM)を無効にしてください",
+        "switch TLS (\"secure DICOM\") off for this archive in the other system, or have a port for it here: [tls] port",
+        "相手側でこのアーカイブへのTLS(暗号化DICOM)を無効にするか、ここでTLS用のポートを設定してください([tls] port)",
     ),
     (
         "it sent a web request to the DICOM port",
@@ -357,16 +456,16 @@ const SENTENCES: &[(&str, &str)] = &[
         "そのアドレスで動いているものを調べ、設定からこのポートを外してください",
     ),
     (
-        "it connected and said nothing for 30 s",
-        "接続後30秒間、何も送ってきませんでした",
+        "it connected and said nothing for {} s",
+        "接続後 {} 秒間、何も送ってきませんでした",
     ),
     (
         "is it a DICOM system? its log may say what it waits for",
         "DICOM装置でしょうか。相手のログに理由があるかもしれません",
     ),
     (
-        "its request for an association did not come to an end within 30 s",
-        "接続要求が30秒以内に終わりませんでした",
+        "its request for an association did not come to an end within {} s",
+        "接続要求が {} 秒以内に終わりませんでした",
     ),
     (
         "look at the network between the two",
