@@ -5,7 +5,7 @@ export CARGO_TERM_COLOR ?= auto
 .PHONY: test test-long tools fmt lint doc bench bench-peers static deb fuzz audit
 
 test: tools lint
-	cargo test
+	tools/test.sh
 	$(MAKE) --no-print-directory doc
 
 # Long campaigns: more rounds of crashes and power cuts. KURA_SEED=n repeats a run.
@@ -33,9 +33,8 @@ bench:
 
 # Kura beside other archives; in a network of its own, as some of them listen on all addresses.
 # make bench-peers ARGUMENTS="--repetitions 5"
-bench-peers: tools
-	[ -x target/peers/bin/dicom-storescp ] || cargo install --quiet --locked --root target/peers dicom-storescp || true
-	target/venv/bin/python -m pip install --quiet sqlalchemy || true
+bench-peers:
+	@tools/install.sh --peers
 	cargo bench --quiet --no-run --bench peers
 	unshare $(if $(filter 0,$(shell id -u)),,--map-root-user) --net sh -c \
 		'ip link set lo up && exec cargo bench --quiet --offline --bench peers -- $(ARGUMENTS)'

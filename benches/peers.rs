@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -114,6 +114,7 @@ fn main() -> ExitCode {
         }
         report.push(rows);
     }
+    DONE.lock().unwrap_or_else(PoisonError::into_inner).clear();
     match arguments.json {
         true => println!("{}", json!({ "version": 1, "repetitions": report })),
         false => table(&report, &arguments.associations),
@@ -515,7 +516,13 @@ impl Load {
         let clients: Result<Vec<Client>, _> = (0..associations)
             .map(|_| server.associate(which, &OFFER))
             .collect();
-        let mut clients = clients.unwrap_or_else(|error| panic!("{}: {error}", which.name()));
+        let mut clients = match clients {
+            Ok(clients) => clients,
+            // It takes fewer at a time.
+            Err(error) => {
+                return json!({ "peer": which.name(), "associations": associations, "error": error.to_string() });
+            }
+        };
         let links: Vec<Link> = clients.iter_mut().map(Link::of).collect();
         let before = cpu(server.pid());
         let (seconds, failed) = self.drive(links, Link::store);
@@ -643,12 +650,48 @@ impl Load {
 type Identifier<'a> = &'a dyn Fn(usize) -> Vec<u8>;
 
 /// A folder on the disk to be measured; what was written before does not count.
-fn scratch(folder: &Path) -> TempDir {
+fn scratch(folder: &Path) -> Scratch {
     fs::create_dir_all(folder).expect("the folder of the measurement");
     let scratch = TempDir::new_in(folder).expect("a folder of the run");
     let root = File::open(scratch.path()).expect("the folder of the run");
     rustix::fs::syncfs(&root).expect("flush the file system");
-    scratch
+    Scratch(Some(scratch))
+}
+
+/// Is emptied at its end, and deleted at that of the run: an ext4 without a journal looks at every file that was deleted
+/// minutes ago when one is created, so that whoever is measured next would pay for who was before.
+struct Scratch(Option<TempDir>);
+
+static DONE: Mutex<Vec<TempDir>> = Mutex::new(Vec::new());
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        self.0.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fn cut(folder: &Path) -> io::Result<()> {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                match entry.file_type()? {
+                    found if found.is_dir() => cut(&entry.path())?,
+                    found if found.is_file() => {
+                        File::options().write(true).open(entry.path())?.set_len(0)?;
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        }
+        let Some(folder) = self.0.take() else { return };
+        if let Err(error) = cut(folder.path()) {
+            eprintln!("{}: {error}", folder.path().display());
+        }
+        let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+        done.push(folder);
+    }
 }
 
 /// DCMTK's storescp, which throws away what it gets; none where it is not installed.

@@ -607,7 +607,8 @@ fn status(desk: &Desk) -> Status {
     let about_peers = late.chain(desk.forward.notes());
     let audit = desk.audit.status().actions();
     let actions = about_peers.chain(commitment.actions()).chain(audit);
-    let actions: Vec<String> = actions.collect();
+    let mut actions: Vec<String> = actions.collect();
+    actions.extend(tls::actions((*desk.tls.now()).as_ref()));
     add(&mut status, actions);
     status
 }

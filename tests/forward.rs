@@ -3,7 +3,8 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::build::{CT_IMAGE_STORAGE, Ct};
@@ -98,6 +99,60 @@ fn rules_apply_to_what_comes_after_they_exist_and_nothing_goes_twice_over_a_rest
     came_sorted.sort();
     wanted_sorted.sort();
     assert_eq!(came_sorted, wanted_sorted);
+}
+
+/// As it is, with times and owners.
+fn copy(from: &Path, to: &Path) {
+    let (from, to) = (format!("{}/.", from.display()), to.display().to_string());
+    let copied = Command::new("cp").args(["-a", &from, &to]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{from} {to}");
+}
+
+/// Method: everything is put back to before a second image came; then its volume goes and is back at once, with the file
+/// and the ledger line of that image: what a disk that failed in a flush shows later.
+#[test]
+fn what_a_disk_shows_that_was_away_for_a_moment_is_forwarded() {
+    let sink = Sink::start();
+    let mut server = Server::with(settings(&[("NEXT", sink.port())]));
+    let (first, second) = (Image::new(1, 0, 500), Image::new(2, 0, 500));
+    let (volume, state) = (server.volume("A"), server.state());
+    let [before, state_before, later] = ["before", "state-before", "later"].map(|name| {
+        let folder = server.folder().join(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        folder
+    });
+    for image in [&first, &second] {
+        send_all(&server, std::slice::from_ref(image));
+        wait_for(&server, "NEXT", &image.study, |item| {
+            item.state == State::Sent
+        });
+        server.terminate();
+        match image.sop == first.sop {
+            true => {
+                copy(&volume, &before);
+                copy(&state, &state_before);
+                server.restart();
+            }
+            false => copy(&volume, &later),
+        }
+    }
+    for (from, to) in [(&before, &volume), (&state_before, &state)] {
+        std::fs::remove_dir_all(to).expect("put back");
+        std::fs::create_dir(to).expect("put back");
+        copy(from, to);
+    }
+    sink.take();
+    server.restart();
+    assert!(item(&server, "NEXT", &second.study).is_none());
+    // Until the ledger of the volume was read and the marks are behind it.
+    std::thread::sleep(Duration::from_secs(7));
+    assert!(server.kura(&["volume", "eject", "A"]).success());
+    copy(&later, &volume);
+    assert!(server.kura(&["volume", "return", "A"]).success());
+    wait_for(&server, "NEXT", &second.study, |item| {
+        item.state == State::Sent
+    });
+    assert_eq!(sops_of(&sink), [second.sop]);
 }
 
 /// Method: nobody listens at one peer's port; a storescp is started there later.

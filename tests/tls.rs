@@ -718,6 +718,24 @@ fn a_new_certificate_counts_after_a_reload_and_a_wrong_one_changes_nothing() {
     before.release().unwrap();
 }
 
+/// Method: the certificate that is in use is replaced by one that is over.
+#[test]
+fn the_status_tells_of_a_certificate_that_is_over() {
+    let secured = Secured::start();
+    let actions = || secured.server.kura_json(&["status"])["actions"].to_string();
+    assert!(!actions().contains("[tls]"), "{}", actions());
+    let over = secured.authority.signs("127.0.0.1", 2024);
+    let folder = secured.authority.folder.path();
+    fs::copy(&over.certificate, folder.join("127-0-0-1-2099.pem")).unwrap();
+    fs::copy(&over.key, folder.join("127-0-0-1-2099.key")).unwrap();
+    assert!(secured.server.kura(&["reload"]).success());
+    let said = actions();
+    assert!(
+        said.contains("the certificate of [tls] is over since 2024-01-01"),
+        "{said}"
+    );
+}
+
 /// Method: a start on files that cannot be used.
 #[test]
 fn a_start_with_a_wrong_certificate_is_refused_in_a_sentence() {

@@ -2,7 +2,8 @@
 # Installs the other programs that tests drive, where they are missing: DCMTK, dicom3tools,
 # xmllint, Chromium and what makes file systems by the package manager, pydicom and others in
 # target/venv, axe-core in target/axe. Never asks. A thing that cannot be installed is named
-# in one line; the tests that need it skip then (and fail where CI=true).
+# in one line; the tests that need it skip then (and fail where CI=true). `--peers`: also the
+# archives that the benchmark measures beside ours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
@@ -104,3 +105,15 @@ if ! cmp -s tools/requirements.txt "$venv/installed.txt" ||
         say "no virtual environment: please install python3-venv and run make tools again"
     fi
 fi
+
+[ "${1:-}" = --peers ] || exit 0
+
+if ! command -v Orthanc >/dev/null && ! [ -x /usr/sbin/Orthanc ]; then
+    apt_install "another archive" orthanc || :
+fi
+peers=target/peers
+[ -x "$peers/bin/dicom-storescp" ] || cargo install --quiet --locked --root "$peers" dicom-storescp ||
+    say "could not build dicom-storescp"
+"$venv/bin/python" -c 'import sqlalchemy' 2>/dev/null ||
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check sqlalchemy ||
+    say "could not install sqlalchemy (the archive of pynetdicom)"

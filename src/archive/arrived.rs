@@ -8,17 +8,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::index::IndexError;
+use crate::volume::Volume;
 use crate::volume::ledger::{self, Position};
 
-use super::Archive;
 use super::shipping::own_source;
-use super::{entry, keeper};
+use super::{Archive, Line, entry, keeper};
 
 /// More are not told one by one, they are read from the ledgers; some 40 MB.
 const TOLD_MAX: usize = 200_000;
@@ -45,6 +45,17 @@ pub struct Marks {
 pub struct Taken {
     pub marks: Marks,
     ticket: u64,
+}
+
+/// When a volume was opened. One that went and came back between two looks has another, and its ledger may have a line that
+/// a flush had failed for.
+#[derive(Clone)]
+pub struct Coming(Weak<Volume<Line>>);
+
+impl PartialEq for Coming {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
 }
 
 #[derive(Default)]
@@ -181,11 +192,14 @@ impl Archive {
             .is_none_or(|ticket| *ticket > taken.ticket)
     }
 
-    /// Ids of the volumes that are here.
-    pub fn volumes_here(&self) -> Vec<String> {
+    /// Ids of the volumes that are here, each with its coming.
+    pub fn volumes_here(&self) -> BTreeMap<String, Coming> {
         let members = self.shelf.all();
-        let here = members.iter().filter(|member| member.here().is_some());
-        here.map(|member| member.volume_id.clone()).collect()
+        let here = members.iter().filter_map(|member| {
+            let coming = Coming(Arc::downgrade(member.here()?));
+            Some((member.volume_id.clone(), coming))
+        });
+        here.collect()
     }
 
     /// Reads in a volume's ledger what came after the marks. Of a ledger that they do not know, or that is another by now,

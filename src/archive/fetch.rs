@@ -123,11 +123,10 @@ impl Archive {
         }
     }
 
-    /// Reads an instance before its turn, from the copy that is asked first. `None`: it is too large for that (then the disk
-    /// is told), or something is wrong, which is found and said when it is fetched.
+    /// Reads an instance before its turn, from the copy that is asked first. `None`: it is too large for that, or something
+    /// is wrong, which is found and said when it is fetched.
     pub fn fetch_ahead(&self, selected: &Selected) -> Option<Fetched<'_>> {
         if selected.length > CHECKED_BYTES_MAX {
-            self.fetch_soon(selected);
             return None;
         }
         let copies = self.view().and_then(|view| selected.copies(&view.snapshot));

@@ -101,7 +101,7 @@ use crate::volume::io::{Disk, DiskFile};
 use crate::volume::placement::{Order, Reserve};
 use crate::volume::{Incoming, Volume};
 
-pub use arrived::{Arrival, Marks, Taken};
+pub use arrived::{Arrival, Coming, Marks, Taken};
 pub use assured::Assured;
 pub use beside::Content as BesideContent;
 pub use capacity::Capacity;

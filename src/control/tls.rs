@@ -36,14 +36,23 @@ pub fn ready(config: &Config) -> Result<Option<TlsAcceptor>, String> {
             key.display()
         );
     }
-    let now = jiff::Timestamp::now().as_second();
-    if let Some(until) = made.certificate.not_after
-        && until - now < DAYS_WARNED * 24 * 3600
-    {
-        let day = made.certificate.until().unwrap_or_default();
-        tracing::warn!("[tls] certificate: it counts until {day}; renew it, then: kura reload");
-    }
     Ok(tls.port.map(|_| made))
+}
+
+/// What a person is to do soon, so that modalities still come in over TLS then.
+pub fn actions(acceptor: Option<&TlsAcceptor>) -> Option<String> {
+    let certificate = &acceptor?.certificate;
+    let left = certificate.not_after? - jiff::Timestamp::now().as_second();
+    let day = certificate.until().unwrap_or_default();
+    match left {
+        ..=0 => Some(format!(
+            "the certificate of [tls] is over since {day}, who looks at it does not come in any more; put another in its place, then: kura reload"
+        )),
+        _ if left < DAYS_WARNED * 24 * 3600 => Some(format!(
+            "the certificate of [tls] is over on {day}; put another in its place before, then: kura reload"
+        )),
+        _ => None,
+    }
 }
 
 /// What another reading of the files changes, in a line.

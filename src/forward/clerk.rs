@@ -8,13 +8,13 @@
 //! begins at the present, and so does one whose server ran without rules: rules apply to what comes after they exist.
 //! Noting an instance again changes nothing, so it does not matter that the marks lag behind.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::archive::{Arrival, Marks, Taken};
+use crate::archive::{Arrival, Coming, Marks, Taken};
 use crate::index::{IndexError, InstanceEntry, SeriesRecord, Snapshot, StudyRecord};
 
 use super::copies::Copies;
@@ -51,7 +51,7 @@ const STACK_BYTES: usize = 1 << 20;
 struct Books {
     marks: Option<Marks>,
     /// Volumes whose ledgers were read behind the marks, or had nothing there.
-    read: HashSet<String>,
+    read: HashMap<String, Coming>,
     taken: Option<Taken>,
     last_taken: Instant,
     /// Not in the index yet, or not noted.
@@ -88,7 +88,7 @@ impl Forwarder {
         let now = Instant::now();
         let mut books = Books {
             marks: None,
-            read: HashSet::new(),
+            read: HashMap::new(),
             taken: None,
             last_taken: now,
             early: Vec::new(),
@@ -280,9 +280,11 @@ impl Forwarder {
             return Ok(());
         };
         let here = self.archive.volumes_here();
-        books.read.retain(|volume_id| here.contains(volume_id));
-        let unread = here.iter().filter(|id| !books.read.contains(*id)).cloned();
-        let unread: Vec<String> = unread.collect();
+        books.read.retain(|id, coming| here.get(id) == Some(coming));
+        let unread = here
+            .into_iter()
+            .filter(|(id, _)| !books.read.contains_key(id));
+        let unread: Vec<(String, Coming)> = unread.collect();
         if unread.is_empty() {
             return Ok(());
         }
@@ -291,7 +293,7 @@ impl Forwarder {
             return Ok(());
         }
         drop(view);
-        for volume_id in unread {
+        for (volume_id, coming) in unread {
             let mut gathered: Vec<Arrival> = Vec::new();
             let mut failed = None;
             let note = |gathered: &mut Vec<Arrival>| {
@@ -325,7 +327,7 @@ impl Forwarder {
                 return Err("the server is stopping".to_owned());
             }
             note(&mut gathered)?;
-            books.read.insert(volume_id);
+            books.read.insert(volume_id, coming);
         }
         Ok(())
     }
@@ -340,10 +342,15 @@ impl Forwarder {
             let mut marks = books.marks.clone().unwrap_or_default();
             marks.sequence = taken.marks.sequence;
             let known = books.marks.is_some();
+            // A new outbox begins at the present.
+            if !known {
+                books.read = self.archive.volumes_here().into_iter().collect();
+                books
+                    .read
+                    .retain(|id, _| taken.marks.positions.contains_key(id));
+            }
             for (volume_id, position) in taken.marks.positions {
-                if !known || books.read.contains(&volume_id) {
-                    // Of a new outbox: it begins at the present.
-                    books.read.insert(volume_id.clone());
+                if !known || books.read.contains_key(&volume_id) {
                     marks.positions.insert(volume_id, position);
                 }
             }

@@ -310,20 +310,27 @@ async fn read_request<S: AsyncRead + Unpin>(
     Associate::decode(&body).map_err(|what| NetError::protocol(what, AbortReason::InvalidParameter))
 }
 
-/// Sends an abort or a rejection, and gives the peer our end of stream behind it. The deadline
-/// of the caller covers a peer that does not read.
+/// So long the peer has to close the connection after an abort or a rejection; the ARTIM timer of PS3.8 9.1.5.
+const CLOSING: Duration = Duration::from_secs(1);
+/// What is read of it meanwhile, bytes.
+const REST_BYTES_MAX: usize = 256 << 10;
+
+/// Sends an abort or a rejection and our end of stream behind it, and waits a moment for the peer to close: unread bytes
+/// would turn our close into a reset, which can overtake the answer. Source: PS3.8 9.2, state 13. The deadline of the caller
+/// covers a peer that does not read.
 async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) {
     if stream.write_all(bytes).await.is_ok() {
         let _ = stream.shutdown().await;
-        // Unread bytes would turn the close into a reset, which can overtake the answer.
-        let mut rest = [0u8; 4096];
-        for _ in 0..64 {
-            // Without waiting.
-            match tokio::time::timeout(Duration::ZERO, stream.read(&mut rest)).await {
-                Ok(Ok(count)) if count > 0 => {}
-                _ => break,
+        let rest = async {
+            let (mut rest, mut left) = ([0u8; 4096], REST_BYTES_MAX);
+            while let Ok(count) = stream.read(&mut rest).await
+                && count > 0
+                && left > count
+            {
+                left -= count;
             }
-        }
+        };
+        let _ = tokio::time::timeout(CLOSING, rest).await;
     }
 }
 

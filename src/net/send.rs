@@ -181,7 +181,7 @@ impl Association {
     /// Writes what waits, and behind it a data set from where it is.
     fn write_in_place(&mut self, context_id: u8, data: &[u8]) -> Result<(), NetError> {
         let length = self.fragment_length();
-        let at_once = (OUT_LENGTH / (HEADERS_LENGTH + length)).clamp(1, FRAGMENTS_MAX);
+        let at_once = (OUT_LENGTH / length).clamp(1, FRAGMENTS_MAX);
         for batch in data.chunks(length * at_once) {
             let is_last = std::ptr::eq(batch.as_ptr_range().end, data.as_ptr_range().end);
             let fragments = batch.chunks(length);

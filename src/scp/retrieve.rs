@@ -239,8 +239,7 @@ pub fn answer_get(
             progress.give_up(&selected[at..], reason);
             break;
         }
-        let next = selected.get(at + 1);
-        let sent = sending::send_one(&to, association, instance, next, &mut ahead);
+        let sent = sending::send_one(&to, association, instance, &selected[at + 1..], &mut ahead);
         if let Err(error) = &sent {
             if request.is_too_long() {
                 let _ = request.ended(services, association, "C-GET");

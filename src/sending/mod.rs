@@ -157,7 +157,7 @@ pub fn send_over(
         for (at, instance) in batch.iter().enumerate() {
             let mut sent = match &mut association {
                 None => Ok((Sent::Broken(reason.clone()), 0)),
-                Some(open) => send_one(to, open, instance, batch.get(at + 1), &mut ahead),
+                Some(open) => send_one(to, open, instance, &batch[at + 1..], &mut ahead),
             };
             // It was over before: that is nobody's failure.
             if std::mem::take(&mut is_kept)
@@ -166,7 +166,7 @@ pub fn send_over(
             {
                 offered = contexts::offered(batch, to.peer.uncompressed);
                 let open = association.insert(open);
-                sent = send_one(to, open, instance, batch.get(at + 1), &mut ahead);
+                sent = send_one(to, open, instance, &batch[at + 1..], &mut ahead);
             }
             let (sent, bytes) = sent.unwrap_or_else(|error| {
                 tracing::warn!(destination = %to.peer.ae_title, %error, "sending broke off");
@@ -205,9 +205,17 @@ pub fn send_over(
     ControlFlow::Continue(())
 }
 
-/// The next instance, read and checked while the peer files the one before: a third less time for a CT series.
+/// What is got ready while the peer files an instance.
 #[derive(Default)]
-pub struct Ahead<'a>(Option<Fetched<'a>>);
+pub struct Ahead<'a> {
+    /// The next one, read and checked: a third less time for a CT series.
+    next: Option<Fetched<'a>>,
+    /// Of so many behind that one, and of it, the disk has been told.
+    told_count: usize,
+}
+
+/// So many the disk reads by itself meanwhile: one alone is there later than the peer's answer.
+const TOLD_COUNT: usize = 4;
 
 fn connect(to: &To, batch: &[Selected]) -> Result<Association, NetError> {
     scu::associate(
@@ -220,15 +228,20 @@ fn connect(to: &To, batch: &[Selected]) -> Result<Association, NetError> {
     )
 }
 
-/// Sends one instance over an association that is there, and gets the next ready. The error is the association's: it can
-/// carry nothing more.
+/// Sends one instance over an association that is there, and gets those behind it ready. The error is the association's:
+/// it can carry nothing more.
 pub fn send_one<'a>(
     to: &To<'a>,
     association: &mut Association,
     instance: &Selected,
-    next: Option<&Selected>,
+    behind: &[Selected],
     ahead: &mut Ahead<'a>,
 ) -> Result<(Sent, u64), NetError> {
+    ahead.told_count = ahead.told_count.saturating_sub(1);
+    for one in behind.iter().take(TOLD_COUNT).skip(ahead.told_count) {
+        to.archive.fetch_soon(one);
+        ahead.told_count += 1;
+    }
     let Some((context_id, form)) = contexts::context_for(association, instance) else {
         let reason = format!(
             "the peer does not take SOP class {} in transfer syntax {}, nor in one that it can be given in",
@@ -237,7 +250,7 @@ pub fn send_one<'a>(
         tracing::warn!(sop_instance_uid = instance.sop_instance_uid, reason);
         return Ok((Sent::NotTaken(reason), 0));
     };
-    let read_ahead = ahead.0.take().filter(|fetched| fetched.is(instance));
+    let read_ahead = ahead.next.take().filter(|fetched| fetched.is(instance));
     let outgoing = match read_ahead {
         Some(fetched) if outgoing::is_as_stored(to, form) => {
             Ok(outgoing::Outgoing::AsStored(Box::new(fetched)))
@@ -262,16 +275,14 @@ pub fn send_one<'a>(
         move_originator: to.originator.clone(),
         message_id: association.next_message_id(),
     };
-    // Else the disk can be told only: read ahead, it would be read twice.
-    let next_as_stored = next.filter(|next| {
+    // Else it would be read twice.
+    let next_as_stored = behind.first().filter(|next| {
         let context = contexts::context_for(association, next);
         context.is_some_and(|(_, form)| outgoing::is_as_stored(to, form))
     });
-    if let Some(next) = next.filter(|_| next_as_stored.is_none()) {
-        to.archive.fetch_soon(next);
-    }
     let length = outgoing.length();
-    let mut meanwhile = || ahead.0 = next_as_stored.and_then(|next| to.archive.fetch_ahead(next));
+    let mut meanwhile =
+        || ahead.next = next_as_stored.and_then(|next| to.archive.fetch_ahead(next));
     let mut looked = Instant::now();
     let outcome = if let Some(bytes) = outgoing.whole() {
         let whole = DataSet::Whole(bytes);

@@ -65,6 +65,8 @@ struct Job {
 
 /// What a worker says: one byte, the length of what follows as four bytes little endian, that.
 mod say {
+    /// It lives, has read the job, and reads the data set.
+    pub const READY: u8 = b'R';
     /// It goes on: a frame was decoded.
     pub const FRAME: u8 = b'P';
     /// All frames were; so long the data set is, eight bytes little endian.
@@ -104,6 +106,8 @@ pub fn work() -> io::Result<()> {
             // Else it is only less polite.
             let _ = nice(THUMBNAIL_NICE);
         }
+        tell(&mut output, say::READY, &[])?;
+        output.flush()?;
         let mut data_set = vec![0; usize::try_from(job.length).map_err(io::Error::other)?];
         input.read_exact(&mut data_set)?;
         match answer(&job, &data_set, &mut output) {
@@ -226,19 +230,24 @@ impl Lent {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.1 += 1;
-        let resting = state.0.pop();
-        drop(state);
-        let mut lent = Lent {
-            worker: resting,
-            pool,
-        };
-        let is_alive = |worker: &mut Worker| matches!(worker.child.try_wait(), Ok(None));
-        if !lent.worker.as_mut().is_some_and(is_alive) {
-            let worker = Worker::start();
-            lent.worker =
-                Some(worker.map_err(|error| format!("no decoder could be started: {error}"))?);
+        let worker = state.0.pop();
+        Ok(Lent { worker, pool })
+    }
+
+    /// Gives the job to the worker, and to a new one where there is none or the one at rest has died meanwhile.
+    fn begin(&mut self, job: &Job, deadline: Instant) -> Result<&mut Worker, String> {
+        let mut line = serde_json::to_string(job).map_err(|error| error.to_string())?;
+        line.push('\n');
+        let rested = self.worker.take();
+        if let Some(mut worker) = rested
+            && worker.begin(&line, deadline).is_ok()
+        {
+            return Ok(self.worker.insert(worker));
         }
-        Ok(lent)
+        let cannot = |error| format!("no decoder could be started: {error}");
+        let worker = self.worker.insert(Worker::start().map_err(cannot)?);
+        worker.begin(&line, deadline).map_err(cannot)?;
+        Ok(worker)
     }
 
     fn worker(&mut self) -> io::Result<&mut Worker> {
@@ -325,6 +334,15 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    fn begin(&mut self, line: &str, deadline: Instant) -> io::Result<()> {
+        self.jobs += 1;
+        self.put(line.as_bytes(), deadline)?;
+        match self.hear(deadline)? {
+            (say::READY, 0) => Ok(()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// What it says next.
@@ -437,11 +455,7 @@ fn have_done(
     deadline: Instant,
     read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
 ) -> Result<Coming, String> {
-    let mut line = serde_json::to_string(job).map_err(|error| error.to_string())?;
-    line.push('\n');
-    let worker = lent.worker().map_err(died)?;
-    worker.jobs += 1;
-    worker.put(line.as_bytes(), deadline).map_err(died)?;
+    let worker = lent.begin(job, deadline)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut given = 0;
     while given < job.length {

@@ -98,6 +98,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "監査記録に書き込めません({})。状態フォルダーのディスクを確認してください。",
     ),
     (
+        "the certificate of [tls] is over since {}, who looks at it does not come in any more; put another in its place, then: kura reload",
+        "[tls] の証明書は {} に期限切れになり、証明書を確認する装置は接続できません。新しい証明書に置き換えて kura reload を実行してください。",
+    ),
+    (
+        "the certificate of [tls] is over on {}; put another in its place before, then: kura reload",
+        "[tls] の証明書は {} に期限が切れます。それまでに新しい証明書に置き換えて kura reload を実行してください。",
+    ),
+    (
         "audit messages have not reached {} since {}: {}; they wait in the audit and go out when it takes them",
         "監査メッセージが {} に {} から届いていません({})。監査記録に残っているので、受信できるようになれば送られます。",
     ),
