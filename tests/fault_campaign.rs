@@ -421,7 +421,7 @@ fn state_full() {
     };
     campaign(fault, Plan::new, |hospital, _, _| {
         let full = Ballast::on(&hospital.disk("state").at);
-        let said = hospital.is_told("degraded", &["the index cannot be written", "state"]);
+        let said = hospital.is_told("degraded", &["the disk of the state folder"]);
         drop(full);
         Broken::healed_now(said)
     });

@@ -15,7 +15,7 @@ cargo test --no-run --message-format=json-render-diagnostics |
 [ -s "$work/programs" ] || { echo "no test programs" >&2; exit 1; }
 
 # The longest first, so that none is alone at the end.
-longest='fault_campaign|bad_networks|peers|browser|power_cut|commitment|disk_faults|forward_receivers|limits|falls_over'
+longest='fault_campaign|disk_replace|browser|soak|kura|api|power_cut_model|notices|commitment|amend|amend_bytes|corrections_cut|audit_trail|power_cut'
 {
     grep -E "/($longest)-[0-9a-f]+$" "$work/programs" || :
     grep -vE "/($longest)-[0-9a-f]+$" "$work/programs" || :

@@ -176,16 +176,22 @@ fn net() -> Net {
 
 /// A connection from an address of its own: each closed one keeps its pair of addresses for a minute.
 fn connected(to: SocketAddr) -> TcpStream {
-    let turn = TURN.get().wrapping_add(1);
-    TURN.set(turn);
-    let [_, a, b, c] = (turn % 0x00FE_FFFE + 2).to_be_bytes();
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let from = SocketAddr::from((Ipv4Addr::new(127, a, b, c), 0));
-    socket
-        .bind(&from.into())
-        .expect("an address of this machine");
-    socket.connect(&to.into()).expect("a connection");
-    socket.into()
+    loop {
+        let turn = TURN.get().wrapping_add(1);
+        TURN.set(turn);
+        let [_, a, b, c] = (turn % 0x00FE_FFFE + 2).to_be_bytes();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let from = SocketAddr::from((Ipv4Addr::new(127, a, b, c), 0));
+        socket
+            .bind(&from.into())
+            .expect("an address of this machine");
+        match socket.connect(&to.into()) {
+            Ok(()) => return socket.into(),
+            // The fuzzer's clock.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("a connection: {error}"),
+        }
+    }
 }
 
 /// Bytes on a connection, from the first on or after negotiation: the end comes, and no more data than was sent. A message

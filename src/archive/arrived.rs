@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::IndexError;
+use crate::index::{IndexError, InstanceEntry, InstanceFacts};
 use crate::volume::Volume;
 use crate::volume::ledger::{self, Position};
 
@@ -29,6 +29,21 @@ pub struct Arrival {
     /// Archive-wide number of its ledger line.
     pub sequence: u64,
     pub sop_instance_uid: String,
+    /// Length and CRC-32 of its data set as it is stored.
+    pub data_bytes: u64,
+    pub crc32: u32,
+}
+
+impl Arrival {
+    /// Whether this is what the index answers with, under whatever number: what a failing disk kept of a first attempt has
+    /// another than what was stored when it was sent again.
+    pub fn has_bytes_of(&self, entry: &InstanceEntry) -> bool {
+        let copy = entry.record.copies.first();
+        entry.record.origin.by == 0
+            && copy.is_some_and(|copy| {
+                (copy.data_bytes(), copy.crc32) == (self.data_bytes, self.crc32)
+            })
+    }
 }
 
 /// Up to where the ledgers were looked at.
@@ -83,10 +98,12 @@ pub(super) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    pub fn is(&mut self, sequence: u64, sop_instance_uid: &str) {
+    pub fn is(&mut self, instance: &InstanceFacts) {
         self.arrival = Some(Arrival {
-            sequence,
-            sop_instance_uid: sop_instance_uid.to_owned(),
+            sequence: instance.sequence,
+            sop_instance_uid: instance.sop_instance_uid.clone(),
+            data_bytes: instance.copy.data_bytes(),
+            crc32: instance.copy.crc32,
         });
     }
 }
@@ -219,10 +236,7 @@ impl Archive {
             |from: Position, above: u64, f: &mut dyn FnMut(Arrival) -> ControlFlow<()>| {
                 ledger::read(&source.disk, &source.folder, from, &mut |json, _| {
                     match entry::received_of(json) {
-                        Some((sequence, sop_instance_uid)) if sequence > above => f(Arrival {
-                            sequence,
-                            sop_instance_uid,
-                        }),
+                        Some(arrival) if arrival.sequence > above => f(arrival),
                         _ => ControlFlow::Continue(()),
                     }
                 })

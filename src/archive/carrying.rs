@@ -416,6 +416,10 @@ impl Archive {
             intake.give_back(left);
             return Err(error);
         }
+        if error.is_of_the_process() {
+            intake.give_back(left);
+            return Err(error);
+        }
         let count = left.len();
         let mut refused = Refusals::default();
         self.refused_by(volume, &error, &mut refused);

@@ -44,6 +44,8 @@ pub struct Due {
     pub when: Option<MirrorWhen>,
     /// Something failed: not before then.
     pub again: Option<Instant>,
+    /// So often one after the other.
+    pub failures: u32,
 }
 
 /// A job by hand.
@@ -158,6 +160,7 @@ impl Needs {
             touched: now,
             when: None,
             again: None,
+            failures: 0,
         };
         for spread in &series.spread {
             let judged = self.judged(&spread.volume_ids, judge);
@@ -208,6 +211,7 @@ mod tests {
             touched: Instant::now(),
             when: None,
             again: None,
+            failures: 0,
         }
     }
 

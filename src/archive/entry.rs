@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::arrived::Arrival;
 use crate::index::{
     Bad, Change, ContentId, Copy, Correction, CorrectionFacts, Filled, Gone, InstanceFacts, Origin,
     Ruling, SeriesFacts, Stored, StudyFacts, Values, Verdict,
@@ -375,14 +376,17 @@ pub fn stored_of(json: &str) -> Option<StoredMark> {
     })
 }
 
-/// Number and SOP Instance UID of a `stored` line that is no copy of another file, and that no correction made.
-pub fn received_of(json: &str) -> Option<(u64, String)> {
+/// What a `stored` line says that is no copy of another file, and that no correction made.
+pub fn received_of(json: &str) -> Option<Arrival> {
     #[derive(Deserialize)]
     struct Mark {
         seq: u64,
         #[serde(default)]
         copied: Option<serde::de::IgnoredAny>,
         stored: String,
+        head: u64,
+        size: u64,
+        crc32: String,
         #[serde(default)]
         by: u64,
     }
@@ -390,7 +394,13 @@ pub fn received_of(json: &str) -> Option<(u64, String)> {
         return None;
     }
     let line: Mark = serde_json::from_str(json).ok()?;
-    (line.copied.is_none() && line.by == 0).then_some((line.seq, line.stored))
+    let crc32 = u32::from_str_radix(&line.crc32, 16).ok()?;
+    (line.copied.is_none() && line.by == 0).then_some(Arrival {
+        sequence: line.seq,
+        sop_instance_uid: line.stored,
+        data_bytes: line.size.saturating_sub(line.head),
+        crc32,
+    })
 }
 
 /// As [`stored_of`], with the path that the line gives; empty where it is the one that folder and UID give.

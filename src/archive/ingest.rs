@@ -441,7 +441,7 @@ impl Archive {
         instance.origin.newest = outcome == Outcome::Newest;
         let mut expected = self.arrivals.expect();
         instance.sequence = self.keeper.next_sequence();
-        expected.is(instance.sequence, &instance.sop_instance_uid);
+        expected.is(&instance);
         let content = Some(ContentId {
             transfer_syntax: instance.transfer_syntax.clone(),
             data_bytes: instance.copy.data_bytes(),

@@ -25,7 +25,9 @@ use super::touched::Touched;
 
 /// Tasks gathered before they are copied; some 10 MB.
 const TASKS_MAX: usize = 4_096;
-/// After a series in which something failed it is passed over for so long.
+/// After something failed in a series it is passed over for so long, four times as long after each failure that follows,
+/// and at most so long: what the process lacked (open files, memory) is soon there again, a bad file is not.
+const AGAIN_FIRST: Duration = Duration::from_secs(10);
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// After no volume took a copy nothing is tried for so long.
 const BLOCKED_FOR: Duration = Duration::from_secs(60);
@@ -557,10 +559,13 @@ impl Archive {
         for place in places {
             let found = snapshot.spread_of(&place.0, &place.1)?;
             let mut still = found.and_then(|series| due(&series, judge, now));
-            if !ended && let Some(due) = &mut still {
-                due.again = Some(now + AGAIN_AFTER);
-            }
             let mut pending = self.mirror.pending();
+            if !ended && let Some(due) = &mut still {
+                let before = pending.series.get(*place).map_or(0, |old| old.failures);
+                let after = AGAIN_FIRST * 4_u32.pow(before.min(4));
+                due.again = Some(now + after.min(AGAIN_AFTER));
+                due.failures = before + 1;
+            }
             match still {
                 Some(still) => {
                     let old = pending.series.get(*place);

@@ -134,7 +134,7 @@ impl Archive {
         }
     }
 
-    /// A full disk is judged afresh with the next instance. After any other failure the volume is passed over at once:
+    /// A full disk is judged afresh with the next instance, and so is one that this process lacked open files for. After any other failure the volume is passed over at once:
     /// for good when a flush failed (the kernel has forgotten what it could not write, so a later success would prove
     /// nothing), else until a probe succeeds.
     pub(super) fn refused_by(
@@ -145,7 +145,7 @@ impl Archive {
     ) {
         if error.is_flush_failure() {
             volume.mark_failed(&error.to_string());
-        } else if !error.is_full() {
+        } else if !error.is_full() && !error.is_of_the_process() {
             volume.suspend(&error.to_string());
         }
         tracing::error!(volume = volume.name(), %error, "a volume did not take an instance");

@@ -190,6 +190,9 @@ impl Archive {
                 return Judged::Trouble;
             }
             if let Err(error) = volume.reread_label() {
+                if error.is_of_the_process() {
+                    return Judged::Later;
+                }
                 let reason = format!("its label cannot be read: {error}");
                 tracing::error!(volume = volume.name(), reason, "a disk is in trouble");
                 volume.suspend(&reason);

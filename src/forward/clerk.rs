@@ -422,9 +422,14 @@ impl Forwarder {
             };
             let mut only = Ranges::default();
             only.insert(arrival.sequence);
-            // Else another content of that UID is answered: this one goes to nobody.
+            let mut numbers = vec![arrival.sequence];
             if stands_for(snapshot, &entry, &only)?.is_none() {
-                continue;
+                // Another content of that UID is answered: this one goes to nobody.
+                if !arrival.has_bytes_of(&entry) {
+                    continue;
+                }
+                // The index may answer with the lower one from tomorrow on, or never; only one of them goes.
+                numbers.push(entry.record.sequence);
             }
             let Some((study, series)) = known.of(snapshot, &entry)? else {
                 continue;
@@ -438,7 +443,7 @@ impl Forwarder {
                     study_date: value(study, 0x0008_0020),
                     sequences: Vec::new(),
                 });
-                note.sequences.push(arrival.sequence);
+                note.sequences.extend(&numbers);
             }
         }
         Ok(NotThere {

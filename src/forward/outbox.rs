@@ -29,6 +29,8 @@ const NOTICE_KEY: &str = "notice";
 
 const FOLDER: &str = "outbox";
 const FILE: &str = "outbox.redb";
+/// Until it is whole.
+const NEW: &str = "new.redb";
 /// For a backup, and gone after it.
 const COPY: &str = "copy.redb";
 /// Memory for pages, bytes: it is read once at the start, then a record at a time.
@@ -259,6 +261,15 @@ impl Outbox {
         write(database, &changes).map_err(Unusable::NotNow)
     }
 
+    /// What is there to read; `None`: there is no outbox yet. An error, and not nothing, while there is one that cannot be
+    /// used: what was made of nothing would be written over it.
+    fn readable(inner: &Inner) -> Result<Option<Arc<Database>>, String> {
+        match (&inner.database, &inner.trouble) {
+            (None, Some(trouble)) => Err(trouble.clone()),
+            (database, _) => Ok(database.clone()),
+        }
+    }
+
     /// `None`: nothing is known of it.
     pub fn item(&self, key: &Key) -> Result<Option<Kept>, String> {
         let database = {
@@ -269,7 +280,7 @@ impl Outbox {
             if let Some(kept) = inner.writing.items.get(key) {
                 return Ok(kept.clone());
             }
-            inner.database.clone()
+            Outbox::readable(&inner)?
         };
         match database {
             Some(database) => get(&database, ITEMS, &key.text()),
@@ -310,7 +321,7 @@ impl Outbox {
             if let Some(kept) = changed.or_else(|| inner.writing.peers.get(peer)) {
                 return Ok(kept.clone());
             }
-            inner.database.clone()
+            Outbox::readable(&inner)?
         };
         match database {
             Some(database) => Ok(get(&database, PEERS, peer)?.unwrap_or_default()),
@@ -323,7 +334,8 @@ impl Outbox {
     }
 
     pub fn marks(&self) -> Result<Option<Marks>, String> {
-        match self.lock().database.clone() {
+        let database = Outbox::readable(&self.lock())?;
+        match database {
             Some(database) => get(&database, META, MARKS_KEY),
             None => Ok(None),
         }
@@ -346,7 +358,7 @@ impl Outbox {
                     .iter()
                     .map(|(key, kept)| (key.clone(), kept.clone())),
             );
-            (inner.database.clone(), changed)
+            (Outbox::readable(&inner)?, changed)
         };
         if let Some(database) = database {
             let mut more = true;
@@ -434,11 +446,16 @@ impl Outbox {
             .committing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if self.lock().changes.is_empty() {
+        let is_nothing = || self.lock().changes.is_empty();
+        if is_nothing() && self.trouble().is_none() {
             return Ok(());
         }
+        // Also without changes: what cannot be read cannot be changed.
         if !self.try_open() {
             return Err(self.trouble().unwrap_or_default());
+        }
+        if is_nothing() {
+            return Ok(());
         }
         let (database, changes) = {
             let mut inner = self.lock();
@@ -494,10 +511,30 @@ fn taken_from(copy: &Copy) -> String {
     )
 }
 
+/// What is there, or a new one. A new one gets its name when it is whole: a full disk, or a kill, leaves none that looks
+/// damaged.
 fn open_at(folder: &Path, path: &Path) -> Result<Database, Unusable> {
     let disk = Disk::default();
-    let made = disk.create_dir_durable(folder);
-    made.map_err(|error| Unusable::NotNow(error.to_string()))?;
+    let new = folder.join(NEW);
+    let made = disk.create_dir_durable(folder).and_then(|()| {
+        let is_there = disk.entry(path)?.is_some();
+        if !is_there && disk.entry(&new)?.is_some() {
+            disk.remove(&new)?;
+        }
+        Ok(is_there)
+    });
+    let not_now = |error: std::io::Error| Unusable::NotNow(error.to_string());
+    if !made.map_err(not_now)? {
+        drop(open_file(&new)?);
+        let named = disk.rename_noreplace(&new, path);
+        named
+            .and_then(|()| disk.sync_dir(folder))
+            .map_err(not_now)?;
+    }
+    open_file(path)
+}
+
+fn open_file(path: &Path) -> Result<Database, Unusable> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
         Database::builder()
             .set_cache_size(CACHE_BYTES)
@@ -699,6 +736,40 @@ mod tests {
         assert_eq!(seen, [(one, 1)]);
     }
 
+    /// Method: the engine is closed as after a write that failed; then a file of a begin that was cut off is in the way.
+    #[test]
+    fn while_it_cannot_be_used_no_record_is_made_of_nothing() {
+        let state = tempfile::TempDir::new().unwrap();
+        let outbox = Outbox::open(state.path(), Box::new(|| None));
+        let (key, new) = (Key::new("HOROS", "1.2.3"), Key::new("HOROS", "1.2.4"));
+        outbox.change(&key, |record| *record = kept(5..9)).unwrap();
+        outbox.commit().unwrap();
+        {
+            let mut inner = outbox.lock();
+            inner.database = None;
+            inner.trouble = Some("no space".to_owned());
+        }
+        let add = |record: &mut Kept| drop(record.wanted.insert(9));
+        assert!(outbox.change(&key, add).is_err());
+        assert!(outbox.change(&new, add).is_err());
+        assert!(outbox.each(&mut |_, _| true).is_err() && outbox.marks().is_err());
+        // With nothing to write, too.
+        outbox.commit().unwrap();
+        outbox.change(&key, add).unwrap();
+        assert_eq!(outbox.item(&key).unwrap(), Some(kept(5..10)));
+        outbox.commit().unwrap();
+        drop(outbox);
+
+        let state = tempfile::TempDir::new().unwrap();
+        std::fs::create_dir(state.path().join(FOLDER)).unwrap();
+        std::fs::write(state.path().join(FOLDER).join(NEW), [0; 4096]).unwrap();
+        let outbox = Outbox::open(state.path(), Box::new(|| None));
+        outbox.change(&key, add).unwrap();
+        outbox.commit().unwrap();
+        assert_eq!((outbox.notice(), outbox.trouble()), (None, None));
+        assert!(!state.path().join(FOLDER).join(NEW).exists());
+    }
+
     #[test]
     fn a_copy_holds_what_is_durable_and_the_outbox_goes_on() {
         let state = tempfile::TempDir::new().unwrap();
@@ -741,8 +812,11 @@ mod tests {
         let outbox = Outbox::open(state.path(), Box::new(|| None));
         let trouble = outbox.trouble().expect("it is said");
         assert!(trouble.contains("newer Kura"), "{trouble}");
-        outbox.change(&key, |record| *record = kept(1..2)).unwrap();
-        assert_eq!(outbox.commit(), Err(trouble));
+        let changed = outbox.change(&key, |record| *record = kept(1..2));
+        assert_eq!(
+            (changed, outbox.commit()),
+            (Err(trouble.clone()), Err(trouble))
+        );
         assert!(path.exists());
         assert_eq!(
             std::fs::read_dir(path.parent().unwrap()).unwrap().count(),

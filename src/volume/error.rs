@@ -127,6 +127,16 @@ impl VolumeError {
         matches!(self, VolumeError::Ledger(error) if !matches!(error, LedgerError::Full { .. }))
     }
 
+    /// Whether this process lacked something (open files, memory), which says nothing of the disk.
+    pub fn is_of_the_process(&self) -> bool {
+        use rustix::io::Errno;
+        let VolumeError::Io { source, .. } = self else {
+            return false;
+        };
+        let errno = source.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+    }
+
     /// Whether it is only a matter of space.
     pub fn is_full(&self) -> bool {
         matches!(

@@ -411,11 +411,11 @@ impl<T: Send + 'static> Volume<T> {
 
     /// Removes the file in `incoming/` of an instance that was carried to another volume.
     pub fn let_go(&self, kept: &Kept<T>) {
-        // Nothing is done any more on a disk that was given up; the next start removes it.
-        if self.state() == super::VolumeState::Ok
-            && let Ok(file) = Incoming::resume(&self.shared, kept.file.clone())
+        // Nothing is done any more on a disk that was given up; the next start removes it, as what cannot be removed now.
+        if !matches!(self.state(), super::VolumeState::Failed(_))
+            && let Err(error) = self.shared.disk.remove(&kept.file)
         {
-            file.finish();
+            tracing::debug!(path = %kept.file.display(), %error, "incoming name not removed");
         }
     }
 }

@@ -170,6 +170,8 @@ impl Shared {
         let connection = Arc::new(Connection::default());
         let cut = {
             let mut state = self.lock();
+            // Each holds both its ends.
+            state.open.retain(|connection| !connection.has_ended());
             state.open.push(connection.clone());
             state.cuts.pop_front()
         };
@@ -198,6 +200,7 @@ impl Shared {
                 scope.spawn(move || shared.write(to, take, limit, connection));
             }
         });
+        connection.end();
     }
 
     fn read(&self, mut from: &TcpStream, give: &SyncSender<Late>) {

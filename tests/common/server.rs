@@ -455,6 +455,12 @@ impl Drop for Server {
         if std::thread::panicking() {
             let text = self.log_text();
             let tail: Vec<&str> = text.lines().rev().take(40).collect();
+            if super::long() {
+                let whole = Path::new(env!("CARGO_TARGET_TMPDIR"));
+                let whole = whole.join(format!("failed-{}.log", self.port()));
+                eprintln!("--- the server's log is {}", whole.display());
+                let _ = std::fs::write(whole, &text);
+            }
             eprintln!("--- last lines of the server's log");
             for line in tail.iter().rev() {
                 eprintln!("{line}");
