@@ -144,14 +144,6 @@ fn write_row(name: &str, row: &Row) -> Option<String> {
     mine
 }
 
-/// What does not always hold yet (`docs/faults.md`) is tried by the long mode alone.
-fn is_long() -> bool {
-    if !common::long() {
-        println!("not tried here: KURA_LONG=1 does");
-    }
-    common::long()
-}
-
 fn rounds(of_long: u32) -> u32 {
     let wanted = std::env::var("KURA_ROUNDS").ok();
     let wanted = wanted.and_then(|text| text.parse().ok());
@@ -409,9 +401,6 @@ fn mirror_full() {
 
 #[test]
 fn state_full() {
-    if !is_long() {
-        return;
-    }
     let fault = Fault {
         name: "state_full",
         what: "not a block is free where the index and the outbox are",
@@ -480,9 +469,6 @@ fn one_of<'a>(random: &mut Random, names: &[&'a str]) -> &'a str {
 
 #[test]
 fn a_disk_dies() {
-    if !is_long() {
-        return;
-    }
     let fault = Fault {
         name: "a_disk_dies",
         what: "an archive volume or the mirror fails every call (EIO) under load; then ejected, mounted and returned, as told",
@@ -606,9 +592,6 @@ fn limit(hospital: &Hospital, what: Resource, to: Rlimit) {
 
 #[test]
 fn no_file_descriptors() {
-    if !is_long() {
-        return;
-    }
     let fault = Fault {
         name: "no_file_descriptors",
         what: "the process may open nothing more, for some seconds",
@@ -634,9 +617,6 @@ fn no_file_descriptors() {
 
 #[test]
 fn no_memory() {
-    if !is_long() {
-        return;
-    }
     let fault = Fault {
         name: "no_memory",
         what: "the process gets no more address space (as under ulimit -v)",
@@ -689,9 +669,6 @@ fn faketime() -> Option<PathBuf> {
 
 #[test]
 fn the_clock_jumps() {
-    if !is_long() {
-        return;
-    }
     let Some(library) = faketime() else {
         return common::tools::skip("libfaketime is not installed (run: make tools)");
     };

@@ -133,7 +133,7 @@ fn what_the_process_takes_stays_the_same() {
     let sent = length.as_secs_f64() * 8.0;
     let new = BUDGET_BYTES as f64 / ((IMAGE_BYTES.0 + IMAGE_BYTES.1) / 2) as f64;
     let plan = Plan {
-        bytes: 1 << 30,
+        bytes: 4 << 30,
         pace: Pace {
             pixel_bytes: IMAGE_BYTES,
             pause_ms: (200, 400),

@@ -126,7 +126,7 @@ pub fn ledger(data: &[u8]) {
     drop(opened);
     let (mut after, _) = lines_after(&folder, Position::default());
     assert_eq!(after.pop(), Some((another.to_owned(), position)));
-    assert!(after == lines, "lines are gone, or others");
+    assert_eq!(after, lines, "lines are gone, or others");
 }
 
 /// Of a journal that was damaged: what is told was appended, or made to look so; all else still works.

@@ -117,7 +117,8 @@ impl Archive {
         };
         std::thread::scope(|scope| {
             for _ in 1..WORKERS_COUNT {
-                scope.spawn(work);
+                // Without it the others do its work.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });

@@ -13,7 +13,9 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::index::{Change, Engine, Gone, Index, IndexError, SeriesFacts, Snapshot, StudyFacts};
+use crate::index::{
+    Change, Engine, EngineError, Gone, Index, IndexError, SeriesFacts, Snapshot, StudyFacts,
+};
 use crate::volume::ledger::{self, Position};
 use crate::volume::ledger_extent;
 
@@ -631,7 +633,7 @@ impl Keeper {
         // One thread reads lines, another puts them into the index; none waits in between.
         let (full, batches) = std::sync::mpsc::sync_channel::<Batch>(0);
         std::thread::scope(|scope| {
-            let applying = scope.spawn(move || -> Result<(), IndexError> {
+            let apply = move || -> Result<(), IndexError> {
                 for (count, batch) in (1_usize..).zip(batches) {
                     let position = (source.volume_id.clone(), encode(batch.upto));
                     let series = index.apply(&batch.changes, &[position])?;
@@ -641,7 +643,9 @@ impl Keeper {
                     }
                 }
                 Ok(())
-            });
+            };
+            let applying = std::thread::Builder::new().spawn_scoped(scope, apply);
+            let applying = applying.map_err(|error| EngineError::Failed(error.to_string()))?;
             let read = self.read_lines(index, source, from, full);
             applying.join().expect("a panic of an engine is an error")?;
             Ok(read)

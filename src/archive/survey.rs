@@ -467,14 +467,17 @@ pub(super) fn in_threads(
         return work();
     }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS_COUNT.min(count))
-            .map(|_| scope.spawn(work))
+        // One that cannot be begun is done without.
+        let threads: Vec<_> = (1..THREADS_COUNT.min(count))
+            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
             .collect();
+        let own = work();
         // The scope waits for all of them, also after an error.
-        threads.into_iter().try_for_each(|thread| {
+        let others = threads.into_iter().try_for_each(|thread| {
             thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        });
+        own.and(others)
     })
 }

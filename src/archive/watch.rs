@@ -1,6 +1,7 @@
 //! Looks after the shelf while the server runs: who went, who came back, and copies of the ledgers.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,7 +66,13 @@ impl Watch {
                 .spawn(move || {
                     // At once: before the first new line, a ledger that is behind its copies is seen to be.
                     loop {
-                        work(&archive);
+                        let done = catch_unwind(AssertUnwindSafe(|| work(&archive)));
+                        if done.is_err() {
+                            tracing::error!(
+                                work = name,
+                                "it ended by a fault in this program, and is begun again; please report it"
+                            );
+                        }
                         if stopped_within(&stop, every) {
                             return;
                         }

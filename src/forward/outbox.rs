@@ -749,7 +749,9 @@ mod tests {
             inner.database = None;
             inner.trouble = Some("no space".to_owned());
         }
-        let add = |record: &mut Kept| drop(record.wanted.insert(9));
+        let add = |record: &mut Kept| {
+            record.wanted.insert(9);
+        };
         assert!(outbox.change(&key, add).is_err());
         assert!(outbox.change(&new, add).is_err());
         assert!(outbox.each(&mut |_, _| true).is_err() && outbox.marks().is_err());

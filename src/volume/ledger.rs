@@ -563,28 +563,33 @@ struct Tail {
 }
 
 fn find_tail(disk: &Disk, folder: &Path, last: u32) -> Result<Tail, LedgerError> {
-    let scan_one = |segment: u32| {
+    let scan_one = |segment: u32, mut scan: Scan| {
         let path = folder.join(layout::segment_file(segment));
         let file = disk.open_read(&path).map_err(LedgerError::io(&path))?;
-        let mut scan = Scan::alone();
         let flow = scan.segment(file, segment, 0, &mut |_, _| ControlFlow::Continue(()));
         let _ = flow.map_err(LedgerError::io(&path))?;
         Ok::<_, LedgerError>(scan)
     };
-    let scan = scan_one(last)?;
+    let found = |scan: Scan| Tail {
+        position: scan.end,
+        end: scan.end,
+        bad_lines: scan.bad_lines,
+    };
+    let scan = scan_one(last, Scan::alone())?;
     if scan.end.segment == last {
-        return Ok(Tail {
-            position: scan.end,
-            end: scan.end,
-            bad_lines: scan.bad_lines,
-        });
+        return Ok(found(scan));
+    }
+    let position = match segments(disk, folder)?.into_iter().rev().nth(1) {
+        Some(before) => scan_one(before, Scan::alone())?.end,
+        None => Position::default(),
+    };
+    // Its header is damaged, and a single line behind it has only the segment before to go by.
+    let scan = scan_one(last, Scan::new(position))?;
+    if scan.end.segment == last {
+        return Ok(found(scan));
     }
     // A power cut while the segment was begun. It is begun again, chained to
     // the one before.
-    let position = match segments(disk, folder)?.into_iter().rev().nth(1) {
-        Some(before) => scan_one(before)?.end,
-        None => Position::default(),
-    };
     Ok(Tail {
         position,
         end: Position {
