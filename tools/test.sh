@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test program, some at a time: they mostly wait for disks, clocks and other programs. The output of each is
-# shown when it fails. TOGETHER=n says how many; arguments go to the programs.
+# shown when it fails. TOGETHER=n says how many, ONLY=REGEX which programs; arguments go to the programs.
 #
 # A program that failed beside others is run once more, alone: a machine that others use can be too slow for any patience.
 # It is named at the end all the same, with what it said the first time above.
@@ -11,14 +11,15 @@ work=target/test-runs
 rm -rf "$work"
 mkdir -p "$work"
 cargo test --no-run --message-format=json-render-diagnostics |
-    grep -o '"executable":"[^"]*"' | cut -d '"' -f 4 | grep /deps/ | sort -u >"$work/programs"
+    grep -o '"executable":"[^"]*"' | cut -d '"' -f 4 | grep /deps/ | grep -E "/(${ONLY:-.*})-[0-9a-f]+$" | sort -u >"$work/programs"
 [ -s "$work/programs" ] || { echo "no test programs" >&2; exit 1; }
 
-# The longest first, so that none is alone at the end.
-longest='fault_campaign|disk_replace|browser|soak|kura|api|power_cut_model|notices|commitment|amend|amend_bytes|corrections_cut|audit_trail|power_cut'
+# What freezes and fills disks has the machine to itself; then the longest first, so that none is alone at the end.
+alone='fault_campaign'
+longest='disk_replace|browser|soak|kura|api|power_cut_model|notices|commitment|amend|amend_bytes|corrections_cut|audit_trail|power_cut'
 {
     grep -E "/($longest)-[0-9a-f]+$" "$work/programs" || :
-    grep -vE "/($longest)-[0-9a-f]+$" "$work/programs" || :
+    grep -vE "/($alone|$longest)-[0-9a-f]+$" "$work/programs" || :
 } >"$work/order"
 
 one() { # program, arguments...
@@ -36,7 +37,9 @@ one() { # program, arguments...
 }
 export -f one
 export work
-# Ends with 123 when a program could not be run at all.
+for program in $(grep -E "/($alone)-[0-9a-f]+$" "$work/programs"); do
+    one "$program" "$@"
+done
 xargs -a "$work/order" -P "${TOGETHER:-4}" -I '{}' bash -c 'one "$@"' one '{}' "$@"
 
 status=0
