@@ -15,7 +15,7 @@ use common::leftovers::{Before, assert_others_are_served};
 use common::wire::{
     C_FIND_RQ, C_GET_RQ, IMPLICIT_LITTLE, VERIFICATION, associate_rq, item, pdv, with_user_items,
 };
-use common::{Client, Server, Settings};
+use common::{Server, Settings};
 
 /// What should happen soon has happened by then.
 const SOON: Duration = Duration::from_secs(90);
@@ -503,18 +503,6 @@ fn commands_may_be_split_at_every_byte_and_come_a_byte_at_a_time() {
     server.assert_alive();
 }
 
-/// Takes as little as a system can be told to buffer.
-fn narrow(server: &Server) -> Client {
-    let socket =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4_096).expect("its buffer");
-    socket
-        .connect(&server.address().into())
-        .expect("connection");
-    let request = associate_rq("TESTER", "KURA", ALL, 16_384, &[]);
-    Client::begin(TcpStream::from(socket), &request, ALL).expect("association")
-}
-
 /// Method: echoes, queries and a retrieve whose answers nobody reads; the sender goes on as long as it can.
 #[test]
 fn who_never_reads_our_answers_is_given_up_and_memory_stays_flat() {
@@ -526,7 +514,7 @@ fn who_never_reads_our_answers_is_given_up_and_memory_stays_flat() {
     let before = Before::of(&server);
     let study = by_uids("STUDY", &large.study, None, None);
     for (number, what) in ["echo", "find", "get"].into_iter().enumerate() {
-        let mut deaf = narrow(&server);
+        let mut deaf = server.associate_narrow(ALL);
         deaf.stream()
             .set_write_timeout(Some(SOON))
             .expect("timeout");

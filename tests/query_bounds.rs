@@ -171,25 +171,13 @@ fn flood() -> Vec<u8> {
     ident(&keys)
 }
 
-/// Connects with the smallest receive buffer there is, so that what is not read waits at the server.
-fn narrow(server: &Server) -> Client {
-    let socket =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4_096).expect("its buffer");
-    socket
-        .connect(&server.address().into())
-        .expect("connection");
-    let request = associate_rq("TESTER", "KURA", ALL, 16_384, &[]);
-    Client::begin(TcpStream::from(socket), &request, ALL).expect("association")
-}
-
 /// Method: far more answers than systems buffer, and nobody reads them.
 #[test]
 fn a_peer_that_does_not_read_its_answers_is_given_up() {
     let server = with("[limits]\nstall_seconds = 1\n");
     store(&server, 60, "TEST^FLOOD");
     wait_until("the sender's end", || association_threads(&server) == 0);
-    let mut client = narrow(&server);
+    let mut client = server.associate_narrow(ALL);
     client
         .send_query(FIND, C_FIND_RQ, None, &flood())
         .expect("C-FIND");
@@ -204,7 +192,7 @@ fn a_peer_that_does_not_read_its_answers_is_given_up() {
 fn a_query_in_the_middle_holds_up_nobody_and_shows_one_moment() {
     let server = Server::start();
     store(&server, 60, "TEST^FLOOD");
-    let mut slow = narrow(&server);
+    let mut slow = server.associate_narrow(ALL);
     slow.send_query(FIND, C_FIND_RQ, None, &flood())
         .expect("C-FIND");
     let first = slow.receive().expect("the first answer");

@@ -261,6 +261,7 @@ impl Archive {
                     if let Some(old) = pending.series.get(place) {
                         due.touched = old.touched;
                         due.again = old.again.filter(|_| keep);
+                        due.failures = old.failures;
                     }
                     // The good copy may have come back.
                     if due.heal_count > 0 || pending.urgent.contains_key(place) {

@@ -134,9 +134,9 @@ impl Archive {
         }
     }
 
-    /// A full disk is judged afresh with the next instance, and so is one that this process lacked open files for. After any other failure the volume is passed over at once:
-    /// for good when a flush failed (the kernel has forgotten what it could not write, so a later success would prove
-    /// nothing), else until a probe succeeds.
+    /// A full disk is judged afresh with the next instance, and so is one for which this process lacked open files. After any
+    /// other failure the volume is passed over at once: for good when a flush failed (the kernel has forgotten what it could
+    /// not write, so a later success would prove nothing), else until a probe succeeds.
     pub(super) fn refused_by(
         &self,
         volume: &Volume<Line>,

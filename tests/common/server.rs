@@ -410,6 +410,16 @@ impl Server {
             .unwrap_or_else(|error| panic!("association: {error}\n{}", self.log_text()))
     }
 
+    /// As [`Server::associate`], with the smallest receive buffer there is: what is not read waits at the server.
+    pub fn associate_narrow(&self, contexts: &[(u8, &str, &[&str])]) -> Client {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("its buffer");
+        socket.connect(&self.address().into()).expect("connection");
+        let request = super::wire::associate_rq("TESTER", self.ae_title(), contexts, 16_384, &[]);
+        Client::begin(socket.into(), &request, contexts).expect("association")
+    }
+
     pub fn try_associate(&self, contexts: &[(u8, &str, &[&str])]) -> Result<Client, WireError> {
         Client::associate(self.address(), "TESTER", self.ae_title(), contexts)
     }
