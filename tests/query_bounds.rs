@@ -2,13 +2,12 @@
 
 mod common;
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::build::{CT_IMAGE_STORAGE, Ct, Tag, ident};
 use common::images::{ALL, FIND, Image, STORE, found, send_all};
-use common::wire::{C_FIND_RQ, associate_rq};
-use common::{Client, Server, Settings, elements};
+use common::wire::C_FIND_RQ;
+use common::{Server, Settings, elements};
 
 const LEVEL: Tag = Tag(0x0008, 0x0052);
 const NAME: Tag = Tag(0x0010, 0x0010);
